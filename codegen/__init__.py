@@ -1,0 +1,1 @@
+"""Graph to plan to text: lowering, and one folder per output language."""

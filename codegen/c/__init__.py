@@ -1,0 +1,1 @@
+"""Plan to C: templates, the SIMD vocabulary headers, rendering."""

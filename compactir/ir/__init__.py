@@ -1,0 +1,1 @@
+"""The intermediate representation: types, graph, connectivity, channel maps, plan, text form, verifier."""

@@ -1,0 +1,1 @@
+"""The .arch language: text to syntax tree, syntax tree to graph, formatting."""

@@ -1,0 +1,1 @@
+"""The operations, one file per family: attributes, type rule, NumPy meaning and cost side by side."""

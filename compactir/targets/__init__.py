@@ -1,0 +1,1 @@
+"""Target descriptions: registers, caches, compilers and flags as data, one .toml per target."""

@@ -1,0 +1,1 @@
+"""Weights in and out: safetensors, PyTorch state dictionaries, ONNX initializers, seeded random values."""

@@ -19,7 +19,8 @@ PUBLIC = {"compile": "compactir.driver", "load": "compactir.driver"}
 
 __all__ = ["__version__", *PUBLIC]
 
-# A checkout that lost the links to passes/, codegen/ and runtime/ (Windows without core.symlinks) finds them one level up.
+# A checkout that lost the links to passes/, codegen/ and runtime/ (Windows without core.symlinks)
+# finds them one level up.
 if not (Path(__file__).parent / "passes").is_dir():
     __path__.append(str(Path(__file__).parent.parent))
 
@@ -28,7 +29,7 @@ def __getattr__(name: str) -> Any:
     if name not in PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(PUBLIC[name]), name)
-    globals()[name] = value                       # the next access does not come here
+    globals()[name] = value  # the next access does not come here
     return value
 
 

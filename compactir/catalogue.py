@@ -42,6 +42,16 @@ _ENTRIES = [
         "Use a number of groups that divides both channel counts (the help line lists them), change the channel count, "
         "or say uneven shares: `groups=[1/2, 1/4, 1/4]`.",
     ),
+    # ---------------------------------------------------------------- 5xx: targets and toolchain
+    Code(
+        "CIR502",
+        "unknown target",
+        "The target that was asked for has no description.",
+        "Instruction set, vector width, compilers and flags come from the target's description; without one nothing can be "
+        "generated, and a near name may mean another processor.",
+        "compactc lenet5.arch --target avx2",
+        "Use a name that `compactc targets` lists, or `native` for the best one that this machine runs.",
+    ),
 ]
 
 CATALOGUE: dict[str, Code] = {entry.code: entry for entry in _ENTRIES}

@@ -1,1 +1,190 @@
-"""Target descriptions: registers, caches, compilers and flags as data, one .toml per target."""
+"""Target descriptions: registers, caches, compilers and flags as data, one .toml per target.
+
+    target = load_target("x86")          # or "native": the best one that this CPU runs
+    unsupported(target)                  # () or what this machine lacks, such as ("avx2", "fma")
+
+A new target is one new .toml (and, where it has instructions of its own, one header in `codegen/c/simd`).
+"""
+
+from __future__ import annotations
+
+import platform
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from compactir.diagnostics import CompactError, did_you_mean, spell_list
+from compactir.targets._cpu import cache_bytes, cpu_features, cpu_name, cpu_parts, machine
+
+__all__ = [
+    "ISAS",
+    "Target",
+    "all_targets",
+    "cache_bytes",
+    "cpu_features",
+    "cpu_name",
+    "load_target",
+    "machine",
+    "target_names",
+    "unsupported",
+]
+
+ISAS = ("scalar", "avx2", "avx512", "neon")
+"""The instruction sets with a vocabulary header, `codegen/c/simd/<isa>.h`."""
+
+_HOST_CC = ("gcc", "clang", "cc")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One machine to generate for. The fields are the keys of its .toml; sizes in bytes, lanes in floats."""
+
+    name: str
+    description: str
+    isa: str
+    """Which vocabulary: one of `ISAS`."""
+    lanes: int
+    """Floats per vector register, V_LANES of the vocabulary."""
+    registers: int
+    """Vector registers a kernel can hold values in."""
+    fma: bool
+    """v_fma rounds once; else it rounds the product and the sum."""
+    x_step: int
+    """Input scalars that one x_load of the vocabulary takes, V_X."""
+    l1_bytes: int
+    l2_bytes: int
+    l3_bytes: int
+    """Data caches as one core sees them; 0 where there is none."""
+    align: int
+    """Alignment of weights, workspace and packed panels."""
+    native_rank: int
+    """`native` takes the supported target with the highest rank."""
+    machine: str
+    """`x86_64`, `aarch64`, `arm`, or "" for any."""
+    triple: str
+    """The GNU triple, also clang's `--target`; "" for the host's own."""
+    zig_target: str
+    """zig's `-target` for shared libraries."""
+    zig_target_static: str
+    """zig's `-target` for static executables (its glibc targets are dynamic only)."""
+    zig_cpu: str
+    """zig's `-mcpu`, which replaces every -m flag of cflags."""
+    cc: tuple[str, ...]
+    """Compilers to look for, in order, where the host is another machine (else the host's own come first)."""
+    cflags: tuple[str, ...]
+    """For gcc and clang. The level and the contraction of multiply-adds are always explicit."""
+    cpu_features: tuple[str, ...]
+    """What the CPU must have when the library is loaded, as /proc/cpuinfo spells it."""
+    cpu_parts: tuple[str, ...]
+    """Arm part numbers this target is tuned for; `native` takes it only on these. Empty: any CPU."""
+    runner: str
+    """The emulator that runs its programs elsewhere; "" if there is none."""
+    runner_args: tuple[str, ...]
+    sysroots: tuple[str, ...]
+    """Where the emulator may find the shared libraries of dynamic executables."""
+    notes: str
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the architecture is this process's own (`unsupported` tells the rest)."""
+        return self.machine in ("", machine())
+
+    def compilers(self) -> tuple[str, ...]:
+        """Command names to look for, best first; the host's own compilers only where they fit the target."""
+        foreign = tuple(command for command in self.cc if command not in _HOST_CC)
+        return (*_HOST_CC, *foreign) if self.is_native else foreign
+
+    def flags(self, family: str, *, static: bool = False) -> tuple[str, ...]:
+        """The machine and optimization flags as one family of compilers spells them.
+
+        Args:
+            family: "gcc", "clang" or "zig" (`zig cc`).
+            static: the program is to be linked statically, which only changes zig's target.
+        """
+        if family == "zig":
+            plain = tuple(flag for flag in self.cflags if not flag.startswith("-m"))
+            triple = self.zig_target_static if static else self.zig_target
+            if self.is_native and platform.system() != "Linux":  # the triples name Linux
+                triple = ""
+            return (*(("-target", triple) if triple else ()), f"-mcpu={self.zig_cpu}", *plain)
+        cross = family == "clang" and bool(self.triple) and not self.is_native
+        return ((f"--target={self.triple}",) if cross else ()) + self.cflags
+
+    def run_command(self, argv: Sequence[str]) -> list[str]:
+        """The command line that runs a program of this target here, in the emulator if it has to be."""
+        if self.is_native or not self.runner:
+            return list(argv)
+        root = next((path for path in self.sysroots if Path(path).is_dir()), None)
+        return [self.runner, *self.runner_args, *(("-L", root) if root else ()), *argv]
+
+
+def target_names() -> tuple[str, ...]:
+    """The names that have a description, in alphabetical order (`native` is another word for one of them)."""
+    names = (entry.name for entry in files("compactir.targets").iterdir())
+    return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
+
+
+def all_targets() -> tuple[Target, ...]:
+    """Every described target, by name."""
+    return tuple(load_target(name) for name in target_names())
+
+
+@cache
+def load_target(name: str) -> Target:
+    """The target of that name; `native` is the best one that this machine runs.
+
+    Errors: CIR502 for a name without a description.
+    """
+    if name in target_names():
+        text = files("compactir.targets").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+        return parse_target(name, text)
+    if name == "native":
+        return _native()
+    known = [*target_names(), "native"]
+    raise CompactError(
+        "CIR502",
+        f"there is no target `{name}`",
+        notes=["`torch` is an output, not a target"] if name == "torch" else (),
+        help="write `--emit py` for the PyTorch module"
+        if name == "torch"
+        else did_you_mean(name, known) or f"the targets are {spell_list(sorted(known), limit=99)}",
+    )
+
+
+def parse_target(name: str, text: str) -> Target:
+    """Read a description. A wrong, missing or unknown key is a ValueError that names it: the files are ours."""
+    data = tomllib.loads(text)
+    wanted = [field.name for field in fields(Target) if field.name != "name"]
+    if odd := sorted(set(data) ^ set(wanted)):
+        raise ValueError(f"target {name}: missing or unknown keys: {', '.join(odd)}")
+    kinds = get_type_hints(Target)
+    values: dict[str, Any] = {key: _typed(f"target {name}: {key}", data[key], kinds[key]) for key in wanted}
+    if values["isa"] not in ISAS:
+        raise ValueError(f"target {name}: isa is {values['isa']!r}, not one of {', '.join(ISAS)}")
+    return Target(name=name, **values)
+
+
+def unsupported(target: Target) -> tuple[str, ...]:
+    """What this machine lacks to run the target's code: the architecture, or CPU features; () if nothing."""
+    if not target.is_native:
+        return (target.machine,)
+    return tuple(sorted(set(target.cpu_features) - cpu_features()))
+
+
+def _native() -> Target:
+    """The supported target with the highest rank; one tuned for a core only where all cores are of that kind."""
+    tuned_right = [t for t in all_targets() if not t.cpu_parts or cpu_parts() == set(t.cpu_parts)]
+    return max((t for t in tuned_right if not unsupported(t)), key=lambda t: t.native_rank)
+
+
+def _typed(what: str, value: object, kind: object) -> object:
+    """The TOML value as the field's type (lists become tuples); ValueError where it is of another one."""
+    if kind == tuple[str, ...] and isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return tuple(value)
+    if isinstance(kind, type) and type(value) is kind:
+        return value.strip() if isinstance(value, str) else value
+    raise ValueError(f"{what} is {value!r}, not of type {kind}")

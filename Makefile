@@ -1,0 +1,75 @@
+# One command each; `make help` lists them. Everything happens in .venv, made from PYTHON.
+
+PYTHON  ?= $(shell command -v python3.11 || command -v python3)
+# Installed before everything else, so that the extras below keep it. A line of pip: index options may follow the name.
+TORCH   ?= torch==2.13.0
+EXTRAS  := dev,torch,onnx,toolchain,image
+# More arguments for pytest: make test ARGS="-k connectivity"
+ARGS    ?=
+BIN     := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup run test golden format lint types layers examples bench wheel docs fuzz coverage clean
+.DEFAULT_GOAL := help
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: .venv/.ready ## make .venv with everything that running and testing needs (quick the second time)
+
+.venv/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'compactir needs Python 3.11 or newer: make setup PYTHON=/path/to/python3.11'; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install $(TORCH)
+	$(BIN)/python -m pip install -e '.[$(EXTRAS)]'
+	@touch $@
+
+run: setup ## compile LeNet-5 to C and read 360 handwritten digits with it
+	$(BIN)/python examples/lenet5_demo.py
+
+test: setup ## run all tests
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+golden: setup ## write what the compiler says today into the golden files; read the diff before you commit it
+	$(BIN)/python -m pytest -q --update-golden $(ARGS)
+	git --no-pager diff --stat -- tests docs
+
+format: setup ## format the Python files
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+lint: setup ## ruff: rules and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: setup ## mypy --strict
+	$(BIN)/mypy -p compactir
+	$(BIN)/mypy tests $(dir $(firstword $(wildcard examples/*.py))) $(dir $(firstword $(wildcard benchmarks/*.py)))
+
+layers: setup ## import-linter: who may import whom
+	$(BIN)/lint-imports
+
+examples: setup ## compile every network of examples/ into out/
+	@set -e; for model in examples/*.arch; do \
+	  echo "$$model"; $(BIN)/compactc "$$model" --emit ir,c,lib,py,report -o "out/$$(basename "$$model" .arch)"; done
+
+bench: setup ## run every script of benchmarks/ (see benchmarks/README.md on how to read a number)
+	@set -e; for script in benchmarks/bench_*.py; do echo "$$script"; $(BIN)/python "$$script"; done
+
+wheel: setup ## build the wheel, install it into a clean environment, use it from another folder
+	$(BIN)/python tests/check_wheel.py
+
+docs: setup ## regenerate the dumps and examples inside docs/
+	$(BIN)/python -m pytest -q --update-golden tests/test_docs.py
+
+fuzz: setup ## throw random and mutated files at the compiler for SECONDS (default 30)
+	$(BIN)/python tests/fuzz.py --seconds $(or $(SECONDS),30)
+
+coverage: setup ## run all tests in one process and report which lines they reach
+	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage report --skip-covered
+
+clean: ## remove everything that is not in git, .venv too
+	rm -rf .venv build dist out *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,110 @@
+"""What a value is: an element type and a static shape."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from compactir.diagnostics import CompactError
+
+Array = npt.NDArray[Any]
+
+DTYPES: dict[str, type[np.generic]] = {
+    "f32": np.float32,
+    "f64": np.float64,
+    "i8": np.int8,
+    "i32": np.int32,
+}
+_TEXT = re.compile(r"(\w+)\[([\d,\s]*)\]$")
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """Affine quantization: real = scale * (stored - zero_point), one scale per slice along `axis`.
+
+    Source: Jacob et al. 2018, arXiv:1712.05877, equation 1.
+    """
+
+    scales: tuple[float, ...]
+    zero_points: tuple[int, ...]
+    axis: int = 0
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """An element type and a static shape, batch first: `f32[1,3,224,224]` is (N, C, H, W), `f32[1,1000]` is (N, F)."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    quant: Quantization | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise CompactError(
+                "CIR201", f"unknown element type `{self.dtype}`", help=f"known types: {' '.join(DTYPES)}"
+            )
+        if any(extent < 1 for extent in self.shape):
+            raise CompactError(
+                "CIR202", f"every extent of a shape must be at least 1, this one is {list(self.shape)}"
+            )
+
+    @classmethod
+    def f32(cls, *shape: int) -> TensorType:
+        """The float32 type of this shape."""
+        return cls("f32", shape)
+
+    @classmethod
+    def parse(cls, text: str) -> TensorType:
+        """Read back what `str` wrote."""
+        match = _TEXT.match(text.strip())
+        if not match:
+            raise CompactError(
+                "CIR301", f"`{text}` is not a tensor type", help="write it as `f32[1,3,224,224]`"
+            )
+        return cls(match[1], tuple(int(n) for n in match[2].split(",") if n.strip()))
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{','.join(map(str, self.shape))}]"
+
+    @property
+    def rank(self) -> int:
+        """Number of axes, batch included."""
+        return len(self.shape)
+
+    @property
+    def batch(self) -> int:
+        """N."""
+        return self.shape[0]
+
+    @property
+    def channels(self) -> int:
+        """C of (N, C, H, W), F of (N, F)."""
+        return self.shape[1]
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """(H, W); empty for (N, F)."""
+        return self.shape[2:]
+
+    @property
+    def size(self) -> int:
+        """Number of elements, batch included."""
+        return prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """Size in memory when stored densely."""
+        return self.size * np.dtype(DTYPES[self.dtype]).itemsize
+
+    def with_shape(self, *shape: int) -> TensorType:
+        """The same element type in another shape."""
+        return TensorType(self.dtype, shape, self.quant)
+
+    def with_channels(self, channels: int) -> TensorType:
+        """The same value with another number of channels."""
+        return self.with_shape(self.batch, channels, *self.spatial)

@@ -10,14 +10,17 @@ Attributes load on first use, so that importing the package costs milliseconds a
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from compactir.driver import compile, load
 
 __version__ = "0.1.0"
 
 PUBLIC = {"compile": "compactir.driver", "load": "compactir.driver"}
 """Public name -> the module that defines it."""
 
-__all__ = ["__version__", *PUBLIC]
+__all__ = ["__version__", "compile", "load"]
 
 # A checkout that lost the links to passes/, codegen/ and runtime/ (Windows without core.symlinks)
 # finds them one level up.

@@ -134,7 +134,7 @@ print(*(m for m in {HEAVY} if m in sys.modules))
 
 
 def test_public_names_load_on_first_use() -> None:
-    assert {"compile", "load", "__version__"} <= set(dir(compactir))
+    assert {*compactir.PUBLIC, "__version__"} == set(compactir.__all__) <= set(dir(compactir))
     with pytest.raises(AttributeError, match="has no attribute 'no_such_thing'"):
         compactir.no_such_thing  # noqa: B018 - the access is the test
     for name, home in compactir.PUBLIC.items():

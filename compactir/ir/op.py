@@ -152,6 +152,16 @@ def counted_macs() -> Iterator[list[int]]:
         _TALLY.reset(token)
 
 
+def result_type(op: Op, types: Sequence[TensorType]) -> TensorType:
+    """`op.infer(*types)`, where the number of operands may be wrong too. Errors: CIR206, and those of the type rule."""
+    try:
+        inspect.signature(op.infer).bind(*types)
+    except TypeError:
+        takes = ", ".join(inspect.signature(op.infer).parameters)
+        raise CompactError("CIR206", f"`{op.name}` takes ({takes}), it has {len(types)} operands") from None
+    return op.infer(*types)
+
+
 # -- checks that many type rules share -------------------------------------------------------------------------------
 
 

@@ -93,16 +93,3 @@ V_FN vx x_load(const float *p) { return p; }
 V_FN vx x_load_n(const float *p, int n) { (void)n; return p; }
 V_FN vf32 v_fma_1(vf32 acc, vf32 w, const float *p) { return v_fma(w, v_set1(*p), acc); }
 #define v_fma_x(acc, w, x, j) v_fma_1(acc, w, (x) + (j))
-
-/* a * b - p without rounding, for p = v_mul(a, b): Dekker's product of halves (exact below about 2^115). */
-V_FN vf32 v_mul_error(vf32 a, vf32 b, vf32 p) {
-  vf32 r;
-  V_EACH {
-    const float ta = 4097.0f * a.f[i], tb = 4097.0f * b.f[i], da = ta - a.f[i], db = tb - b.f[i];
-    const float ah = ta - da, bh = tb - db, al = a.f[i] - ah, bl = b.f[i] - bh;
-    const float hh = ah * bh, hl = ah * bl, lh = al * bh, ll = al * bl;
-    const float s = hh - p.f[i], t = s + hl, u = t + lh;
-    r.f[i] = u + ll;
-  }
-  return r;
-}

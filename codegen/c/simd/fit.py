@@ -1,0 +1,90 @@
+"""Where the coefficients of elementary.h come from: minimax polynomials, rounded to float32 one after the other.
+
+Run it (NumPy is all it needs) to print the C lines. Each fit minimizes the largest relative error of the *function* on
+a dense grid in float64 by Lawson's reweighted least squares; then the lowest free coefficient is rounded to float32
+and the rest fitted again, so that higher ones make up for the rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+F64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Approximate f by head + factor * polynomial(variable), both functions of x on [low, high]."""
+
+    name: str
+    f: Callable[[F64], F64]
+    head: Callable[[F64], F64]
+    factor: Callable[[F64], F64]
+    variable: Callable[[F64], F64]
+    terms: int
+    low: float
+    high: float
+
+
+LN2 = float(np.log(2.0))
+C0 = np.float64(np.float32(2 / LN2)) + np.float64(np.float32(2 / LN2 - np.float64(np.float32(2 / LN2))))
+
+FITS = [
+    Fit("exp", np.exp, lambda r: 1 + r, lambda r: r * r, lambda r: r, 5, -0.34660, 0.34660),
+    Fit("exp2", np.exp2, np.ones_like, lambda r: r, lambda r: r, 6, -0.5001, 0.5001),
+    Fit("tanh", np.tanh, lambda x: x, lambda x: x**3, lambda x: x * x, 5, 1e-3, 0.6251),
+    Fit(
+        "log2",
+        lambda s: (np.log1p(s) - np.log1p(-s)) / LN2,
+        lambda s: C0 * s,
+        lambda s: s**3,
+        lambda s: s * s,
+        4,
+        1e-3,
+        0.17158,
+    ),
+]
+
+
+def minimax(matrix: F64, target: F64) -> F64:
+    """The x that (nearly) minimizes max |matrix @ x - target|, by Lawson's algorithm.
+
+    Shapes: matrix (points, terms), target (points,) -> (terms,)
+    """
+    weight = np.full(len(target), 1.0 / len(target))
+    scale = np.abs(matrix).max(axis=0)
+    best, least = np.zeros(matrix.shape[1]), np.inf
+    for _ in range(400):
+        root = np.sqrt(weight)[:, None]
+        x = np.linalg.lstsq(matrix / scale * root, target * root[:, 0], rcond=None)[0] / scale
+        error = np.abs(matrix @ x - target)
+        if error.max() < least:
+            best, least = x, error.max()
+        weight = weight * (error + 1e-30)
+        weight /= weight.sum()
+    return best
+
+
+def coefficients(fit: Fit) -> tuple[list[np.float32], float]:
+    """The float32 coefficients, lowest power first, and the largest relative error with them in exact arithmetic."""
+    x = (fit.low + fit.high) / 2 + (fit.high - fit.low) / 2 * np.cos(np.linspace(0, np.pi, 4001))
+    x = x[np.abs(x) > 1e-6]
+    truth = fit.f(x)
+    columns = np.stack([fit.factor(x) * fit.variable(x) ** k / truth for k in range(fit.terms)], axis=1)
+    rest = (truth - fit.head(x)) / truth
+    rounded: list[np.float32] = []
+    for k in range(fit.terms):
+        rounded.append(np.float32(minimax(columns[:, k:], rest)[0]))
+        rest = rest - columns[:, k] * np.float64(rounded[-1])
+    return rounded, float(np.abs(rest).max())
+
+
+if __name__ == "__main__":
+    for fit in FITS:
+        values, error = coefficients(fit)
+        print(f"/* {fit.name}: largest relative error {error:.2e} = 2^{np.log2(error):.1f} */")
+        print("  " + ", ".join(f"{float(value).hex()}f" for value in values))

@@ -1,0 +1,105 @@
+/* NEON: 4 floats in each of 32 registers (AArch64), or of 16 (ARMv7-A).
+ *
+ * ARMv7's NEON treats denormals as zero; its divisions and roots go lane by lane through VFP, which does not. */
+#if !defined(__ARM_NEON)
+#error "this code is for Arm with NEON: compile with -march=armv8-a, or with -march=armv7-a -mfpu=neon-vfpv4"
+#endif
+#include <arm_neon.h>
+
+#define V_LANES 4
+#define V_X 4
+#if defined(__aarch64__) || defined(__ARM_FEATURE_FMA)
+#define V_FUSED 1
+#else
+#define V_FUSED 0 /* Cortex-A8, A9: compiled with -mfpu=neon */
+#endif
+#define V_PIN(v) __asm__("" : "+w"(v))
+
+typedef float32x4_t vf32;
+typedef uint32x4_t vi32;
+typedef float32x4_t vx;
+
+V_FN vf32 v_zero(void) { return vdupq_n_f32(0.0f); }
+V_FN vf32 v_set1(float s) { return vdupq_n_f32(s); }
+V_FN vf32 v_load(const float *p) { return vld1q_f32(p); }
+V_FN void v_store(float *p, vf32 a) { vst1q_f32(p, a); }
+V_FN vf32 v_load_n(const float *p, int n) {
+  vf32 r = vdupq_n_f32(0.0f);
+  if (n >= 4) return vld1q_f32(p);
+  if (n > 0) r = vld1q_lane_f32(p, r, 0);
+  if (n > 1) r = vld1q_lane_f32(p + 1, r, 1);
+  if (n > 2) r = vld1q_lane_f32(p + 2, r, 2);
+  return r;
+}
+V_FN void v_store_n(float *p, vf32 a, int n) {
+  if (n >= 4) { vst1q_f32(p, a); return; }
+  if (n > 0) vst1q_lane_f32(p, a, 0);
+  if (n > 1) vst1q_lane_f32(p + 1, a, 1);
+  if (n > 2) vst1q_lane_f32(p + 2, a, 2);
+}
+
+V_FN vf32 v_add(vf32 a, vf32 b) { return vaddq_f32(a, b); }
+V_FN vf32 v_sub(vf32 a, vf32 b) { return vsubq_f32(a, b); }
+V_FN vf32 v_mul(vf32 a, vf32 b) { return vmulq_f32(a, b); }
+V_FN vf32 v_min(vf32 c, vf32 x) { return vminq_f32(c, x); }
+V_FN vf32 v_max(vf32 c, vf32 x) { return vmaxq_f32(c, x); }
+V_FN vf32 v_max_nan(vf32 a, vf32 b) { return vmaxq_f32(a, b); }
+V_FN vf32 v_less(vf32 a, vf32 b, vf32 x, vf32 y) { return vbslq_f32(vcltq_f32(a, b), x, y); }
+V_FN vf32 v_abs(vf32 a) { return vabsq_f32(a); }
+
+V_FN vi32 vi_bits(vf32 a) { return vreinterpretq_u32_f32(a); }
+V_FN vf32 vi_float(vi32 a) { return vreinterpretq_f32_u32(a); }
+V_FN vi32 vi_set1(uint32_t s) { return vdupq_n_u32(s); }
+V_FN vi32 vi_add(vi32 a, vi32 b) { return vaddq_u32(a, b); }
+V_FN vi32 vi_sub(vi32 a, vi32 b) { return vsubq_u32(a, b); }
+V_FN vi32 vi_and(vi32 a, vi32 b) { return vandq_u32(a, b); }
+V_FN vi32 vi_or(vi32 a, vi32 b) { return vorrq_u32(a, b); }
+V_FN vi32 vi_shl23(vi32 a) { return vshlq_n_u32(a, 23); }
+V_FN vi32 vi_shr23(vi32 a) { return vshrq_n_u32(a, 23); }
+V_FN vi32 vi_shr1(vi32 a) { return vshrq_n_u32(a, 1); }
+
+V_FN vf32 v_halves(vf32 a, vf32 b) { return vcombine_f32(vget_low_f32(a), vget_high_f32(b)); }
+V_FN vf32 v_load_halves(const float *p, const float *q) { return vcombine_f32(vld1_f32(p), vld1_f32(q)); }
+V_FN void v_store_halves(float *p, float *q, vf32 a) {
+  vst1_f32(p, vget_low_f32(a));
+  vst1_f32(q, vget_high_f32(a));
+}
+V_FN float v_sum(vf32 a) {
+  const float32x2_t b = vadd_f32(vget_low_f32(a), vget_high_f32(a));
+  return vget_lane_f32(vpadd_f32(b, b), 0);
+}
+V_FN float v_max_all(vf32 a) {
+  const float32x2_t b = vmax_f32(vget_low_f32(a), vget_high_f32(a));
+  return vget_lane_f32(vpmax_f32(b, b), 0);
+}
+V_FN vx x_load(const float *p) { return vld1q_f32(p); }
+V_FN vx x_load_n(const float *p, int n) { return v_load_n(p, n); }
+
+#if defined(__aarch64__)
+V_FN vf32 v_div(vf32 a, vf32 b) { return vdivq_f32(a, b); }
+V_FN vf32 v_sqrt(vf32 a) { return vsqrtq_f32(a); }
+V_FN vf32 v_fma(vf32 a, vf32 b, vf32 c) { return vfmaq_f32(c, a, b); }
+#define v_fma_x(acc, w, x, j) vfmaq_laneq_f32(acc, w, x, j)
+#else
+V_FN vf32 v_div(vf32 a, vf32 b) {
+  float n[4], d[4];
+  vst1q_f32(n, a);
+  vst1q_f32(d, b);
+  for (int i = 0; i < 4; ++i) n[i] /= d[i];
+  return vld1q_f32(n);
+}
+V_FN vf32 v_sqrt(vf32 a) {
+  float n[4];
+  vst1q_f32(n, a);
+  for (int i = 0; i < 4; ++i) __asm__("vsqrt.f32 %0, %1" : "=t"(n[i]) : "t"(n[i]));
+  return vld1q_f32(n);
+}
+#if V_FUSED
+V_FN vf32 v_fma(vf32 a, vf32 b, vf32 c) { return vfmaq_f32(c, a, b); }
+#define v_fma_x(acc, w, x, j) vfmaq_f32(acc, w, vdupq_n_f32(vgetq_lane_f32(x, j))) /* VFMA has no form by lane */
+#else
+V_FN vf32 v_fma(vf32 a, vf32 b, vf32 c) { return vmlaq_f32(c, a, b); }
+#define v_fma_x(acc, w, x, j) vmlaq_lane_f32(acc, w, (j) < 2 ? vget_low_f32(x) : vget_high_f32(x), (j) & 1)
+#endif
+#endif
+V_FN vf32 v_fma_1(vf32 acc, vf32 w, const float *p) { return v_fma(w, vld1q_dup_f32(p), acc); }

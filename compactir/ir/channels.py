@@ -29,7 +29,7 @@ class Run:
             return str(self.start)
         if self.step == 0:
             return f"{self.start}*{self.count}"
-        # An exclusive bound below zero cannot be written, so a descending run names one past its last channel.
+        # An exclusive bound below zero cannot be written, so a descending run names its last channel itself.
         stop = self.start + self.step * (self.count - 1) + (1 if self.step > 0 else 0)
         return f"{self.start}..{stop}" + ("" if self.step == 1 else f":{self.step}")
 
@@ -38,8 +38,8 @@ class Run:
 class ChannelList:
     """An ordered list of channels as the shortest greedy sequence of runs; equal lists are equal objects.
 
-    Text: `0..58` (half open), `1..116:2` (strided; a descending run includes its bound, `3..0:-1` is 3 2 1 0),
-    `5*3` (repeated), `7`, joined by commas.
+    Text: `0..58` (half open), `1..116:2` (strided; a descending run includes its bound, `3..0:-1` is 3 2 1
+    0), `5*3` (repeated), `7`, joined by commas.
     """
 
     runs: tuple[Run, ...]
@@ -69,7 +69,7 @@ class ChannelList:
                 break
             other = np.flatnonzero(steps[at:] != steps[at])
             count = int(other[0]) + 1 if len(other) else len(values) - at
-            # A run of two that is not a plain step steals the start of the next run: leave it as a single channel.
+            # A run of two that is not a plain step steals the start of the next run: one channel by itself.
             if count == 2 and steps[at] != 1 and at + 2 < len(values):
                 count = 1
             runs.append(Run(int(values[at]), count, int(steps[at]) if count > 1 else 1))

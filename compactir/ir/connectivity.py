@@ -1,8 +1,9 @@
 """The one idea: a convolution is a set of dense blocks over lists of channels.
 
-A `Connectivity` holds *families* of equal blocks, so that 960 depthwise filters are one object. Everything that the
-compact-network papers do to a convolution (groups, shuffles, tables, masks, mixed kernels, pruning) is a rewrite of
-these lists; nothing here touches a tensor except `to_dense` and `from_dense`, which define what the lists mean.
+A `Connectivity` holds *families* of equal blocks, so that 960 depthwise filters are one object. Everything
+that the compact-network papers do to a convolution (groups, shuffles, tables, masks, mixed kernels, pruning)
+is a rewrite of these lists; nothing here touches a tensor except `to_dense` and `from_dense`, which define
+what the lists mean.
 """
 
 from __future__ import annotations
@@ -80,8 +81,8 @@ class Family:
 class Connectivity:
     """Which output channel reads which input channels, and through which kernel.
 
-    Output channels are produced by at most one block; one that no block produces is its bias alone. Input lists may
-    overlap, repeat, drop channels and be empty.
+    Output channels are produced by at most one block; one that no block produces is its bias alone. Input
+    lists may overlap, repeat, drop channels and be empty.
     """
 
     in_channels: int
@@ -111,7 +112,7 @@ class Connectivity:
             twice = int(np.flatnonzero(np.bincount(produced) > 1)[0])
             raise CompactError("CIR303", f"output channel {twice} is produced by two blocks")
 
-    # -- spellings ---------------------------------------------------------------------------------------------
+    # -- spellings -------------------------------------------------------------------------------------------
 
     @classmethod
     def dense(cls, ins: int, outs: int, kernel: Kernel = (1, 1), pad: Pad = (0, 0, 0, 0)) -> Connectivity:
@@ -183,7 +184,7 @@ class Connectivity:
         )
         return cls(present.shape[1], present.shape[0], families).merged()
 
-    # -- what it says ------------------------------------------------------------------------------------------
+    # -- what it says ----------------------------------------------------------------------------------------
 
     @property
     def weight_shapes(self) -> tuple[tuple[int, int, int, int], ...]:
@@ -279,12 +280,13 @@ class Connectivity:
             )
         return height, width
 
-    # -- the algebra -------------------------------------------------------------------------------------------
+    # -- the algebra -----------------------------------------------------------------------------------------
 
     def reading(self, sources: ChannelList, in_channels: int) -> Connectivity:
         """This convolution read through `y[c] = x[sources[c]]`: the same outputs, straight from x of `in_channels`.
 
-        `sources` may permute, repeat and drop channels of x (a shuffle, a slice, CondenseNet's index). Weights stay.
+        `sources` may permute, repeat and drop channels of x (a shuffle, a slice, CondenseNet's index).
+        Weights stay.
         """
         families = tuple(replace(f, inputs=sources.take(f.inputs)) for f in self.families)
         return Connectivity(in_channels, self.out_channels, families)
@@ -318,12 +320,13 @@ class Connectivity:
                 merged.append(family)
         return Connectivity(self.in_channels, self.out_channels, tuple(merged))
 
-    # -- what the lists mean -----------------------------------------------------------------------------------
+    # -- what the lists mean ---------------------------------------------------------------------------------
 
     def to_dense(self, weights: Sequence[Array]) -> tuple[Array, Pad]:
         """The dense weight (O, I, KH, KW) that computes the same, and its padding; absent links are zero.
 
-        A repeated input channel adds up. Smaller kernels sit in the common kernel where their padding puts them.
+        A repeated input channel adds up. Smaller kernels sit in the common kernel where their padding puts
+        them.
         """
         top, left, bottom, right = self._reach
         dtype = weights[0].dtype if weights else np.float32
@@ -361,7 +364,7 @@ class Connectivity:
             weights.append(picked.reshape(family.weight_shape))
         return weights
 
-    # -- text --------------------------------------------------------------------------------------------------
+    # -- text ------------------------------------------------------------------------------------------------
 
     def __str__(self) -> str:
         if (groups := self.groups) is not None:

@@ -38,7 +38,7 @@ class Param(Value):
 
 @dataclass(eq=False)
 class Node:
-    """One operation applied to values and parameters; it makes `out`. Its name is its dotted path in the source."""
+    """One operation on values and parameters that makes `out`; its name is its dotted path in the source."""
 
     op: Op
     args: list[Value]
@@ -95,7 +95,7 @@ class Graph:
     weights_file: str | None = None
     _taken: set[str] = field(default_factory=set, repr=False)
 
-    # -- building ----------------------------------------------------------------------------------------------
+    # -- building --------------------------------------------------------------------------------------------
 
     def input(self, name: str, type: TensorType) -> Value:
         """Declare an input."""
@@ -149,7 +149,7 @@ class Graph:
         return Node(op, list(args), out, name, span)
 
     def fresh(self, stem: str) -> str:
-        """A value name that is not taken: `stem`, else `stem_2`, `stem_3`, …"""
+        """A value name that is not taken: `stem`, else `stem_2`, `stem_3` and so on."""
         if not self._taken:
             self._taken = {v.name for v in self.values()}
         name, n = stem, 1
@@ -159,7 +159,7 @@ class Graph:
         self._taken.add(name)
         return name
 
-    # -- reading -----------------------------------------------------------------------------------------------
+    # -- reading ---------------------------------------------------------------------------------------------
 
     def values(self) -> Iterator[Value]:
         """All values that flow: inputs, then results."""
@@ -192,7 +192,7 @@ class Graph:
         """Number of trained scalars."""
         return sum(p.type.size for p in self.params.values() if p.role == "weight")
 
-    # -- rewriting ---------------------------------------------------------------------------------------------
+    # -- rewriting -------------------------------------------------------------------------------------------
 
     def replace_uses(self, old: Value, new: Value) -> None:
         """Let every reader of `old`, outputs included, read `new`."""

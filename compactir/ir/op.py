@@ -15,7 +15,7 @@ from compactir.ir.types import Array, TensorType
 
 @dataclass(frozen=True)
 class ParamSpec:
-    """A parameter that an operation owns: `weight`, `bias`, `running_mean`, …
+    """A parameter that an operation owns, such as `weight`, `bias` or `running_mean`.
 
     `role` is "weight" (trained) or "buffer" (kept, not trained). `init` names the seeded random draw of
     `compactir.weights.init` ("he", "bias", "gamma", "mean", "variance", "coefficient", "sign", …).
@@ -29,7 +29,7 @@ class ParamSpec:
 
 @dataclass(frozen=True)
 class Sample:
-    """One small case of an operation: its attributes are in `op`, these are the shapes of its value operands."""
+    """One small case of an operation: its attributes are in `op`, its value operands have these shapes."""
 
     op: Op
     shapes: tuple[tuple[int, ...], ...]
@@ -38,12 +38,13 @@ class Sample:
 class Op:
     """Base of all operations. A subclass is a frozen dataclass whose fields are its attributes.
 
-    Every operation makes one value. Operands are the value operands followed by the parameters that `params` names.
+    Every operation makes one value. Operands are the value operands followed by the parameters that `params`
+    names.
     """
 
     name: ClassVar[str] = ""
     elementwise: ClassVar[bool] = False
-    """True where output element i depends on input elements i only, whatever the channel: shuffles pass through."""
+    """True where output element i depends on input elements i only, whatever the channel: shuffles pass."""
     per_channel: ClassVar[bool] = False
     """True where output channel c depends on input channel c (and channel c of the parameters) only."""
 
@@ -60,7 +61,7 @@ class Op:
         raise TypeError(f"{type(self).__name__} does not declare its meaning")
 
     def macs(self, *types: TensorType) -> int:
-        """Multiply-accumulates of convolution and linear layers by their closed formula; 0 for everything else."""
+        """Multiply-accumulates of convolution and linear layers by their closed formula, else 0."""
         return 0
 
     @classmethod
@@ -91,8 +92,9 @@ def register(cls: OpClass) -> OpClass:
 def spelling(function: Spelling) -> Spelling:
     """Make a function a word of the language.
 
-    Its leading parameters annotated `TensorType` (or `*xs: TensorType`) are operands, the others attributes with the
-    annotated types and defaults; it returns the operation, or a list of operations on the same operands (`split`).
+    Its leading parameters annotated `TensorType` (or `*xs: TensorType`) are operands, the others attributes
+    with the annotated types and defaults; it returns the operation, or a list of operations on the same
+    operands (`split`).
     """
     name = function.__name__.rstrip("_")
     if name in SPELLINGS:
@@ -129,7 +131,7 @@ def attributes(op: Op) -> Iterator[tuple[str, Any]]:
             yield field.name, value
 
 
-# -- counted multiply-accumulates ------------------------------------------------------------------------------------
+# -- counted multiply-accumulates ----------------------------------------------------------------------------
 
 _TALLY: ContextVar[list[int] | None] = ContextVar("tally", default=None)
 
@@ -143,7 +145,7 @@ def tally(macs: int) -> None:
 
 @contextmanager
 def counted_macs() -> Iterator[list[int]]:
-    """Count what the references execute: `with counted_macs() as n: …; n[0]`."""
+    """Count what the references execute: the body runs between `with counted_macs() as n:` and `n[0]`."""
     counter = [0]
     token = _TALLY.set(counter)
     try:
@@ -153,7 +155,10 @@ def counted_macs() -> Iterator[list[int]]:
 
 
 def result_type(op: Op, types: Sequence[TensorType]) -> TensorType:
-    """`op.infer(*types)`, where the number of operands may be wrong too. Errors: CIR206, and those of the type rule."""
+    """`op.infer(*types)`, where the number of operands may be wrong too.
+
+    Errors: CIR206, and those of the type rule.
+    """
     try:
         inspect.signature(op.infer).bind(*types)
     except TypeError:
@@ -162,7 +167,7 @@ def result_type(op: Op, types: Sequence[TensorType]) -> TensorType:
     return op.infer(*types)
 
 
-# -- checks that many type rules share -------------------------------------------------------------------------------
+# -- checks that many type rules share -----------------------------------------------------------------------
 
 
 def need_map(op: Op, x: TensorType) -> tuple[int, int, int, int]:

@@ -4,14 +4,15 @@
     graph lenet5(%image: f32[1,1,32,32]) {
       param @conv1.weight: f32[6,1,5,5] weight he
       scope head = classifier(out=10)
-      %conv1: f32[1,6,28,28] = conv(%image, @conv1.weight) {connect=dense(1->6, 5x5)} loc("lenet5.arch":4:12-4:30)
+      %conv1: f32[1,6,28,28] = conv(%image, @conv1.weight) {connect=dense(1->6, 5x5)} loc("n.arch":4:12-4:30)
       return digits=%conv1
     }
 
-Nothing here knows an operation: attributes are the fields of its dataclass, read by their annotated types. One that
-equals its default is left out; so is a node's name that equals its value's (`as other` says it), and a result type may
-be left out by whoever writes by hand: it is inferred. Names that are not plain words are quoted: `%"a b"`. `//` starts
-a comment. Weights are not part of the text. Importing `compactir.ops` makes the operations known.
+Nothing here knows an operation: attributes are the fields of its dataclass, read by their annotated types.
+One that equals its default is left out; so is a node's name that equals its value's (`as other` says it), and
+a result type may be left out by whoever writes by hand: it is inferred. Names that are not plain words are
+quoted: `%"a b"`. `//` starts a comment. Weights are not part of the text. Importing `compactir.ops` makes the
+operations known.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -38,7 +39,7 @@ from compactir.ir.types import Quantization, TensorType
 FORMAT = 1
 _DEEPEST = 32
 
-# -- writing -----------------------------------------------------------------------------------------------------------
+# -- writing -------------------------------------------------------------------------------------------------
 
 _PLAIN_NAME = re.compile(r"[\w.]+")
 _PLAIN_WORD = re.compile(r"[^\W\d][\w.]*")
@@ -159,7 +160,7 @@ def _hints(cls: type) -> dict[str, Any]:
     return {f.name: hints[f.name] for f in fields(cls)}
 
 
-# -- comparing ---------------------------------------------------------------------------------------------------------
+# -- comparing -----------------------------------------------------------------------------------------------
 
 
 def equal(a: Graph, b: Graph, spans: bool = True) -> str | None:
@@ -175,14 +176,14 @@ def equal(a: Graph, b: Graph, spans: bool = True) -> str | None:
     return f"line {min(len(ours), len(theirs)) + 1}: only the {which} graph has `{extra}`"
 
 
-# -- reading -----------------------------------------------------------------------------------------------------------
+# -- reading -------------------------------------------------------------------------------------------------
 
 
 def parse_graph(text: str, file: str = "<cir>") -> Graph:
     """Read what `print_graph` wrote.
 
-    Errors: CIR301 with line and column for everything that is not such a text; room 2xx where a type that was left out
-    cannot be inferred.
+    Errors: CIR301 with line and column for everything that is not such a text; room 2xx where a type that was
+    left out cannot be inferred.
     """
     remember_source(file, text)
     return _Parser(text, file).graph()
@@ -453,7 +454,7 @@ class _Parser:
     # -- attribute values
 
     def fill(self, cls: type, what: str, start: int, end: int) -> Any:
-        """An instance of a dataclass from `{key=value, …}`; without braces all attributes have their defaults."""
+        """An instance of a dataclass from `{key=value, …}`; without braces all attributes are defaults."""
         hints, given = _hints(cls), dict[str, Any]()
         if self.accept("{"):
             for _ in self.items("}"):
@@ -504,7 +505,7 @@ class _Parser:
         found: list[Any] = []
         for _ in self.items("]"):
             index = 0 if free else min(len(found), len(members) - 1)
-            found.append(self.nested(lambda i=index: self.typed(members[i] if members else object)))  # type: ignore[misc]  # mypy: cannot infer a lambda's default
+            found.append(self.nested(partial(self.typed, members[index] if members else object)))
         if not free and len(found) != len(members):
             self.fail(f"expected a list of {len(members)}, found one of {len(found)}", start, self.last_end)
         return make(found)

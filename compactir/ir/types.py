@@ -37,7 +37,7 @@ class Quantization:
 
 @dataclass(frozen=True)
 class TensorType:
-    """An element type and a static shape, batch first: `f32[1,3,224,224]` is (N, C, H, W), `f32[1,1000]` is (N, F)."""
+    """An element type and a static shape: `f32[1,3,224,224]` is (N, C, H, W), `f32[1,1000]` is (N, F)."""
 
     dtype: str
     shape: tuple[int, ...]

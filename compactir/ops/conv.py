@@ -43,9 +43,10 @@ class Masked:
 class Conv(Op):
     """Convolve blocks of channels; which block reads what is the connectivity's to say.
 
-    Shapes: x (N, I, H, W), one weight (count·outs, ins, kh, kw) per family, mask (O, I/g, 1 or kh, 1 or kw) where
-            masked, bias (O) where biased -> y (N, O, H', W'), H' = ⌊(H + top + bottom − d(kh − 1) − 1) / s⌋ + 1;
-            then the epilogue, each of its operations reading its further operands in order.
+    Shapes: x (N, I, H, W), one weight (count·outs, ins, kh, kw) per family, mask (O, I/g, 1 or kh, 1 or kw)
+            where masked, bias (O) where biased -> y (N, O, H', W'),
+            H' = ⌊(H + top + bottom − d(kh − 1) − 1) / s⌋ + 1; then the epilogue, each of its operations
+            reading its further operands in order.
     Cost:   N H' W' · number of weights (those the mask keeps are not known to the formula).
     Errors: CIR204 (kernel does not fit), CIR205, CIR206, CIR207 (channels disagree).
     Source: LeCun et al. 1998; Krizhevsky et al. 2012 for groups; Howard et al. 2017 for depthwise.
@@ -203,7 +204,7 @@ def run_epilogue(epilogue: Sequence[Op], y: Array, rest: list[Array]) -> Array:
     return y
 
 
-# -- the words of the language ---------------------------------------------------------------------------------------
+# -- the words of the language -------------------------------------------------------------------------------
 
 
 def pair(value: Size, what: str) -> Kernel:

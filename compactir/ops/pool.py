@@ -114,8 +114,8 @@ class MaxPool(Pool):
 class AvgPool(Pool):
     """The mean of each window.
 
-    The divisor is the number of real elements, with `count_pad` that of real and padding elements, or `divisor` where
-    that is not 0 (1 makes it a sum: LeNet-5's S2).
+    The divisor is the number of real elements, with `count_pad` that of real and padding elements, or
+    `divisor` where that is not 0 (1 makes it a sum: LeNet-5's S2).
 
     Shapes: x (N, C, H, W) -> (N, C, H', W').
     Cost:   no MACs.

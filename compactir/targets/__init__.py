@@ -156,7 +156,7 @@ def load_target(name: str) -> Target:
 
 
 def parse_target(name: str, text: str) -> Target:
-    """Read a description. A wrong, missing or unknown key is a ValueError that names it: the files are ours."""
+    """Read a description. A wrong, missing or unknown key is a ValueError: the files are ours."""
     data = tomllib.loads(text)
     wanted = [field.name for field in fields(Target) if field.name != "name"]
     if odd := sorted(set(data) ^ set(wanted)):
@@ -176,7 +176,7 @@ def unsupported(target: Target) -> tuple[str, ...]:
 
 
 def _native() -> Target:
-    """The supported target with the highest rank; one tuned for a core only where all cores are of that kind."""
+    """The supported target with the highest rank; one tuned for a core where all cores are of it."""
     tuned_right = [t for t in all_targets() if not t.cpu_parts or cpu_parts() == set(t.cpu_parts)]
     return max((t for t in tuned_right if not unsupported(t)), key=lambda t: t.native_rank)
 

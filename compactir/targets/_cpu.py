@@ -1,4 +1,4 @@
-"""What the CPU of this machine is: architecture, name, features, caches. Reads what the system says, no more."""
+"""What the CPU of this machine is: architecture, name, features, caches; read from what the system says."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _ARM_PARTS = {
 
 @cache
 def machine() -> str:
-    """The architecture this process runs as: `x86_64`, `aarch64`, `arm`, `i686` or the platform's own word."""
+    """The architecture this process runs as: `x86_64`, `aarch64`, `arm`, `i686` or the platform's own."""
     return machine_of(platform.machine(), struct.calcsize("P") * 8)
 
 
 def machine_of(reported: str, pointer_bits: int) -> str:
-    """The architecture of a process with such pointers on a kernel that calls itself so (`armv7l`, `AMD64`)."""
+    """The architecture of a process with such pointers on a kernel of that name (`armv7l`, `AMD64`)."""
     name = _MACHINES.get(reported.lower(), reported.lower())
     if name.startswith("armv") or (name == "aarch64" and pointer_bits == 32):
         return "arm"

@@ -1,8 +1,8 @@
-"""Where the coefficients of elementary.h come from: minimax polynomials, rounded to float32 one after the other.
+"""Where the coefficients of elementary.h come from: minimax polynomials, rounded to float32 one by one.
 
-Run it (NumPy is all it needs) to print the C lines. Each fit minimizes the largest relative error of the *function* on
-a dense grid in float64 by Lawson's reweighted least squares; then the lowest free coefficient is rounded to float32
-and the rest fitted again, so that higher ones make up for the rounding.
+Run it (NumPy is all it needs) to print the C lines. Each fit minimizes the largest relative error of the
+*function* on a dense grid in float64 by Lawson's reweighted least squares; then the lowest free coefficient is
+rounded to float32 and the rest fitted again, so that higher ones make up for the rounding.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def minimax(matrix: F64, target: F64) -> F64:
 
 
 def coefficients(fit: Fit) -> tuple[list[np.float32], float]:
-    """The float32 coefficients, lowest power first, and the largest relative error with them in exact arithmetic."""
+    """The float32 coefficients, lowest power first, and the largest relative error that they leave."""
     x = (fit.low + fit.high) / 2 + (fit.high - fit.low) / 2 * np.cos(np.linspace(0, np.pi, 4001))
     x = x[np.abs(x) > 1e-6]
     truth = fit.f(x)

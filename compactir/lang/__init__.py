@@ -1,1 +1,6 @@
-"""The .arch language: text to syntax tree, syntax tree to graph, formatting."""
+"""The .arch language: text -> syntax tree -> Graph, and its formatter."""
+
+from compactir.lang.elaborate import elaborate
+from compactir.lang.parser import parse, parse_file
+
+__all__ = ["elaborate", "parse", "parse_file"]

@@ -1,0 +1,140 @@
+"""The text of a model file before it is parsed: reading it, and one linear sweep over brackets, strings and comments.
+
+The sweep runs first because its errors are better than a parser's (it knows where a bracket was opened) and because it
+bounds nesting and size, so that nothing behind it can run out of stack or memory.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from dataclasses import dataclass
+from pathlib import Path
+
+from compactir.diagnostics import CompactError, Span, did_you_mean, spell_list
+
+MAX_CHARACTERS = 1 << 20
+MAX_NESTING = 64
+
+_PIECE = re.compile(r'"""(?:[^"]|"(?!""))*"""|"""|"[^"\n]*"|"|#[^\n]*|[][(){}]')
+_CLOSES = {")": "(", "]": "[", "}": "{"}
+
+
+@dataclass(frozen=True)
+class Comment:
+    """`# ...` without trailing blanks; `alone` where nothing precedes it on its line."""
+
+    text: str
+    line: int
+    column: int
+    alone: bool
+
+
+class Places:
+    """Turns offsets into spans: lines and columns from 1."""
+
+    def __init__(self, text: str, file: str) -> None:
+        self.file = file
+        self.starts = [0, *(m.end() for m in re.finditer("\n", text))]
+
+    def __call__(self, start: int, stop: int) -> Span:
+        first, last = bisect_right(self.starts, start), bisect_right(self.starts, stop)
+        return Span(
+            self.file, first, start - self.starts[first - 1] + 1, last, stop - self.starts[last - 1] + 1
+        )
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a model file. Errors: CIR113 when it cannot be read, CIR102 when it is not UTF-8."""
+    name = str(path)
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise CompactError("CIR113", f"there is no file `{name}`", help=_nearby_files(Path(path))) from None
+    except IsADirectoryError:
+        raise CompactError(
+            "CIR113", f"`{name}` is a folder", help=_nearby_files(Path(path, "model.arch"))
+        ) from None
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or str(problem)
+        raise CompactError("CIR113", f"cannot read `{name}`: {reason.lower()}") from None
+    try:
+        return data.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as problem:
+        raise _not_utf8(name, data, problem.start) from None
+
+
+def _not_utf8(name: str, data: bytes, at: int) -> CompactError:
+    line, column = data.count(b"\n", 0, at) + 1, len(data[:at].rsplit(b"\n", 1)[-1].decode("utf-8")) + 1
+    utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+    return CompactError(
+        "CIR102",
+        f"the file is not UTF-8 text: byte 0x{data[at]:02x} at offset {at}",
+        span=Span(name, line, column, line, column + 1),
+        help="it looks like UTF-16: save it as UTF-8"
+        if utf16
+        else "save it as UTF-8, or give the path of the model file",
+    )
+
+
+def _nearby_files(path: Path) -> str | None:
+    try:
+        near = sorted(p.name for p in path.parent.glob("*.arch"))
+    except (OSError, ValueError):
+        return None
+    listed = f"model files there: {spell_list([f'`{n}`' for n in near], limit=6)}" if near else None
+    return did_you_mean(path.name, near) or listed
+
+
+def scan(text: str, file: str) -> list[Comment]:
+    """The comments of a text whose brackets match and whose strings end.
+
+    Errors: CIR105 bracket without partner, CIR106 too deep, CIR108 string without end, CIR109 too large.
+    """
+    place = Places(text, file)
+    opened: list[tuple[str, int]] = []
+    comments = []
+    for match in _PIECE.finditer(text):
+        piece, at = match[0], match.start()
+        span = place(at, match.end())
+        if piece[0] == "#":
+            alone = not text[place.starts[span.line - 1] : at].strip()
+            comments.append(Comment(piece.rstrip(), span.line, span.column, alone))
+        elif piece in ('"', '"""'):
+            raise CompactError("CIR108", "the string has no end", span=span, help=f"close it with `{piece}`")
+        elif piece in "([{":
+            opened.append((piece, at))
+            if len(opened) > MAX_NESTING:
+                raise CompactError(
+                    "CIR106",
+                    f"brackets are nested more than {MAX_NESTING} deep",
+                    span=span,
+                    help="name the inner parts",
+                )
+        elif piece in _CLOSES:
+            _close(piece, span, opened, place)
+    if opened:
+        bracket, at = opened[-1]
+        raise CompactError("CIR105", f"`{bracket}` is never closed", span=place(at, at + 1))
+    if len(text) > MAX_CHARACTERS:
+        raise CompactError(
+            "CIR109",
+            f"the file has {len(text)} characters, more than {MAX_CHARACTERS}",
+            span=Span(file, 1, 1, 1, 2),
+            help="numbers by the thousand belong in a weights file",
+        )
+    return comments
+
+
+def _close(piece: str, span: Span, opened: list[tuple[str, int]], place: Places) -> None:
+    if not opened:
+        raise CompactError("CIR105", f"`{piece}` closes nothing", span=span)
+    bracket, at = opened.pop()
+    if bracket != _CLOSES[piece]:
+        start = place(at, at + 1)
+        raise CompactError(
+            "CIR105",
+            f"`{piece}` does not close `{bracket}`",
+            span=span,
+            notes=[f"`{bracket}` was opened at line {start.line}, column {start.column}"],
+        )

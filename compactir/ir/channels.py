@@ -13,7 +13,8 @@ import numpy.typing as npt
 from compactir.diagnostics import CompactError
 
 Indices = npt.NDArray[np.int64]
-_RUN = re.compile(r"(\d+)(?:\.\.(\d+)(?::(-?\d+))?|\*(\d+))?$")
+# At most seven digits: no text may ask for more channels than memory holds.
+_RUN = re.compile(r"(\d{1,7})(?:\.\.(\d{1,7})(?::(-?\d{1,7}))?|\*(\d{1,7}))?")
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,15 @@ class ChannelList:
             raise CompactError("CIR302", f"channel {int(values.min())} is negative")
         runs: list[Run] = []
         steps = np.diff(values)
-        at = 0
+        turns = [*(np.flatnonzero(np.diff(steps)) + 1).tolist(), len(steps)]  # where another step begins
+        turn = at = 0
         while at < len(values):
             if at + 1 == len(values):
                 runs.append(Run(int(values[at]), 1))
                 break
-            other = np.flatnonzero(steps[at:] != steps[at])
-            count = int(other[0]) + 1 if len(other) else len(values) - at
+            while turns[turn] <= at:
+                turn += 1
+            count = turns[turn] - at + 1
             # A run of two that is not a plain step steals the start of the next run: one channel by itself.
             if count == 2 and steps[at] != 1 and at + 2 < len(values):
                 count = 1
@@ -77,31 +80,35 @@ class ChannelList:
         return cls(tuple(runs))
 
     @classmethod
+    def joined(cls, lists: Iterable[ChannelList]) -> ChannelList:
+        """One list after the other."""
+        arrays = [each.array for each in lists]
+        return cls.of(np.concatenate(arrays) if arrays else ())
+
+    @classmethod
     def parse(cls, text: str) -> ChannelList:
         """Read back what `str` wrote."""
-        channels: list[int] = []
+        parts: list[Indices] = []
         for part in filter(None, (p.strip() for p in text.split(","))):
-            match = _RUN.match(part)
+            match = _RUN.fullmatch(part)
             if not match:
                 raise CompactError(
                     "CIR301",
                     f"`{part}` is not a run of channels",
                     help="write `4`, `0..8`, `1..9:2` or `5*3`",
                 )
-            start, stop, step, times = (None if g is None else int(g) for g in match.groups())
-            assert start is not None
-            if times is not None:
-                channels += [start] * times
-            elif stop is None:
-                channels.append(start)
+            start, stop, step, times = (
+                int(g or default) for g, default in zip(match.groups(), "0011", strict=True)
+            )
+            if step == 0:
+                raise CompactError(
+                    "CIR301", f"the run `{part}` has step 0", help="write a repeated channel as `5*3`"
+                )
+            if match[2] is None:
+                parts.append(np.full(times, start, np.int64))
             else:
-                stride = step if step is not None else 1
-                if stride == 0:
-                    raise CompactError(
-                        "CIR301", f"the run `{part}` has step 0", help="write a repeated channel as `5*3`"
-                    )
-                channels += range(start, stop if stride > 0 else stop - 1, stride)
-        return cls.of(channels)
+                parts.append(np.arange(start, stop if step > 0 else stop - 1, step, dtype=np.int64))
+        return cls.of(np.concatenate(parts) if parts else ())
 
     def __str__(self) -> str:
         return ",".join(map(str, self.runs))
@@ -121,6 +128,11 @@ class ChannelList:
 
     def __getitem__(self, index: int) -> int:
         return int(self.array[index])
+
+    @property
+    def top(self) -> int:
+        """The highest channel, −1 for an empty list."""
+        return max((max(r.start, r.start + r.step * (r.count - 1)) for r in self.runs), default=-1)
 
     @property
     def is_plain_range(self) -> bool:

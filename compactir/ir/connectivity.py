@@ -9,9 +9,10 @@ what the lists mean.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
 
 import numpy as np
 
@@ -51,7 +52,8 @@ class Family:
         if self.count < 1 or len(self.inputs) % self.count or len(self.outputs) % self.count:
             raise CompactError(
                 "CIR303",
-                f"{self.count} equal blocks cannot share {len(self.inputs)} inputs and {len(self.outputs)} outputs",
+                f"{self.count} equal blocks cannot share {len(self.inputs)} inputs "
+                f"and {len(self.outputs)} outputs",
             )
 
     @property
@@ -90,26 +92,17 @@ class Connectivity:
     families: tuple[Family, ...]
 
     def __post_init__(self) -> None:
-        produced = (
-            np.concatenate([f.outputs.array for f in self.families])
-            if self.families
-            else np.empty(0, np.int64)
-        )
-        read = (
-            np.concatenate([f.inputs.array for f in self.families])
-            if self.families
-            else np.empty(0, np.int64)
-        )
-        for name, channels, limit in (
-            ("input", read, self.in_channels),
-            ("output", produced, self.out_channels),
-        ):
-            if channels.size and channels.max() >= limit:
-                raise CompactError(
-                    "CIR303", f"{name} channel {int(channels.max())} does not exist, there are {limit}"
-                )
-        if len(np.unique(produced)) != len(produced):
-            twice = int(np.flatnonzero(np.bincount(produced) > 1)[0])
+        for family in self.families:
+            for what, channels, limit in (
+                ("input", family.inputs, self.in_channels),
+                ("output", family.outputs, self.out_channels),
+            ):
+                if channels.top >= limit:
+                    message = f"{what} channel {channels.top} does not exist, there are {limit}"
+                    raise CompactError("CIR303", message)
+        produced = ChannelList.joined(f.outputs for f in self.families)
+        if not produced.is_distinct:
+            twice = int(np.flatnonzero(np.bincount(produced.array) > 1)[0])
             raise CompactError("CIR303", f"output channel {twice} is produced by two blocks")
 
     # -- spellings -------------------------------------------------------------------------------------------
@@ -123,7 +116,7 @@ class Connectivity:
     def grouped(
         cls, ins: int, outs: int, groups: int, kernel: Kernel = (1, 1), pad: Pad = (0, 0, 0, 0)
     ) -> Connectivity:
-        """Equal consecutive groups; `groups = ins` is depthwise. Errors: CIR203 when the groups do not divide."""
+        """Equal consecutive groups; `groups = ins` is depthwise. Errors: CIR203 when they do not divide."""
         for channels in (ins, outs):
             if groups < 1 or channels % groups:
                 common = [d for d in divisors(ins) if outs % d == 0]
@@ -143,7 +136,7 @@ class Connectivity:
         kernels: Sequence[Kernel] | None = None,
         pads: Sequence[Pad] | None = None,
     ) -> Connectivity:
-        """Uneven groups: part k reads its `sizes[k][0]` consecutive inputs and makes `sizes[k][1]` outputs."""
+        """Uneven groups: part k reads its `sizes[k][0]` consecutive inputs, makes `sizes[k][1]` outputs."""
         families = []
         at_in = at_out = 0
         for k, (ins, outs) in enumerate(sizes):
@@ -171,8 +164,31 @@ class Connectivity:
         return cls(ins, max(rows, default=-1) + 1, families).merged()
 
     @classmethod
+    def learned(
+        cls,
+        input_groups: Sequence[int],
+        output_groups: Sequence[int],
+        kernel: Kernel = (1, 1),
+        pad: Pad = (0, 0, 0, 0),
+    ) -> Connectivity:
+        """Learned groups: input i joins output o where `input_groups[i] == output_groups[o]`.
+
+        The two lists are the rows' argmax of FLGC's selection matrices S and T. A group without inputs leaves
+        its outputs to their bias, one without outputs leaves its inputs unread.
+        Source: Wang et al. 2019, arXiv:1904.00346, section 3.2.
+        """
+        chosen, chosen_by = np.asarray(input_groups, np.int64), np.asarray(output_groups, np.int64)
+        families = tuple(
+            Family(1, ChannelList.of(ins), ChannelList.of(outs), kernel, pad)
+            for group in np.unique(chosen_by)
+            if (outs := np.flatnonzero(chosen_by == group)).size
+            and (ins := np.flatnonzero(chosen == group)).size
+        )
+        return cls(len(chosen), len(chosen_by), families).merged()
+
+    @classmethod
     def from_mask(cls, mask: Array, kernel: Kernel = (1, 1), pad: Pad = (0, 0, 0, 0)) -> Connectivity:
-        """Blocks of a connection mask (O, I): outputs with the same inputs share a block. Exact, no padding."""
+        """Blocks of a connection mask (O, I): outputs with the same inputs share a block. Exact, no zeros."""
         rows: dict[bytes, list[int]] = {}
         present = np.asarray(mask) != 0
         for o, row in enumerate(present):
@@ -222,21 +238,28 @@ class Connectivity:
 
     @property
     def kernel(self) -> Kernel:
-        """The smallest kernel that holds every family's kernel around one common centre."""
-        top, left, bottom, right = self._reach
-        return (top + bottom + 1, left + right + 1)
+        """The smallest kernel that holds every family's kernel where its padding puts it (dilation 1)."""
+        rows, columns = self._extent(0, 1)[1], self._extent(1, 1)[1]
+        return rows, columns
 
-    @property
-    def _reach(self) -> Pad:
-        """How far any family's taps reach up, left, down, right from the tap that lies on the output's own pixel.
+    def _extent(self, axis: int, dilation: int) -> tuple[int, int]:
+        """How far the first tap of any family lies before the output's own pixel, and the taps from there.
 
-        A family with pad (t, l, b, r) has that tap at row t and column l; rows below it: kh − 1 − t.
+        A family has taps at d·r − pad for r = 0 … k − 1. Errors: CIR303 when no grid of step d holds all.
         """
-        tops = [f.pad[0] for f in self.families] or [0]
-        lefts = [f.pad[1] for f in self.families] or [0]
-        downs = [f.kernel[0] - 1 - f.pad[0] for f in self.families] or [0]
-        rights = [f.kernel[1] - 1 - f.pad[1] for f in self.families] or [0]
-        return (max(tops), max(lefts), max(downs), max(rights))
+        before = max((f.pad[axis] for f in self.families), default=0)
+        if any((before - f.pad[axis]) % dilation for f in self.families):
+            raise CompactError(
+                "CIR303", f"the paddings of the blocks do not differ by multiples of the dilation {dilation}"
+            )
+        last = max((dilation * (f.kernel[axis] - 1) - f.pad[axis] for f in self.families), default=0)
+        return before, (before + last) // dilation + 1
+
+    def _places(self, dilation: Kernel) -> tuple[Kernel, list[Kernel]]:
+        """The common kernel, and for each family the tap of it on which the family's first tap lies."""
+        (top, rows), (left, columns) = self._extent(0, dilation[0]), self._extent(1, dilation[1])
+        first = [((top - f.pad[0]) // dilation[0], (left - f.pad[1]) // dilation[1]) for f in self.families]
+        return (rows, columns), first
 
     @cached_property
     def mask(self) -> Array:
@@ -283,56 +306,42 @@ class Connectivity:
     # -- the algebra -----------------------------------------------------------------------------------------
 
     def reading(self, sources: ChannelList, in_channels: int) -> Connectivity:
-        """This convolution read through `y[c] = x[sources[c]]`: the same outputs, straight from x of `in_channels`.
+        """This convolution read through `y[c] = x[sources[c]]`: the same outputs, straight from x.
 
-        `sources` may permute, repeat and drop channels of x (a shuffle, a slice, CondenseNet's index).
-        Weights stay.
+        `sources` may permute, repeat and drop the `in_channels` of x (a shuffle, a slice, CondenseNet's
+        index). Weights stay as they are.
         """
         families = tuple(replace(f, inputs=sources.take(f.inputs)) for f in self.families)
         return Connectivity(in_channels, self.out_channels, families)
 
     def writing(self, sources: ChannelList) -> Connectivity:
-        """This convolution followed by `z[c] = y[sources[c]]` with a permutation `sources`. Weights stay as they are."""
+        """This convolution followed by the permutation `z[c] = y[sources[c]]`. Weights stay as they are."""
         place = np.argsort(sources.array, kind="stable")
         families = tuple(replace(f, outputs=ChannelList.of(place[f.outputs.array])) for f in self.families)
         return Connectivity(self.in_channels, self.out_channels, families)
 
     def merged(self) -> Connectivity:
-        """Join neighbouring families of equal block shape: the form in which equal connectivities print alike."""
-        merged: list[Family] = []
-        for family in self.families:
-            last = merged[-1] if merged else None
-            same = last is not None and (last.ins, last.outs, last.kernel, last.pad) == (
-                family.ins,
-                family.outs,
-                family.kernel,
-                family.pad,
-            )
-            if last is not None and same:
-                merged[-1] = Family(
-                    last.count + family.count,
-                    ChannelList.of(np.concatenate([last.inputs.array, family.inputs.array])),
-                    ChannelList.of(np.concatenate([last.outputs.array, family.outputs.array])),
-                    family.kernel,
-                    family.pad,
-                )
-            else:
-                merged.append(family)
+        """Join neighbouring families of equal block shape; their weights follow one another as before."""
+        merged = []
+        for (_, _, kernel, pad), group in groupby(self.families, _shape):
+            same = list(group)
+            inputs = same[0].inputs if len(same) == 1 else ChannelList.joined(f.inputs for f in same)
+            outputs = same[0].outputs if len(same) == 1 else ChannelList.joined(f.outputs for f in same)
+            merged.append(Family(sum(f.count for f in same), inputs, outputs, kernel, pad))
         return Connectivity(self.in_channels, self.out_channels, tuple(merged))
 
     # -- what the lists mean ---------------------------------------------------------------------------------
 
-    def to_dense(self, weights: Sequence[Array]) -> tuple[Array, Pad]:
+    def to_dense(self, weights: Sequence[Array], dilation: Kernel = (1, 1)) -> tuple[Array, Pad]:
         """The dense weight (O, I, KH, KW) that computes the same, and its padding; absent links are zero.
 
         A repeated input channel adds up. Smaller kernels sit in the common kernel where their padding puts
-        them.
+        them. Errors: CIR303 when the blocks' taps share no grid of this dilation.
         """
-        top, left, bottom, right = self._reach
+        size, places = self._places(dilation)
         dtype = weights[0].dtype if weights else np.float32
-        dense = np.zeros((self.out_channels, self.in_channels, top + bottom + 1, left + right + 1), dtype)
-        for family, weight in zip(self.families, weights, strict=True):
-            y, x = top - family.pad[0], left - family.pad[1]
+        dense = np.zeros((self.out_channels, self.in_channels, *size), dtype)
+        for family, weight, (y, x) in zip(self.families, weights, places, strict=True):
             kh, kw = family.kernel
             blocks = weight.reshape(family.count, family.outs, family.ins, kh, kw)
             outs = family.outputs.array.reshape(family.count, -1)
@@ -340,27 +349,36 @@ class Connectivity:
             for b in range(family.count):
                 for j, channel in enumerate(ins[b]):
                     dense[outs[b], channel, y : y + kh, x : x + kw] += blocks[b, :, j]
-        pads = {
-            (
-                top,
-                left,
-                f.pad[2] + (bottom - (f.kernel[0] - 1 - f.pad[0])),
-                f.pad[3] + (right - (f.kernel[1] - 1 - f.pad[1])),
-            )
-            for f in self.families
-        }
-        return dense, pads.pop() if len(pads) == 1 else (top, left, bottom, right)
+        return dense, self._common_pad(dilation)
 
-    def from_dense(self, dense: Array) -> list[Array]:
-        """Pick each family's weight out of a dense one (O, I, KH, KW) of the common kernel; the rest is dropped."""
-        top, left, _, _ = self._reach
+    def _common_pad(self, dilation: Kernel) -> Pad:
+        """Padding of the common kernel that gives the output size on which the families agree."""
+        if not self.families:
+            return (0, 0, 0, 0)
+        size, _ = self._places(dilation)
+        one = self.families[0]
+        before = [max(f.pad[axis] for f in self.families) for axis in (0, 1)]
+        after = [
+            one.pad[axis]
+            + one.pad[axis + 2]
+            + dilation[axis] * (size[axis] - one.kernel[axis])
+            - before[axis]
+            for axis in (0, 1)
+        ]
+        return (before[0], before[1], after[0], after[1])
+
+    def from_dense(self, dense: Array, dilation: Kernel = (1, 1)) -> list[Array]:
+        """Each family's weight out of a dense one (O, I, KH, KW) of the common kernel; the rest is dropped.
+
+        Where a block repeats an input channel, the first place takes the weight, the others are zero.
+        """
         weights = []
-        for family in self.families:
-            y, x = top - family.pad[0], left - family.pad[1]
+        for family, (y, x) in zip(self.families, self._places(dilation)[1], strict=True):
             kh, kw = family.kernel
             outs = family.outputs.array.reshape(family.count, -1, 1)
             ins = family.inputs.array.reshape(family.count, 1, -1)
-            picked = dense[outs, ins, y : y + kh, x : x + kw]
+            picked = dense[outs, ins, y : y + kh, x : x + kw]  # (count, outs, ins, kh, kw)
+            picked[~np.broadcast_to(_first_places(ins[:, 0])[:, None], picked.shape[:3])] = 0
             weights.append(picked.reshape(family.weight_shape))
         return weights
 
@@ -406,6 +424,19 @@ def same_padding(size: Sequence[int], kernel: Kernel, stride: Kernel, dilation: 
     return (total[0] // 2, total[1] // 2, total[0] - total[0] // 2, total[1] - total[1] // 2)
 
 
+def _shape(family: Family) -> tuple[int, int, Kernel, Pad]:
+    return (family.ins, family.outs, family.kernel, family.pad)
+
+
+def _first_places(rows: Array) -> Array:
+    """Where each row of numbers holds one that did not occur before in that row."""
+    order = np.argsort(rows, axis=1, kind="stable")
+    ranked = np.take_along_axis(rows, order, axis=1)
+    fresh = np.ones(rows.shape, np.bool_)
+    np.put_along_axis(fresh, order[:, 1:], ranked[:, 1:] != ranked[:, :-1], axis=1)
+    return fresh
+
+
 def _pad_text(pad: Pad) -> str:
     if pad == (0, 0, 0, 0):
         return ""
@@ -443,7 +474,7 @@ def _parse_family(text: str) -> Family:
     )
 
 
-_SHORT_FORMS = [
+_SHORT_FORMS: list[tuple[re.Pattern[str], Callable[[re.Match[str]], Connectivity]]] = [
     (
         re.compile(r"dense\(\s*(\d+)\s*->\s*(\d+)\s*,\s*" + _TAIL + r"\s*\)"),
         lambda m: Connectivity.dense(int(m[1]), int(m[2]), *_kernel_pad(m)),

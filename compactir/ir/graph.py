@@ -82,7 +82,7 @@ class Scope:
 
 @dataclass(eq=False)
 class Graph:
-    """A network. `nodes` are in topological order; `weights` holds the arrays of `params` once they are bound."""
+    """A network: `nodes` in topological order, `weights` the arrays of `params` once they are bound."""
 
     name: str
     inputs: list[Value] = field(default_factory=list)

@@ -48,7 +48,7 @@ class Op:
     per_channel: ClassVar[bool] = False
     """True where output channel c depends on input channel c (and channel c of the parameters) only."""
 
-    def params(self, *xs: TensorType) -> list[ParamSpec]:
+    def params(self, *xs: Any, **kw: Any) -> list[ParamSpec]:
         """The parameters this operation owns, given its value operands."""
         return []
 
@@ -60,7 +60,7 @@ class Op:
         """The meaning, in plain NumPy, in the dtype of the operands. Obviously right, never fast."""
         raise TypeError(f"{type(self).__name__} does not declare its meaning")
 
-    def macs(self, *types: TensorType) -> int:
+    def macs(self, *types: Any, **kw: Any) -> int:
         """Multiply-accumulates of convolution and linear layers by their closed formula, else 0."""
         return 0
 
@@ -145,7 +145,7 @@ def tally(macs: int) -> None:
 
 @contextmanager
 def counted_macs() -> Iterator[list[int]]:
-    """Count what the references execute: the body runs between `with counted_macs() as n:` and `n[0]`."""
+    """Count what the references execute in the body of a `with`; the first item of the list is the count."""
     counter = [0]
     token = _TALLY.set(counter)
     try:
@@ -182,9 +182,17 @@ def need_map(op: Op, x: TensorType) -> tuple[int, int, int, int]:
     return n, c, h, w
 
 
+def need_params(op: Op, given: Sequence[TensorType], *xs: TensorType) -> None:
+    """CIR206 when `given` are not just the parameters that the operation declares for operands `xs`."""
+    specs = op.params(*xs)
+    if len(given) != len(specs):
+        raise CompactError("CIR206", f"`{op.name}` needs {len(specs)} parameters, it has {len(given)}")
+    for spec, type in zip(specs, given, strict=True):
+        need_shape(op, spec.name, type, spec.shape)
+
+
 def need_shape(op: Op, what: str, actual: TensorType, shape: Sequence[int]) -> None:
     """CIR206 when a parameter does not have the shape that the operation declared."""
     if actual.shape != tuple(shape):
-        raise CompactError(
-            "CIR206", f"the {what} of `{op.name}` has shape {list(actual.shape)}, it must be {list(shape)}"
-        )
+        found, wanted = list(actual.shape), list(shape)
+        raise CompactError("CIR206", f"the {what} of `{op.name}` has shape {found}, it must be {wanted}")

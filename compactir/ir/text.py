@@ -100,7 +100,8 @@ def _loc(span: Span | None) -> str:
 
 
 def _attributes(thing: Any) -> str:
-    hints = _hints(type(thing))
+    cls: Any = type(thing)
+    hints = _hints(cls)
     return ", ".join(f"{key}={_text(value, hints[key])}" for key, value in attributes(thing))
 
 

@@ -36,6 +36,12 @@ def logistic(x: Array) -> Array:
     return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(x.dtype)
 
 
+def clamp(x: Array, low: float, high: float) -> Array:
+    """min(max(x, low), high) in the dtype of x; NaN stays NaN."""
+    y: Array = np.minimum(np.maximum(x, x.dtype.type(low)), x.dtype.type(high))
+    return y
+
+
 @register
 @dataclass(frozen=True)
 class Relu(Activation):
@@ -45,7 +51,8 @@ class Relu(Activation):
 
     def reference(self, x: Array) -> Array:
         """The meaning; NaN stays NaN."""
-        return np.maximum(x, 0)
+        y: Array = np.maximum(x, x.dtype.type(0))
+        return y
 
 
 @register
@@ -57,7 +64,7 @@ class Relu6(Activation):
 
     def reference(self, x: Array) -> Array:
         """The meaning; NaN stays NaN."""
-        return np.minimum(np.maximum(x, 0), x.dtype.type(6))
+        return clamp(x, 0, 6)
 
 
 @register
@@ -71,7 +78,7 @@ class Clip(Activation):
 
     def reference(self, x: Array) -> Array:
         """The meaning; NaN stays NaN."""
-        return np.minimum(np.maximum(x, x.dtype.type(self.low)), x.dtype.type(self.high))
+        return clamp(x, self.low, self.high)
 
 
 @register
@@ -110,7 +117,8 @@ class Tanh(Activation):
 
     def reference(self, x: Array) -> Array:
         """The meaning."""
-        return x.dtype.type(self.scale) * np.tanh(x.dtype.type(self.slope) * x)
+        y: Array = x.dtype.type(self.scale) * np.tanh(x.dtype.type(self.slope) * x)
+        return y
 
 
 @register
@@ -134,7 +142,7 @@ class HardSigmoid(Activation):
 
     def reference(self, x: Array) -> Array:
         """The meaning."""
-        return np.minimum(np.maximum(x + 3, 0), x.dtype.type(6)) / 6
+        return clamp(x + 3, 0, 6) / 6
 
 
 @register
@@ -146,7 +154,7 @@ class HardSwish(Activation):
 
     def reference(self, x: Array) -> Array:
         """The meaning."""
-        return x * np.minimum(np.maximum(x + 3, 0), x.dtype.type(6)) / 6
+        return x * clamp(x + 3, 0, 6) / 6
 
 
 @register
@@ -169,7 +177,8 @@ class Softmax(Op):
     def reference(self, x: Array) -> Array:
         """The meaning; the maximum is subtracted first."""
         e = np.exp(x - x.max(axis=1, keepdims=True))
-        return e / e.sum(axis=1, keepdims=True)
+        y: Array = e / e.sum(axis=1, keepdims=True)
+        return y
 
     @classmethod
     def samples(cls) -> list[Sample]:
@@ -199,7 +208,7 @@ def clip(x: TensorType, low: float, high: float) -> Clip:
 
 @spelling
 def leaky_relu(x: TensorType, slope: float = 0.01) -> LeakyRelu:
-    """x, or slope · x below zero."""
+    """The value x, or slope · x below zero."""
     return LeakyRelu(slope)
 
 
@@ -211,13 +220,13 @@ def sigmoid(x: TensorType) -> Sigmoid:
 
 @spelling
 def tanh(x: TensorType, scale: float = 1.0, slope: float = 1.0) -> Tanh:
-    """scale · tanh(slope · x)."""
+    """The hyperbolic tangent: `scale` times tanh of `slope` times x."""
     return Tanh(scale, slope)
 
 
 @spelling
 def swish(x: TensorType) -> Swish:
-    """x · sigmoid(x)."""
+    """The product x · sigmoid(x)."""
     return Swish()
 
 
@@ -229,7 +238,7 @@ def hard_sigmoid(x: TensorType) -> HardSigmoid:
 
 @spelling
 def hard_swish(x: TensorType) -> HardSwish:
-    """x · relu6(x + 3) / 6."""
+    """The product x · relu6(x + 3) / 6."""
     return HardSwish()
 
 

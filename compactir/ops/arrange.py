@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from math import prod
 from typing import ClassVar
 
@@ -259,7 +260,7 @@ def split(x: TensorType, sizes: list[Fraction | int]) -> list[Gather]:
     if min(counts, default=0) < 1:
         raise CompactError("CIR209", "every part of a `split` must have at least one channel")
     starts = np.cumsum([0, *counts]).tolist()
-    return [Gather(ChannelList.range(a, b)) for a, b in zip(starts, starts[1:], strict=False)]
+    return [Gather(ChannelList.range(a, b)) for a, b in pairwise(starts)]
 
 
 @spelling

@@ -82,11 +82,11 @@ class Mul(Combine):
 
 @spelling
 def add(a: TensorType, b: TensorType) -> Add:
-    """a + b; also written so."""
+    """The sum, also written `a + b`."""
     return Add()
 
 
 @spelling
 def mul(a: TensorType, b: TensorType) -> Mul:
-    """a * b; also written so."""
+    """The product, also written `a * b`."""
     return Mul()

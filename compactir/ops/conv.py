@@ -1,4 +1,4 @@
-"""Convolution: one operation, whose connectivity says whether it is dense, grouped, depthwise, mixed or a table."""
+"""Convolution: one operation; its connectivity says if it is dense, grouped, depthwise, mixed or a table."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class Conv(Op):
 
     @classmethod
     def samples(cls) -> list[Sample]:
-        """Dense, strided, asymmetric, dilated, grouped, depthwise, multiplied, uneven, mixed, table, gathered."""
+        """Dense, strided, asymmetric, dilated, grouped, depthwise, uneven, mixed, table, gathered."""
         dense, grouped = Connectivity.dense, Connectivity.grouped
         same = (1, 1, 1, 1)
         table = Connectivity.table(4, {0: [0, 1], 1: [1, 2], 2: [0, 2, 3], 3: [3]}, (3, 3))
@@ -183,11 +183,11 @@ def _window(padded: Array, tap: Kernel, stride: Kernel, dilation: Kernel, size: 
 
 
 def _epilogue_type(epilogue: Sequence[Op], result: TensorType, rest: list[TensorType]) -> TensorType:
+    needed = sum(map(extra_operands, epilogue))
+    if len(rest) != needed:
+        raise CompactError("CIR206", f"the epilogue of `conv` reads {needed} operands, it has {len(rest)}")
     for op in epilogue:
-        extra = [rest.pop(0) for _ in range(extra_operands(op))]
-        result = op.infer(result, *extra)
-    if rest:
-        raise CompactError("CIR206", f"`conv` has {len(rest)} operands too many")
+        result = op.infer(result, *(rest.pop(0) for _ in range(extra_operands(op))))
     return result
 
 
@@ -216,7 +216,7 @@ def pair(value: Size, what: str) -> Kernel:
 
 
 def padding(pad: Padding, size: Sequence[int], kernel: Kernel, stride: Kernel, dilation: Kernel) -> Pad:
-    """The language's padding: default d·(k − 1)/2 for odd kernels, "same" TensorFlow's, a number, two or four.
+    """The padding: by default d·(k − 1)/2 for odd kernels, "same" TensorFlow's, else 1, 2 or 4 numbers.
 
     Errors: CIR208 for an even kernel without a word about padding, and for anything else that is no padding.
     """
@@ -268,7 +268,7 @@ def conv(
     connect: Table | Masked | None = None,
     bias: bool = False,
 ) -> Conv:
-    """Convolution to `out` channels; `groups` is a number or a list of shares, `connect` a table or `learned(…)`."""
+    """Convolution to `out` channels; `groups` is a number or shares, `connect` a table or `learned(…)`."""
     op = Conv(Connectivity.dense(1, 1))
     _, ins, h, w = need_map(op, x)
     k, s, d = pair(kernel, "kernel"), pair(stride, "stride"), pair(dilation, "dilation")
@@ -311,7 +311,7 @@ def depthwise(
     multiplier: int = 1,
     bias: bool = False,
 ) -> Conv:
-    """Each channel through its own filter; a list of kernels gives each equal part of the channels its own size.
+    """Each channel through its own filter; a list of kernels gives each equal part of the channels its size.
 
     The split: ⌊C / parts⌋ channels each, the remainder to the first. Source: Tan and Le 2019 (MixConv).
     """
@@ -335,7 +335,7 @@ def depthwise(
 
 @spelling
 def learned(groups: int) -> Masked:
-    """A connection learned in training (FLGC): input and filter each choose one of `groups`; links join equals.
+    """A connection learned in training (FLGC): input and filter choose one of `groups`; links join equals.
 
     Source: Wang et al. 2019, arXiv:1904.00346.
     """

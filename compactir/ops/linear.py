@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from compactir.diagnostics import CompactError
-from compactir.ir.op import Op, ParamSpec, Sample, need_shape, register, spelling, tally
+from compactir.ir.op import Op, ParamSpec, Sample, need_params, need_shape, register, spelling, tally
 from compactir.ir.types import Array, TensorType
 
 
@@ -44,8 +44,7 @@ class Linear(Op):
     def infer(self, x: TensorType, *params: TensorType) -> TensorType:
         """The type rule."""
         n, _ = need_vector(self, x)
-        for spec, given in zip(self.params(x), params, strict=True):
-            need_shape(self, spec.name, given, spec.shape)
+        need_params(self, params, x)
         return x.with_shape(n, self.out)
 
     def reference(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
@@ -96,7 +95,9 @@ class Rbf(Op):
     def reference(self, x: Array, centres: Array) -> Array:
         """The meaning."""
         tally(x.shape[0] * centres.size)
-        return ((x.reshape(x.shape[0], 1, -1) - centres) ** 2).sum(axis=2)
+        differences = x.reshape(x.shape[0], 1, -1) - centres
+        y: Array = (differences * differences).sum(axis=2)
+        return y
 
     def macs(self, x: TensorType, *params: TensorType) -> int:
         """N I O."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from compactir.diagnostics import CompactError
-from compactir.ir.op import Op, ParamSpec, Sample, need_map, need_shape, register, spelling
+from compactir.ir.op import Op, ParamSpec, Sample, need_map, need_params, register, spelling
 from compactir.ir.types import Array, TensorType
 
 
@@ -45,8 +45,7 @@ class BatchNorm(Op):
 
     def infer(self, x: TensorType, *params: TensorType) -> TensorType:
         """The type rule."""
-        for spec, given in zip(self.params(x), params, strict=True):
-            need_shape(self, spec.name, given, spec.shape)
+        need_params(self, params, x)
         return x
 
     def reference(self, x: Array, weight: Array, bias: Array, mean: Array, var: Array) -> Array:
@@ -87,8 +86,7 @@ class Affine(Op):
 
     def infer(self, x: TensorType, *params: TensorType) -> TensorType:
         """The type rule."""
-        for spec, given in zip(self.params(x), params, strict=True):
-            need_shape(self, spec.name, given, spec.shape)
+        need_params(self, params, x)
         return x
 
     def reference(self, x: Array, weight: Array, bias: Array) -> Array:
@@ -106,7 +104,8 @@ class Affine(Op):
 class Lrn(Op):
     """Local response normalisation across `size` neighbouring channels.
 
-    Shapes: x (N, C, H, W) -> as x, y_c = x_c / (k + alpha / size · Σ x²)^beta over channels c − ⌊size/2⌋ … c + ⌊(size−1)/2⌋.
+    Shapes: x (N, C, H, W) -> as x, y_c = x_c / (k + alpha / size · Σ x²)^beta,
+            the sum over channels c − ⌊size/2⌋ … c + ⌊(size − 1)/2⌋.
     Cost:   no MACs by convention.
     Errors: CIR205, CIR208 (size below 1).
     Source: Krizhevsky et al. 2012, section 3.3, in the Caffe and PyTorch convention (alpha divided by size).
@@ -129,7 +128,8 @@ class Lrn(Op):
         squares = np.pad(x * x, ((0, 0), (before, after), (0, 0), (0, 0)))
         total = sum(squares[:, j : j + x.shape[1]] for j in range(self.size))
         scale = x.dtype.type(self.k) + x.dtype.type(self.alpha / self.size) * total
-        return x / scale ** x.dtype.type(self.beta)
+        y: Array = x / scale ** x.dtype.type(self.beta)
+        return y
 
     @classmethod
     def samples(cls) -> list[Sample]:

@@ -17,7 +17,7 @@ from compactir.ops.conv import Padding, Size, padding, pair
 
 @dataclass(frozen=True)
 class Window:
-    """Where the windows of a pool lie along both axes: `spans[axis][i] = (first, last + 1)` clipped to the input."""
+    """Where a pool's windows lie: `spans[axis][i] = (first, last + 1)`, clipped to the input."""
 
     spans: tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]
     full: tuple[tuple[int, ...], tuple[int, ...]]  # extent of window i clipped to the padded input only
@@ -26,8 +26,8 @@ class Window:
 class Pool(Op):
     """Base of windowed pools.
 
-    H' = ⌊(H + top + bottom − kh) / s⌋ + 1, or the ceiling, in which case the last window must still start inside the
-    input or its top padding (PyTorch's rule).
+    H' = ⌊(H + top + bottom − kh) / s⌋ + 1, or the ceiling, in which case the last window must still start
+    inside the input or its top padding (PyTorch's rule).
     """
 
     per_channel: ClassVar[bool] = True
@@ -44,7 +44,8 @@ class Pool(Op):
         if room < 0:
             raise CompactError(
                 "CIR204",
-                f"a {self.kernel[0]}x{self.kernel[1]} pool does not fit into a map of extent {size} padded by {before} and {after}",
+                f"a {self.kernel[0]}x{self.kernel[1]} pool does not fit into a map of extent {size} "
+                f"padded by {before} and {after}",
                 help="use a smaller kernel or a larger input",
             )
         count = (-(-room // s) if self.ceil else room // s) + 1
@@ -143,7 +144,8 @@ class AvgPool(Pool):
         """The meaning."""
         rows, columns = self.window(x.shape[2:]).spans
         out = np.array([[x[:, :, a:b, c:d].sum(axis=(2, 3)) for c, d in columns] for a, b in rows])
-        return out.transpose(2, 3, 0, 1) / np.array(self.divisors(x.shape[2:]), x.dtype)
+        y: Array = out.transpose(2, 3, 0, 1) / np.array(self.divisors(x.shape[2:]), x.dtype)
+        return y
 
     @classmethod
     def samples(cls) -> list[Sample]:
@@ -183,7 +185,8 @@ class GlobalAvgPool(GlobalPool):
 
     def reference(self, x: Array) -> Array:
         """The meaning."""
-        return x.mean(axis=(2, 3), keepdims=True)
+        y: Array = x.mean(axis=(2, 3), keepdims=True)
+        return y
 
 
 @register
@@ -195,7 +198,8 @@ class GlobalMaxPool(GlobalPool):
 
     def reference(self, x: Array) -> Array:
         """The meaning."""
-        return x.max(axis=(2, 3), keepdims=True)
+        y: Array = x.max(axis=(2, 3), keepdims=True)
+        return y
 
 
 @register

@@ -151,7 +151,8 @@ def _description(**changes: str) -> str:
     keys = {
         "description": '"d"', "isa": '"scalar"', "lanes": "4", "registers": "16", "fma": "false",
         "x_step": "4", "l1_bytes": "1024", "l2_bytes": "0", "l3_bytes": "0", "align": "64",
-        "native_rank": "0", "machine": '""', "triple": '""', "zig_target": '""', "zig_target_static": '""', "zig_cpu": '"baseline"', "cc": "[]",
+        "native_rank": "0", "machine": '""', "triple": '""', "zig_target": '""',
+        "zig_target_static": '""', "zig_cpu": '"baseline"', "cc": "[]",
         "cflags": '["-O2"]', "cpu_features": "[]", "cpu_parts": "[]", "runner": '""', "runner_args": "[]",
         "sysroots": "[]", "notes": '""',
     }  # fmt: skip

@@ -1,8 +1,8 @@
 """Where the coefficients of elementary.h come from: minimax polynomials, rounded to float32 one by one.
 
 Run it (NumPy is all it needs) to print the C lines. Each fit minimizes the largest relative error of the
-*function* on a dense grid in float64 by Lawson's reweighted least squares; then the lowest free coefficient is
-rounded to float32 and the rest fitted again, so that higher ones make up for the rounding.
+*function* on a dense grid in float64 by Lawson's reweighted least squares; then the lowest free coefficient
+is rounded to float32 and the rest fitted again, so that higher ones make up for the rounding.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""What goes wrong in a user's file, as data: where, what, why, what to do. Rendering lives here too, raising everywhere.
+"""What goes wrong in a user's file, as data: where, what, why, what to do; and how it is shown.
 
-An error is a `CompactError` with a code of the catalogue (`compactir/catalogue.py`), printed by `compactc explain CODE`.
-Wording as rustc's: lower case, no full stop, source in backticks; a note says why, the help what to do, with computed numbers.
+An error is a `CompactError` with a code of the catalogue (`compactir/catalogue.py`), which
+`compactc explain CODE` prints. Wording as rustc's: lower case, no full stop, source in backticks; a note says
+why, the help what to do, with the numbers of this very case.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class CompactError(Exception):
         return _rebuild, (self.code, self.message, self.span, self.notes, self.help)
 
     def at(self, span: Span | None, *notes: str) -> CompactError:
-        """Fill in the place if it is still unknown, and add notes; returns the same error, ready to raise again."""
+        """Fill in the place if it is still unknown and add notes; returns the same error, to raise again."""
         self.span = self.span or span
         self.notes = (*self.notes, *(note for note in notes if note not in self.notes))
         return self
@@ -99,7 +100,7 @@ class CompactError(Exception):
         return (self,)
 
 
-class CompactErrors(CompactError):
+class CompactErrors(CompactError):  # noqa: N818  # the plural of CompactError
     """Several problems found in one go, in the order of the source text."""
 
     def __init__(self, errors: Iterable[CompactError]) -> None:
@@ -117,12 +118,14 @@ class CompactErrors(CompactError):
         return self.errors
 
 
-def _rebuild(code: str, message: str, span: Span | None, notes: Sequence[str], help: str | None) -> CompactError:
+def _rebuild(
+    code: str, message: str, span: Span | None, notes: Sequence[str], help: str | None
+) -> CompactError:
     return CompactError(code, message, span=span, notes=notes, help=help)
 
 
 def remember_source(file: str, text: str) -> None:
-    """Keep a text for the excerpts of `render`: the text that was parsed, even if the file has changed or never existed."""
+    """Keep a text for the excerpts of `render`: what was parsed, even if there never was a file."""
     _SOURCES.pop(file, None)
     _SOURCES[file] = text
     while len(_SOURCES) > _SOURCES_KEPT:
@@ -161,12 +164,12 @@ def explain(code: str) -> str | None:
 
 
 def render(error: CompactError, *, color: bool = False) -> str:
-    """The error as rustc prints one: headline, place, excerpt with carets, notes, help. Ends without a newline."""
+    """The error as rustc prints one: headline, place, excerpt with carets, notes, help."""
     return "\n\n".join(_render_one(part, _ANSI if color else _PLAIN) for part in error.parts())
 
 
 def render_json(error: CompactError) -> dict[str, Any]:
-    """The error for programs: `{"errors": [{code, title, message, span, notes, help}]}`; span and help may be null."""
+    """For programs: `{"errors": [{code, title, message, span, notes, help}]}`; span and help may be null."""
     return {"errors": [_as_json(part) for part in error.parts()]}
 
 
@@ -222,7 +225,9 @@ def _excerpt(span: Span) -> tuple[str, str] | None:
     if len(line) > _WIDEST_EXCERPT:  # a window around the place: a line may have millions of characters
         before = "..." + before[-40:] if len(before) > 43 else before
         room = _WIDEST_EXCERPT - len(before)
-        inside, after = (inside[:room], "...") if len(inside) > room else (inside, after[: room - len(inside)])
+        inside, after = (
+            (inside[:room], "...") if len(inside) > room else (inside, after[: room - len(inside)])
+        )
     before, inside, after = _visible(before), _visible(inside), _visible(after)
     return before + inside + after, " " * _cells(before) + "^" * max(1, _cells(inside))
 
@@ -242,11 +247,13 @@ def _visible(text: str) -> str:
     text = text.replace("\t", "    ")
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}" for c in text)
+    return "".join(
+        c if c.isprintable() else f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}" for c in text
+    )
 
 
 def _cells(text: str) -> int:
-    """How many columns of a terminal a text takes: East Asian wide characters take two, combining ones none."""
+    """How many columns of a terminal a text takes: East Asian wide characters two, combining ones none."""
     return sum(
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
     )

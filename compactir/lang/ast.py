@@ -29,7 +29,7 @@ def children(node: Node) -> Iterator[Node]:
             yield from (item for item in value if isinstance(item, Node))
 
 
-# -- expressions -----------------------------------------------------------------------------------------------------
+# -- expressions -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Argument(Node):
 
 @dataclass(frozen=True)
 class Call(Expr):
-    """`max(a, b)`, `concat(a, b)`, and what follows an arrow, where the brackets may be missing (`args` is None)."""
+    """`max(a, b)`, and what follows an arrow; there the brackets may be missing (`args` is None)."""
 
     function: str
     args: tuple[Argument, ...] | None
@@ -210,7 +210,7 @@ class Pipe(Expr):
     steps: tuple[Step, ...]
 
 
-# -- targets and types -----------------------------------------------------------------------------------------------
+# -- targets and types -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ class Parameter(Node):
     default: Expr | None
 
 
-# -- statements ------------------------------------------------------------------------------------------------------
+# -- statements --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -344,7 +344,7 @@ class Assert(Statement):
     message: str | None
 
 
-# -- declarations ----------------------------------------------------------------------------------------------------
+# -- declarations ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

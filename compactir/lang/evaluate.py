@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -23,7 +24,7 @@ PROPERTIES = ("channels", "height", "width", "size", "shape")
 class Frame:
     """Where names live while a file, function, block or network is evaluated.
 
-    `path` is the scope's dotted name in the graph; `counts` counts unlabelled steps, `taken` holds all step names.
+    `path` is the scope's dotted name, `counts` counts its unlabelled steps, `taken` holds the names of all.
     """
 
     module: Module
@@ -62,10 +63,10 @@ def _extreme(which: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _numbers(values: Any) -> Any:
-    if not isinstance(values, (Items, range, tuple)) or not all(is_number(v) for v in values):
+def _numbers(values: Any, fewest: int = 1) -> Any:
+    if not isinstance(values, (range, tuple)) or not all(is_number(v) for v in values):
         raise CompactError("CIR131", "numbers are needed here")
-    if not values:
+    if len(values) < fewest:
         raise CompactError("CIR131", "at least one number is needed here")
     return values
 
@@ -83,13 +84,7 @@ def _length(value: Any) -> int:
 BUILTINS: dict[str, tuple[int, int, Callable[..., Any]]] = {
     "min": (1, 99, _extreme(min)),
     "max": (1, 99, _extreme(max)),
-    "sum": (
-        1,
-        1,
-        lambda v: (
-            bounded(sum(_numbers(v)) if len(v) else 0) if isinstance(v, (Items, range)) else _numbers(v)
-        ),
-    ),
+    "sum": (1, 1, lambda v: bounded(sum(_numbers(v, fewest=0)))),
     "floor": (1, 1, lambda v: floor(_number(v))),
     "ceil": (1, 1, lambda v: ceil(_number(v))),
     "round": (1, 1, lambda v: half_up(_number(v))),
@@ -99,7 +94,7 @@ BUILTINS: dict[str, tuple[int, int, Callable[..., Any]]] = {
 """Functions of the language: fewest and most arguments, and what they do."""
 
 
-class Evaluator:
+class Evaluator(ABC):
     """Evaluates expressions. `work` bounds what one file may cost."""
 
     def __init__(self) -> None:
@@ -187,7 +182,7 @@ class Evaluator:
         given = ", ".join(f"{name} = {shown}" for name, shown in known.items() if len(shown) < 60)
         return [f"{show(value)} = {text}" + (f" with {given}" if given else "")]
 
-    # -- one method per kind of expression -----------------------------------------------------------------------
+    # -- one method per kind of expression -----------------------------------------------------------------
 
     def _number(self, expr: ast.Number, frame: Frame) -> Any:
         return expr.value
@@ -253,9 +248,9 @@ class Evaluator:
             self.spend(expr.span, sum(len(v) for v in (a, b) if isinstance(v, (Items, range))))
         return binary(expr.op, a, b)
 
+    @abstractmethod
     def combine(self, expr: ast.Binary, a: Value, b: Value, frame: Frame) -> Value:
         """`a + b` and `a * b` of tensors."""
-        raise TypeError
 
     def _conditional(self, expr: ast.Conditional, frame: Frame) -> Any:
         return self.eval(expr.then if self.truth(expr.condition, frame) else expr.otherwise, frame)
@@ -306,7 +301,7 @@ class Evaluator:
 
 
 class Loop:
-    """Within it, the loop's names hide others of the same name; afterwards those are back and the loop's are gone."""
+    """Within it, the loop's names hide others of the same name; afterwards those are back."""
 
     def __init__(self, evaluator: Evaluator, target: ast.Target, frame: Frame) -> None:
         self.frame = frame
@@ -328,7 +323,7 @@ def _target_names(target: ast.Target) -> Iterable[str]:
 
 
 def tensor_property(value: Value, name: str) -> Any:
-    """`x.channels` and the like. Errors: CIR139 where a feature vector has no height, or a map is not square."""
+    """`x.channels` and the like. Errors: CIR139 where a vector has no height, or a map is not square."""
     shape = value.type.shape[1:]
     if name == "shape":
         return Items.of(shape)

@@ -1,4 +1,4 @@
-"""Typical mistakes and what to say about them: examples that the parser compares an error with, and words for tokens."""
+"""Typical mistakes and what to say about them: examples to compare an error with, and words for tokens."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ EXAMPLES: dict[str, list[str]] = {
         "network n { y = x -> conv(3) relu }",
         'network n { y = x "same" }',
         "network n { y = x -> conv(3) 4 }",
-    ],
-    "arguments stand side by side | separate them with commas, and write `name=value` for a named one": [
         "network n { y = x -> conv(3 4) }",
+    ],
+    "arguments stand side by side | separate them with commas; a named one is `name=value`": [
         "network n { y = x -> conv(3 stride=2) }",
         "network n { y = x -> conv(3, stride 2) }",
         "network n { y = x -> conv(3, stride true) }",
@@ -49,7 +49,7 @@ EXAMPLES: dict[str, list[str]] = {
         "network n { x }",
         "network n { y = 3\n x\n }",
     ],
-    "`->` must be followed by a step | a step is the name of an operation, block or choice, with its arguments": [
+    "`->` must be followed by a step | a step is an operation, block or choice with its arguments": [
         "network n { y = x -> }",
         "network n { y = x ->\n }",
         "network n { y = x -> 3 }",
@@ -205,7 +205,7 @@ EXAMPLES: dict[str, list[str]] = {
         "assert a",
         "{ }",
     ],
-    "a table is `table { 0: 0 1 2; 1: 3..6 }` | after the colon stand channel numbers and ranges, without commas": [
+    "a table is `table { 0: 0 1 2; 1: 3..6 }` | after the colon stand channels and ranges, without commas": [
         "network n { y = table { 0 1 } }",
         "network n { y = table { 0: 1, 2 } }",
         "network n { y = table { 0: a } }",
@@ -236,7 +236,6 @@ EXAMPLES: dict[str, list[str]] = {
         "network n { for i { } }",
         "network n { for i = 3 { } }",
         "network n { for 3 in a { } }",
-        "network n { for (i, j { } }",
         "network n { for (i) in a { } }",
     ],
     "braces hold statements | a list is written `[a, b]`, a table `table { 0: 1 }`": [
@@ -245,7 +244,7 @@ EXAMPLES: dict[str, list[str]] = {
         "network n { y = f({}) }",
     ],
 }
-"""`message | help` -> texts that make this mistake. The parser's state and token at the error decide which one fits."""
+"""`message | help` -> texts that make this mistake; the parser's state and token at the error decide."""
 
 TOKEN_NAMES = {
     "NAME": "a name",
@@ -307,6 +306,6 @@ def unexpected_character(character: str) -> tuple[str, str | None]:
 
 
 def one_of(expected: Iterable[str]) -> str:
-    """Words for the tokens that could have stood there, the most useful ones first; empty when there are too many."""
+    """Words for the tokens that could have stood there; empty when there are too many."""
     words = sorted({TOKEN_NAMES.get(name, f"`{name.lower()}`") for name in expected if name != "SEMICOLON"})
     return f"expected {', '.join(words)}" if len(words) <= 6 else ""

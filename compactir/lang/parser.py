@@ -1,7 +1,8 @@
-"""Text -> syntax tree with spans. Everything that is wrong with the text comes out as a CompactError of room 1xx."""
+"""Text -> syntax tree with spans. Whatever is wrong with the text comes out as a CompactError of room 1xx."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -9,7 +10,7 @@ from functools import cache
 from importlib import resources
 from inspect import cleandoc
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import lark
 from lark.visitors import Transformer_NonRecursive
@@ -24,7 +25,7 @@ _DEEPEST_TREE = 2 * MAX_NESTING
 
 
 def parse_file(path: str | Path) -> ast.File:
-    """Parse a file. Errors: CIR113 when it cannot be read, CIR102 when it is not UTF-8, and those of `parse`."""
+    """Parse a file. Errors: CIR113 it cannot be read, CIR102 it is not UTF-8, and those of `parse`."""
     return parse(read_text(path), str(path))
 
 
@@ -32,7 +33,7 @@ def parse(text: str, file: str = "<text>") -> ast.File:
     """Parse the text of a file; `file` names it in messages. Errors: CIR101, CIR103 to CIR109."""
     tree = _parse(text, file, "file")
     if not tree.items:
-        raise CompactError("CIR101", "the file says nothing", span=Span(file, 1, 1, 1, 2))
+        raise _empty(file)
     return tree  # type: ignore[no-any-return]  # the builder makes a File of the rule `file`
 
 
@@ -41,63 +42,80 @@ def parse_expression(text: str, file: str = "<expression>") -> ast.Expr:
     return _parse(text, file, "expr")  # type: ignore[no-any-return]  # the builder makes an Expr of the rule `expr`
 
 
+def _empty(file: str) -> CompactError:
+    return CompactError("CIR101", "the file says nothing", span=Span(file, 1, 1, 1, 2))
+
+
 def _parse(text: str, file: str, start: str) -> Any:
     remember_source(file, text)
     scan(text, file)
+    if not re.sub(r"#[^\n]*|;", "", text).strip():
+        raise _empty(file)
     try:
         tree = _parser().parse(text, start=start)
     except lark.UnexpectedCharacters as problem:
-        message, help = mistakes.unexpected_character(text[problem.pos_in_stream])
-        raise CompactError("CIR103", message, span=_point(file, problem), help=help) from None
+        message, help = mistakes.unexpected_character(problem.char)
+        line, column = problem.line, problem.column
+        span = Span(file, line, column, line, column + 1)
+        raise CompactError("CIR103", message, span=span, help=help) from None
     except lark.UnexpectedToken as problem:
-        _syntax_error(text, file, start, problem)
-    builder = _Builder(file, text)
+        raise _syntax_error(text, file, start, problem) from None
+    if not isinstance(tree, lark.Tree):  # a lone token: `?expr` is inlined
+        tree = lark.Tree("lone", [tree])
     try:
-        result = (
-            builder.transform(tree)
-            if isinstance(tree, lark.Tree)
-            else builder.transform(lark.Tree("bare", [tree]))
-        )
+        result = _Builder(file, text).transform(tree)
     except lark.exceptions.VisitError as problem:
         raise problem.orig_exc from None
     _check_depth(result.items if isinstance(result, ast.File) else (result,))
     return result
 
 
-def _point(file: str, problem: lark.UnexpectedInput) -> Span:
-    return Span(file, problem.line, problem.column, problem.line, problem.column + 1)
-
-
-def _syntax_error(text: str, file: str, start: str, problem: lark.UnexpectedToken) -> NoReturn:
+def _syntax_error(text: str, file: str, start: str, problem: lark.UnexpectedToken) -> CompactError:
     token = problem.token
-    if token.type == "$END" and not text[: token.end_pos].strip():
-        raise CompactError("CIR101", "the file says nothing", span=Span(file, 1, 1, 1, 2)) from None
     span = _token_span(file, text, token)
-    found = (
-        "the end of the file" if token.type == "$END" else f"`{token}`" if token.strip() else "the line end"
-    )
-    match = problem.match_examples(
-        lambda t: _parser().parse(t, start="file"), mistakes.EXAMPLES, use_accepts=False
-    )
+    known = (_known_mistakes().get(key) for key in _keys(problem))
+    match = next((message for message in known if message), None)
     if match and start == "file":
         message, _, help = match.partition(" | ")
-        raise CompactError("CIR104", f"{message}, before {found}", span=span, help=help or None) from None
-    raise CompactError(
+        return CompactError("CIR104", message, span=span, help=help or None)
+    found = f"`{token}`"
+    if not token.strip():
+        found = "the end of the file" if token.type == "$END" else "the end of the line"
+    return CompactError(
         "CIR104", f"{found} cannot stand here", span=span, help=mistakes.one_of(problem.expected)
-    ) from None
+    )
+
+
+def _keys(problem: lark.UnexpectedToken) -> list[tuple[object, ...]]:
+    """What identifies a mistake: the parser's state and the token, most telling first."""
+    state, token = problem.state.position, problem.token
+    return [(state, token.type, str(token)), (state, token.type)]
+
+
+@cache
+def _known_mistakes() -> dict[tuple[object, ...], str]:
+    """The examples' mistakes by key. (lark's `match_examples` compares the depth of the stack as well.)"""
+    table: dict[tuple[object, ...], str] = {}
+    for message, examples in mistakes.EXAMPLES.items():
+        for example in examples:
+            try:
+                _parser().parse(example, start="file")
+            except lark.UnexpectedToken as problem:
+                for key in _keys(problem):
+                    table.setdefault(key, message)
+    return table
 
 
 def _token_span(file: str, text: str, token: lark.Token) -> Span:
     if token.type == "$END":
         lines = text.rstrip().split("\n")
         return Span(file, len(lines), len(lines[-1]) + 1, len(lines), len(lines[-1]) + 2)
-    if not token.strip():
-        return Span(file, token.line, token.column, token.line, token.column + 1)
-    return Span(file, token.line, token.column, token.end_line, token.end_column)
+    line, column = token.line or 1, token.column or 1
+    return Span(file, line, column, line, column + max(1, len(token.strip().split("\n")[0])))
 
 
 def _check_depth(roots: tuple[ast.Node, ...]) -> None:
-    """CIR106 when a tree is so deep that walking it could exhaust the stack (`1+1+1+...`, `not not not ...`)."""
+    """CIR106 when a tree is so deep that walking it could exhaust the stack: `1+1+1+...`."""
     level, depth = list(roots), 0
     while level:
         depth += 1
@@ -111,7 +129,7 @@ def _check_depth(roots: tuple[ast.Node, ...]) -> None:
         level = [child for node in level for child in ast.children(node)]
 
 
-# -- line ends ---------------------------------------------------------------------------------------------------------
+# -- line ends ---------------------------------------------------------------------------------------------
 
 
 class _LineEnds:
@@ -121,8 +139,8 @@ class _LineEnds:
     _opening = frozenset({"LPAR", "LSQB", "LBRACE"})
     _closing = frozenset({"RPAR", "RSQB", "RBRACE"})
     _operators = frozenset(
-        "OR AND NOT COMPARE PLUS MINUS TIMES POWER _ARROW _DOTS COMMA EQUAL COLON DOT LBRACE AS FROM IMPORT".split()
-    )
+        {"OR", "AND", "NOT", "COMPARE", "PLUS", "MINUS", "TIMES", "POWER", "_ARROW", "_DOTS"}
+    ) | {*("COMMA", "EQUAL", "COLON", "DOT", "LBRACE", "AS", "FROM", "IMPORT")}
     _continuing = (_operators | _closing | {"ELSE"}) - {"NOT", "IMPORT"}
 
     def process(self, stream: Iterator[lark.Token]) -> Iterator[lark.Token]:
@@ -153,11 +171,14 @@ def _parser() -> lark.Lark:
         lexer="basic",
         start=["file", "expr"],
         propagate_positions=True,
-        postlex=_LineEnds(),  # type: ignore[arg-type]  # duck-typed as in lark's documentation
+        postlex=_LineEnds(),
     )
 
 
-# -- building ----------------------------------------------------------------------------------------------------------
+# -- building ----------------------------------------------------------------------------------------------
+
+
+Parts = list[Any]  # inside the builder `list` and `tuple` are rules of the grammar
 
 
 class _Doc(str):
@@ -175,7 +196,7 @@ class _Arguments(tuple[ast.Argument, ...]):
 class _Body:
     """The statements of a body and its docstring on their way up."""
 
-    def __init__(self, parts: list[Any]) -> None:
+    def __init__(self, parts: Parts) -> None:
         self.doc = str(next((p for p in parts if isinstance(p, _Doc)), ""))
         self.statements = tuple(p for p in parts if isinstance(p, ast.Statement))
 
@@ -194,178 +215,179 @@ class _Builder(Transformer_NonRecursive[Any, Any]):
 
     # ... the file and its declarations
 
-    def file(self, _: Any, parts: list[Any]) -> ast.File:
+    def file(self, _: Any, parts: Parts) -> ast.File:
         doc = str(next((p for p in parts if isinstance(p, _Doc)), ""))
         return ast.File(self._path, doc, tuple(p for p in parts if isinstance(p, ast.Node)), self._text)
 
-    def doc(self, _: Any, parts: list[Any]) -> _Doc:
+    def doc(self, _: Any, parts: Parts) -> _Doc:
         return _Doc(cleandoc(parts[0][3:-3]).strip())
 
-    def imported(self, at: Any, parts: list[Any]) -> ast.Imported:
+    def imported(self, at: Any, parts: Parts) -> ast.Imported:
         return ast.Imported(self._span(at), str(parts[0]), str(parts[1] or parts[0]))
 
-    def import_(self, at: Any, parts: list[Any]) -> ast.Import:
+    def import_(self, at: Any, parts: Parts) -> ast.Import:
         return ast.Import(self._span(at), tuple(parts[:-1]), parts[-1][1:-1], self._span(parts[-1]))
 
-    def network(self, at: Any, parts: list[Any]) -> ast.Network:
+    def network(self, at: Any, parts: Parts) -> ast.Network:
         name, parameters, body = parts
         return ast.Network(
             self._span(at), str(name), parameters or (), body.doc, body.statements, self._span(name)
         )
 
-    def block(self, at: Any, parts: list[Any]) -> ast.Block:
+    def block(self, at: Any, parts: Parts) -> ast.Block:
         name, parameters, body = parts
         return ast.Block(self._span(at), str(name), parameters, body.doc, body.statements, self._span(name))
 
-    def function(self, at: Any, parts: list[Any]) -> ast.Function:
+    def function(self, at: Any, parts: Parts) -> ast.Function:
         name, parameters, returns, body = parts
         span = self._span(at)
         return ast.Function(span, str(name), parameters, body.doc, body.statements, self._span(name), returns)
 
-    def parameters(self, _: Any, parts: list[Any]) -> tuple[ast.Parameter, ...]:
+    def parameters(self, _: Any, parts: Parts) -> tuple[ast.Parameter, ...]:
         return tuple(p for p in parts if p is not None)
 
-    def parameter(self, at: Any, parts: list[Any]) -> ast.Parameter:
+    def parameter(self, at: Any, parts: Parts) -> ast.Parameter:
         return ast.Parameter(self._span(at), str(parts[0]), parts[1], parts[2])
 
-    def type(self, at: Any, parts: list[Any]) -> ast.Type:
+    def type(self, at: Any, parts: Parts) -> ast.Type:
         return ast.Type(self._span(at), str(parts[0]), parts[1])
 
     # ... statements
 
-    def body(self, _: Any, parts: list[Any]) -> _Body:
+    def body(self, _: Any, parts: Parts) -> _Body:
         return _Body(parts)
 
-    def assign(self, at: Any, parts: list[Any]) -> ast.Assign:
+    def assign(self, at: Any, parts: Parts) -> ast.Assign:
         return ast.Assign(self._span(at), parts[0], parts[1])
 
-    def input(self, at: Any, parts: list[Any]) -> ast.Input:
+    def input(self, at: Any, parts: Parts) -> ast.Input:
         return ast.Input(self._span(at), str(parts[0]), parts[1])
 
-    def tensor(self, at: Any, parts: list[Any]) -> ast.TensorShape:
+    def tensor(self, at: Any, parts: Parts) -> ast.TensorShape:
         return ast.TensorShape(self._span(at), str(parts[0]), tuple(parts[1:]))
 
-    def output(self, at: Any, parts: list[Any]) -> ast.Output:
+    def output(self, at: Any, parts: Parts) -> ast.Output:
         return ast.Output(self._span(at), str(parts[0]), parts[1])
 
-    def branches(self, at: Any, parts: list[Any]) -> ast.If:
+    def branches(self, at: Any, parts: Parts) -> ast.If:
         chain = tuple(p for p in parts if isinstance(p, ast.Branch))
         otherwise = next((p.statements for p in parts if isinstance(p, _Body)), None)
         return ast.If(self._span(at), chain, otherwise)
 
-    def branch(self, at: Any, parts: list[Any]) -> ast.Branch:
+    def branch(self, at: Any, parts: Parts) -> ast.Branch:
         return ast.Branch(self._span(at), parts[0], parts[1].statements)
 
-    def loop(self, at: Any, parts: list[Any]) -> ast.For:
+    def loop(self, at: Any, parts: Parts) -> ast.For:
         return ast.For(self._span(at), parts[0], parts[1], parts[2].statements)
 
-    def return_(self, at: Any, parts: list[Any]) -> ast.Return:
+    def return_(self, at: Any, parts: Parts) -> ast.Return:
         return ast.Return(self._span(at), parts[0])
 
-    def choice(self, at: Any, parts: list[Any]) -> ast.Choice:
+    def choice(self, at: Any, parts: Parts) -> ast.Choice:
         return ast.Choice(self._span(at), str(parts[0]), tuple(parts[1:]))
 
-    def alternative(self, at: Any, parts: list[Any]) -> ast.Alternative:
+    def alternative(self, at: Any, parts: Parts) -> ast.Alternative:
         return ast.Alternative(self._span(at), str(parts[0]), parts[1])
 
-    def weights(self, at: Any, parts: list[Any]) -> ast.Weights:
+    def weights(self, at: Any, parts: Parts) -> ast.Weights:
         return ast.Weights(self._span(at), parts[0][1:-1])
 
-    def assert_(self, at: Any, parts: list[Any]) -> ast.Assert:
+    def assert_(self, at: Any, parts: Parts) -> ast.Assert:
         return ast.Assert(self._span(at), parts[0], str(parts[1][1:-1]) if parts[1] else None)
 
-    def target(self, at: Any, parts: list[Any]) -> ast.Target:
+    def target(self, at: Any, parts: Parts) -> ast.Target:
         return ast.Target(self._span(at), str(parts[0]))
 
-    def target_tuple(self, at: Any, parts: list[Any]) -> ast.Target:
+    def target_tuple(self, at: Any, parts: Parts) -> ast.Target:
         return ast.Target(self._span(at), None, tuple(parts))
 
     bare_targets = target_tuple
 
     # ... expressions
 
-    def tuple(self, at: Any, parts: list[Any]) -> ast.Tuple:
+    def tuple(self, at: Any, parts: Parts) -> ast.Tuple:
         return ast.Tuple(self._span(at), _items(parts))
 
     bare_tuple = tuple
 
-    def list(self, at: Any, parts: list[Any]) -> ast.List:
+    def list(self, at: Any, parts: Parts) -> ast.List:
         return ast.List(self._span(at), _items(parts))
 
-    def bracketed(self, at: Any, parts: list[Any]) -> ast.Expr:
-        return replace(parts[0], span=self._span(at))
+    def bracketed(self, at: Any, parts: Parts) -> ast.Expr:
+        inner: ast.Expr = parts[0]
+        return replace(inner, span=self._span(at))
 
-    def comprehension(self, at: Any, parts: list[Any]) -> ast.Comprehension:
+    def comprehension(self, at: Any, parts: Parts) -> ast.Comprehension:
         return ast.Comprehension(self._span(at), *parts)
 
-    def conditional(self, at: Any, parts: list[Any]) -> ast.Conditional:
+    def conditional(self, at: Any, parts: Parts) -> ast.Conditional:
         return ast.Conditional(self._span(at), *parts)
 
-    def unary(self, at: Any, parts: list[Any]) -> ast.Unary:
+    def unary(self, at: Any, parts: Parts) -> ast.Unary:
         return ast.Unary(self._span(at), str(parts[0]), parts[1])
 
-    def binary(self, at: Any, parts: list[Any]) -> ast.Binary:
+    def binary(self, at: Any, parts: Parts) -> ast.Binary:
         return ast.Binary(self._span(at), str(parts[1]), parts[0], parts[2])
 
-    def range(self, at: Any, parts: list[Any]) -> ast.Range:
+    def range(self, at: Any, parts: Parts) -> ast.Range:
         return ast.Range(self._span(at), *parts)
 
-    def attribute(self, at: Any, parts: list[Any]) -> ast.Attribute:
+    def attribute(self, at: Any, parts: Parts) -> ast.Attribute:
         return ast.Attribute(self._span(at), parts[0], str(parts[1]), self._span(parts[1]))
 
-    def index(self, at: Any, parts: list[Any]) -> ast.Index:
+    def index(self, at: Any, parts: Parts) -> ast.Index:
         return ast.Index(self._span(at), *parts)
 
-    def name(self, at: Any, parts: list[Any]) -> ast.Name:
+    def name(self, at: Any, parts: Parts) -> ast.Name:
         return ast.Name(self._span(at), str(parts[0]))
 
-    def truth(self, at: Any, parts: list[Any]) -> ast.Bool:
+    def truth(self, at: Any, parts: Parts) -> ast.Bool:
         return ast.Bool(self._span(at), parts[0] == "true")
 
-    def string(self, at: Any, parts: list[Any]) -> ast.String:
+    def string(self, at: Any, parts: Parts) -> ast.String:
         return ast.String(self._span(at), parts[0][1:-1])
 
-    def number(self, at: Any, parts: list[Any]) -> ast.Number:
+    def number(self, at: Any, parts: Parts) -> ast.Number:
         return ast.Number(self._span(at), self._value(parts[0]), str(parts[0]))
 
-    def call(self, at: Any, parts: list[Any]) -> ast.Call:
+    def call(self, at: Any, parts: Parts) -> ast.Call:
         return ast.Call(self._span(at), str(parts[0]), parts[1], self._span(parts[0]))
 
-    def arguments(self, _: Any, parts: list[Any]) -> _Arguments:
+    def arguments(self, _: Any, parts: Parts) -> _Arguments:
         return _Arguments(p for p in parts if p is not None)
 
-    def positional(self, at: Any, parts: list[Any]) -> ast.Argument:
+    def positional(self, at: Any, parts: Parts) -> ast.Argument:
         return ast.Argument(self._span(at), None, parts[0])
 
-    def named(self, at: Any, parts: list[Any]) -> ast.Argument:
+    def named(self, at: Any, parts: Parts) -> ast.Argument:
         return ast.Argument(self._span(at), str(parts[0]), parts[1])
 
-    def pipe(self, at: Any, parts: list[Any]) -> ast.Pipe:
+    def pipe(self, at: Any, parts: Parts) -> ast.Pipe:
         return ast.Pipe(self._span(at), parts[0], _items(parts[1:]))
 
-    def step(self, at: Any, parts: list[Any]) -> ast.Step:
+    def step(self, at: Any, parts: Parts) -> ast.Step:
         name, args, label = parts
         call = ast.Call(self._span(at), str(name), args, self._span(name))
         return ast.Step(call.span, call, label)
 
-    def labelled(self, at: Any, parts: list[Any]) -> ast.Labelled:
+    def labelled(self, at: Any, parts: Parts) -> ast.Labelled:
         return ast.Labelled(self._span(at), *parts)
 
-    def label(self, at: Any, parts: list[Any]) -> ast.Label:
+    def label(self, at: Any, parts: Parts) -> ast.Label:
         is_template = parts[0].type == "STRING"
         return ast.Label(self._span(at), str(parts[0][1:-1] if is_template else parts[0]), is_template)
 
-    def table(self, at: Any, parts: list[Any]) -> ast.Table:
+    def table(self, at: Any, parts: Parts) -> ast.Table:
         return ast.Table(self._span(at), _items(p for p in parts if p is not None))
 
-    def row(self, at: Any, parts: list[Any]) -> ast.Row:
+    def row(self, at: Any, parts: Parts) -> ast.Row:
         return ast.Row(self._span(at), self._whole(parts[0]), _items(_items(p) for p in parts[1:]))
 
-    def entry(self, _: Any, parts: list[Any]) -> _Entry:
+    def entry(self, _: Any, parts: Parts) -> _Entry:
         channel = self._whole(parts[0])
         return _Entry((channel, channel + 1))
 
-    def entries(self, _: Any, parts: list[Any]) -> _Entry:
+    def entries(self, _: Any, parts: Parts) -> _Entry:
         return _Entry((self._whole(parts[0]), self._whole(parts[1])))
 
     # ... numbers

@@ -1,7 +1,7 @@
-"""The text of a model file before it is parsed: reading it, and one linear sweep over brackets, strings and comments.
+"""The text of a model file before it is parsed: reading it, one sweep over brackets, strings and comments.
 
-The sweep runs first because its errors are better than a parser's (it knows where a bracket was opened) and because it
-bounds nesting and size, so that nothing behind it can run out of stack or memory.
+The sweep runs first because its errors are better than a parser's (it knows where a bracket was opened) and
+because it bounds nesting and size, so that nothing behind it can run out of stack or memory.
 """
 
 from __future__ import annotations

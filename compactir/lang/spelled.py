@@ -1,4 +1,4 @@
-"""Calling an operation by its spelling: arguments to annotated types, and errors that point at the argument to blame."""
+"""Calling an operation by its spelling: arguments to annotated types, errors that point at the culprit."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 from compactir.diagnostics import CompactError, Span, did_you_mean, spell_list
 from compactir.ir.graph import Value
+from compactir.ir.op import Signature
 from compactir.lang import ast
 from compactir.lang.values import Items, Mismatch, convert, is_number, kind, wanted
-from compactir.ir.op import Signature
 from compactir.ops import SPELLINGS, signature
 
 FOREIGN = {
@@ -54,7 +54,7 @@ FOREIGN = {
 class Given:
     """An evaluated argument: where it stands in the source, and its value."""
 
-    node: ast.Argument | None
+    node: ast.Argument
     value: Any
 
 
@@ -84,12 +84,12 @@ def unknown_step(name: str, span: Span, known: Sequence[str]) -> CompactError:
 def bind_spelling(call: ast.Call, piped: Sequence[Value], given: Sequence[Given]) -> Bound:
     """Match the arguments of a call with the spelling's declaration.
 
-    Leading tensors among the positional arguments are operands. Errors: CIR130 (number and names of arguments),
-    CIR131 (type), CIR132 (a number that is not whole).
+    Leading tensors among the positional arguments are operands. Errors: CIR130 (number and names of
+    arguments), CIR131 (type), CIR132 (a number that is not whole).
     """
     wants = declared(call.function)
     bound = Bound(call.function, list(piped))
-    positional = [g for g in given if g.node and g.node.name is None]
+    positional = [g for g in given if g.node.name is None]
     while (
         positional
         and _tensors(positional[0].value)
@@ -103,7 +103,7 @@ def bind_spelling(call: ast.Call, piped: Sequence[Value], given: Sequence[Given]
             raise _too_many(call, names, one)
         bound.given[names[len(bound.given)]] = one
     for one in given:
-        if one.node and one.node.name is not None:
+        if one.node.name is not None:
             _take_named(call, names, bound.given, one, one.node.name)
     for name, parameter in wants.attributes.items():
         if name in bound.given:
@@ -145,7 +145,6 @@ def _check_operands(call: ast.Call, wants: Signature, bound: Bound) -> None:
 
 
 def _too_many(call: ast.Call, names: Sequence[str], one: Given) -> CompactError:
-    assert one.node is not None
     if isinstance(one.value, Value):
         return CompactError("CIR130", f"`{call.function}` is given a tensor too many", span=one.node.span)
     takes = f"takes {spell_list([f'`{n}`' for n in names])}" if names else "takes no arguments"
@@ -153,7 +152,6 @@ def _too_many(call: ast.Call, names: Sequence[str], one: Given) -> CompactError:
 
 
 def _take_named(call: ast.Call, names: Sequence[str], taken: dict[str, Given], one: Given, name: str) -> None:
-    assert one.node is not None
     if name not in names:
         listed = (
             f"its arguments are {spell_list([f'`{n}`' for n in names])}" if names else "it has no arguments"
@@ -171,7 +169,7 @@ def _take_named(call: ast.Call, names: Sequence[str], taken: dict[str, Given], o
 
 def converted(function: str, name: str, hint: Any, one: Given) -> Any:
     """An argument as its annotation wants it. Errors: CIR131, CIR132, CIR122."""
-    span = one.node.value.span if one.node else None
+    span = one.node.value.span
     try:
         return convert(one.value, hint, f"`{name}` of `{function}`")
     except Mismatch:
@@ -192,13 +190,12 @@ def usage(name: str) -> str:
 
 
 def to_blame(problem: CompactError, bound: Bound) -> Given | None:
-    """The argument that an operation's complaint is about: the one it names, else the one whose value it quotes."""
-    given = {name: one for name, one in bound.given.items() if one.node}
+    """The argument that a complaint is about: the one it names, else the one whose value it quotes."""
     for name in re.findall(r"`(\w+)", problem.message):
-        if name in given:
-            return given[name]
+        if name in bound.given:
+            return bound.given[name]
     for number in re.findall(r"\d+", problem.message):
-        for one in given.values():
+        for one in bound.given.values():
             if is_number(one.value) and one.value == int(number):
                 return one
     return None
@@ -207,4 +204,4 @@ def to_blame(problem: CompactError, bound: Bound) -> Given | None:
 def quoted(problem: CompactError, bound: Bound) -> list[Given]:
     """The arguments whose values the message quotes."""
     numbers = {int(n) for n in re.findall(r"\d+", problem.message) if len(n) < 20}
-    return [one for one in bound.given.values() if one.node and is_number(one.value) and one.value in numbers]
+    return [one for one in bound.given.values() if is_number(one.value) and one.value in numbers]

@@ -1,8 +1,8 @@
 """The values of the language, exact arithmetic on them, and their conversion to what a parameter wants.
 
-Numbers are `int` and `Fraction`: `32 * 0.35` is 56/5, not 11.2 and a bit. A `Fraction` stays one (it prints as `1.0`)
-and serves as a whole number only where it is one. Lists and tuples are `Items`, tensors are `compactir.ir.graph.Value`.
-Everything has a bound, so that no file can make the compiler run out of time or memory.
+Numbers are `int` and `Fraction`: `32 * 0.35` is 56/5, not 11.2 and a bit. A `Fraction` stays one (it prints
+as `1.0`) and serves as a whole number only where it is one. Lists and tuples are `Items`, tensors are the
+graph's `Value`. Everything has a bound, so that no file can make the compiler run out of time or memory.
 """
 
 from __future__ import annotations
@@ -86,10 +86,10 @@ def kind(value: object) -> str:
         return "a tensor"
     if isinstance(value, (Items, range)):
         return "a list"
-    return {str: "a string"}.get(type(value), f"a {type(value).__name__.lower()}")
+    return "a string" if isinstance(value, str) else f"a {type(value).__name__.lower()}"
 
 
-# -- arithmetic --------------------------------------------------------------------------------------------------------
+# -- arithmetic --------------------------------------------------------------------------------------------
 
 _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add,
@@ -107,7 +107,7 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def binary(op: str, a: Any, b: Any) -> Any:
-    """The value of `a op b`. Errors: CIR122 too large, CIR133 division by zero, CIR134 kinds that do not go together."""
+    """The value of `a op b`. Errors: CIR122 too large, CIR133 by zero, CIR134 kinds that do not match."""
     if op in ("==", "!="):
         return _same(a, b, op) == (op == "==")
     if op == "in" and isinstance(b, (Items, range)):
@@ -140,7 +140,7 @@ def _advice(op: str, a: Any, b: Any) -> str | None:
 
 
 def arithmetic(op: str, a: Number, b: Number) -> Number:
-    """`+ - * / // % **` on numbers, exact. Errors: CIR122 when the result is too large, CIR133 division by zero."""
+    """`+ - * / // % **` on numbers, exact. Errors: CIR122 result too large, CIR133 division by zero."""
     if op in ("/", "//", "%") and b == 0:
         raise CompactError("CIR133", f"{show(a)} is divided by zero")
     if op == "**":
@@ -191,17 +191,18 @@ def whole(value: Number, what: str) -> int:
         raise CompactError(
             "CIR132",
             f"{what} must be a whole number, it is {show(value)}",
-            help=f"round it by name: `floor` gives {low}, `ceil` gives {low + 1}, `round` gives {half_up(value)}",
+            help=f"round it: `floor` gives {low}, `ceil` gives {low + 1}, `round` gives {half_up(value)}",
         )
-    if abs(value) > MAX_WHOLE:
+    number = int(value)
+    if abs(number) > MAX_WHOLE:
         raise CompactError("CIR122", f"{what} is {show(value)}: too large a number")
-    return int(value)
+    return number
 
 
-# -- conversion --------------------------------------------------------------------------------------------------------
+# -- conversion --------------------------------------------------------------------------------------------
 
 
-class Mismatch(Exception):
+class Mismatch(Exception):  # noqa: N818  # it never leaves this package
     """A value is not of the wanted type."""
 
 
@@ -214,31 +215,32 @@ def convert(value: Any, hint: Any, what: str) -> Any:
         return _convert_union(value, typing.get_args(hint), what)
     if hint is Any:
         return value
-    if hint is int and is_number(value):
+    if is_number(value) and hint is int:
         return whole(value, what)
-    if hint in (float, Fraction) and is_number(value):
+    if is_number(value) and hint in (float, Fraction):
         return hint(value)
     if typing.get_origin(hint) in (list, tuple, Sequence) and isinstance(value, (Items, range)):
         inner = (typing.get_args(hint) or (Any,))[0]
         converted = [convert(v, inner, f"element {i} of {what}") for i, v in enumerate(value)]
         return converted if typing.get_origin(hint) is list else tuple(converted)
-    if hint is bool or (isinstance(hint, type) and not issubclass(hint, (int, float, Fraction))):
-        if isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
-            return value
+    is_class = isinstance(hint, type) and hint not in (int, float, Fraction)
+    if is_class and isinstance(value, hint):
+        return value
     raise Mismatch
 
 
 def _convert_union(value: Any, hints: Sequence[Any], what: str) -> Any:
-    hints = sorted(hints, key=lambda h: h is not type(value))  # the value's own type first
     problem: CompactError | None = None
-    for hint in hints:
+    for hint in sorted(hints, key=lambda h: bool(h is not type(value))):  # the value's own type first
         try:
             return convert(value, hint, what)
         except Mismatch:
             continue
         except CompactError as error:
             problem = problem or error
-    raise problem or Mismatch
+    if problem:
+        raise problem
+    raise Mismatch
 
 
 _WANTED = {

@@ -54,7 +54,7 @@ def pieces(connect: Connectivity, weights: Sequence[Array] | None = None) -> lis
 
 
 def join(ins: int, outs: int, parts: Iterable[Piece]) -> Weighted:
-    """A convolution of these blocks: neighbours of equal shape form a family, blocks without links fall out."""
+    """A convolution of these blocks: neighbours of equal shape form a family, empty ones fall out."""
     linked = [p for p in parts if p.weight.size]
     families, weights = [], []
     for (_, kernel, pad), group in groupby(linked, _shape):

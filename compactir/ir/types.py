@@ -20,7 +20,7 @@ DTYPES: dict[str, type[np.generic]] = {
     "i8": np.int8,
     "i32": np.int32,
 }
-_TEXT = re.compile(r"(\w+)\[([\d,\s]*)\]$")
+_TEXT = re.compile(r"(\w+)\s*\[\s*(\d{1,9}(?:\s*,\s*\d{1,9})*)?\s*\]")
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ class TensorType:
     @classmethod
     def parse(cls, text: str) -> TensorType:
         """Read back what `str` wrote."""
-        match = _TEXT.match(text.strip())
+        match = _TEXT.fullmatch(text.strip())
         if not match:
             raise CompactError(
                 "CIR301", f"`{text}` is not a tensor type", help="write it as `f32[1,3,224,224]`"
             )
-        return cls(match[1], tuple(int(n) for n in match[2].split(",") if n.strip()))
+        return cls(match[1], tuple(map(int, match[2].split(","))) if match[2] else ())
 
     def __str__(self) -> str:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"
@@ -78,13 +78,18 @@ class TensorType:
 
     @property
     def batch(self) -> int:
-        """N."""
-        return self.shape[0]
+        """N. Errors: CIR205 where the type has no batch and channels."""
+        return self._axis(0)
 
     @property
     def channels(self) -> int:
-        """C of (N, C, H, W), F of (N, F)."""
-        return self.shape[1]
+        """C of (N, C, H, W), F of (N, F). Errors: CIR205 where the type has no channels."""
+        return self._axis(1)
+
+    def _axis(self, axis: int) -> int:
+        if self.rank < 2:
+            raise CompactError("CIR205", f"{self} has no batch and channels")
+        return self.shape[axis]
 
     @property
     def spatial(self) -> tuple[int, ...]:

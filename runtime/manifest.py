@@ -1,0 +1,242 @@
+"""manifest.json of an output folder: what was built, for whom, and what lies where.
+
+The compiler writes it last, so that a folder with a manifest is complete. Unknown keys are kept and ignored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compactir.diagnostics import CompactError, spell_list
+from compactir.ir.types import DTYPES
+
+__all__ = ["FILE", "FORMAT", "Buffer", "Manifest", "Step", "Tensor", "read_manifest"]
+
+FORMAT = 1
+FILE = "manifest.json"
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output: `shape` includes the batch; `dtype` is spelled as in the IR (`f32`)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[{','.join(map(str, self.shape))}]"
+
+    @cached_property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """Its element type."""
+        return np.dtype(DTYPES[self.dtype])
+
+    @property
+    def bytes(self) -> int:
+        """Its size, stored densely."""
+        return prod(self.shape) * self.numpy_dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kernel call of the plan."""
+
+    name: str
+    kernel: str
+    op: str
+    macs: int
+    bytes_moved: int
+    node: str = ""
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A stretch of the workspace that a value occupies from step `first` to step `last`, both included."""
+
+    name: str
+    offset: int
+    bytes: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the runtime needs to know about a built network; `raw` is the whole file."""
+
+    network: str
+    symbol: str
+    target: str
+    isa: str
+    cpu_features: tuple[str, ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    workspace_bytes: int
+    weights_bytes: int
+    """Size of the packed weights with their 64-byte header: what NAME_bind wants."""
+    align: int
+    content_id: str
+    library: str
+    weights: str | None
+    """The file of packed weights beside the library; None where the library holds them."""
+    source: str = ""
+    header: str = ""
+    steps: tuple[Step, ...] = ()
+    memory: tuple[Buffer, ...] = ()
+    raw: Json = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def ffi(self) -> str:
+        """The file with the declarations for cffi."""
+        return f"{self.symbol}_ffi.py"
+
+    def to_json(self) -> str:
+        """The text of the file. `parse_manifest` reads it back."""
+        data: dict[str, Any] = {"format": FORMAT, **self.raw}
+        for key in _FIELDS:
+            data[key] = _plain(getattr(self, key))
+        return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read `folder/manifest.json`.
+
+    Raises:
+        CompactError: CIR611 when the folder or the file is missing, CIR612 when it is damaged or incomplete,
+            CIR613 when a newer compactir wrote it.
+    """
+    if not folder.is_dir():
+        what = "is a file, not an output folder" if folder.exists() else "does not exist"
+        raise CompactError("CIR611", f"{folder} {what}", help="give the folder that `compactc -o DIR` wrote")
+    try:
+        text = (folder / FILE).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise CompactError(
+            "CIR611",
+            f"{folder} holds no {FILE}",
+            notes=["it is not an output folder, or writing it was interrupted"],
+            help=f"compile the network again: `compactc MODEL.arch -o {folder}`",
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise _damaged(folder, f"it cannot be read: {error}") from error
+    return parse_manifest(text, folder)
+
+
+def parse_manifest(text: str, folder: Path) -> Manifest:
+    """The manifest in a text; `folder` is for messages."""
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise _damaged(folder, f"it is not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise _damaged(folder, "it is not a JSON object")
+    _check_format(data, folder)
+    _check_fields(data, folder)
+    try:
+        return _build(data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(folder, f"its lists are malformed: {type(error).__name__}: {error}") from error
+
+
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "network": (str,),
+    "symbol": (str,),
+    "target": (str,),
+    "isa": (str,),
+    "cpu_features": (list,),
+    "inputs": (list,),
+    "outputs": (list,),
+    "workspace_bytes": (int,),
+    "weights_bytes": (int,),
+    "align": (int,),
+    "content_id": (str,),
+    "library": (str,),
+    "weights": (str, type(None)),
+    "header": (str,),
+    "source": (str,),
+    "steps": (list,),
+    "memory": (list,),
+}
+"""Keys and their types; the last four may be missing."""
+_OPTIONAL = ("header", "source", "steps", "memory")
+
+
+def _check_format(data: Json, folder: Path) -> None:
+    number = data.get("format")
+    if not isinstance(number, int):
+        raise _damaged(folder, "the field `format` is missing")
+    if number > FORMAT:
+        made_by = data.get("compactir", "a newer version")
+        raise CompactError(
+            "CIR613",
+            f"{folder} was written in format {number}, this compactir reads up to {FORMAT}",
+            notes=[f"it was written by compactir {made_by}"],
+            help="update compactir, or compile the network again with this version",
+        )
+
+
+def _check_fields(data: Json, folder: Path) -> None:
+    missing = [key for key in _FIELDS if key not in data and key not in _OPTIONAL]
+    if missing:
+        plural = "s" if len(missing) > 1 else ""
+        raise _damaged(folder, f"missing field{plural}: {spell_list([f'`{key}`' for key in missing])}")
+    for key, kinds in _FIELDS.items():
+        if key in data and not isinstance(data[key], kinds):
+            raise _damaged(folder, f"the field `{key}` has the wrong type ({type(data[key]).__name__})")
+    if not data["symbol"].isidentifier():
+        raise _damaged(folder, "the field `symbol` is not a C identifier")
+    for key in ("library", "weights", "header", "source"):
+        if (name := data.get(key)) and Path(name).name != name:
+            raise _damaged(folder, f"the field `{key}` names something outside the folder")
+
+
+def _build(data: Json) -> Manifest:
+    plain = {key: data[key] for key in _FIELDS if key in data and not isinstance(data[key], list)}
+    return Manifest(
+        **plain,
+        cpu_features=tuple(map(str, data["cpu_features"])),
+        inputs=_tensors(data["inputs"]),
+        outputs=_tensors(data["outputs"]),
+        steps=tuple(_pick(Step, row) for row in data.get("steps", ())),
+        memory=tuple(_pick(Buffer, row) for row in data.get("memory", ())),
+        raw={key: value for key, value in data.items() if key not in _FIELDS},
+    )
+
+
+def _tensors(rows: Sequence[Json]) -> tuple[Tensor, ...]:
+    tensors = tuple(Tensor(str(r["name"]), r["dtype"], tuple(int(n) for n in r["shape"])) for r in rows)
+    if odd := [t.dtype for t in tensors if t.dtype not in DTYPES]:
+        raise ValueError(f"unknown element type {odd[0]}")
+    return tensors
+
+
+def _pick(kind: type[Any], row: Json) -> Any:
+    """A dataclass from a JSON object: its own fields; others are for other readers."""
+    return kind(**{key: row[key] for key in kind.__dataclass_fields__ if key in row})
+
+
+def _plain(value: Any) -> Any:
+    """Tuples and dataclasses as JSON knows them."""
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return {k: _plain(v) for k, v in vars(value).items()} if hasattr(value, "__dataclass_fields__") else value
+
+
+def _damaged(folder: Path, problem: str) -> CompactError:
+    return CompactError(
+        "CIR612",
+        f"{folder / FILE} is damaged: {problem}",
+        help=f"compile the network again: `compactc MODEL.arch -o {folder}`",
+    )

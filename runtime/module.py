@@ -1,0 +1,353 @@
+"""The loaded network: what `compactir.load` returns and people call.
+
+m = load("out")
+y = m(image)                  # numpy or torch in, the same kind out; (C, H, W) is taken where N is 1
+m(image, out=y)               # into an array that is there already
+m.inputs, m.outputs, m.workspace_bytes, m.weights_bytes
+print(m.profile())            # time of every step
+print(m.memory())             # who lives where in the workspace, and when
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+
+from compactir.diagnostics import CompactError, did_you_mean, spell_list
+from compactir.ir.types import Array
+from compactir.runtime.emulate import Emulated
+from compactir.runtime.manifest import Manifest, Tensor, read_manifest
+from compactir.runtime.memory import MemoryPlan
+from compactir.runtime.native import Native, library_machine
+from compactir.runtime.profile import Profile, measure
+from compactir.targets import machine
+
+__all__ = ["Module", "load"]
+
+
+class Backend(Protocol):
+    """Who runs the code: this process, or an emulator."""
+
+    def run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None: ...
+
+
+def load(path: str | Path) -> Module:
+    """Load a network from the folder that `compactc -o` wrote (or from the manifest.json in it).
+
+    A library for another architecture is called through an emulator, if there is one; a warning says so once.
+
+    Raises:
+        CompactError: with a code of room 6xx: a missing or damaged file, weights of another build, a newer
+            format, a CPU that lacks instructions.
+    """
+    folder = Path(path)
+    folder = folder.parent if folder.name == "manifest.json" else folder
+    manifest = read_manifest(folder)
+    return Module(folder, manifest, _backend(folder, manifest))
+
+
+def _backend(folder: Path, manifest: Manifest) -> Backend:
+    try:
+        built_for = library_machine(folder / manifest.library)
+    except OSError:
+        built_for = None
+    if built_for in (None, machine()):  # None: Native says what is wrong
+        return Native(folder, manifest)
+    return Emulated(folder, manifest)
+
+
+class Module:
+    """A compiled network. Several threads may call it at once: each call has a workspace of its own."""
+
+    def __init__(self, folder: Path, manifest: Manifest, backend: Backend) -> None:
+        self._folder = folder
+        self._manifest = manifest
+        self._backend: Backend | None = backend
+        self._input_names = tuple(t.name for t in manifest.inputs)
+
+    def __call__(self, *inputs: Any, out: Any = None, **named: Any) -> Any:
+        """Run the network.
+
+        Args:
+            *inputs: the inputs in order, as numpy arrays or torch tensors on the CPU, of the declared
+                element type. C-contiguous ones are used in place, others are copied. (C, H, W) is taken for
+                (1, C, H, W).
+            out: where to write, instead of new arrays: an array of the declared shape that is C-contiguous,
+                writable and apart from the inputs; with several outputs a dict or a sequence of them.
+            **named: inputs by name, alone or after those given in order.
+
+        Returns:
+            One output: an array (a torch tensor if the first input was one; no gradients). Several: a dict
+            by name, in the order of the network. With `out`: `out`.
+
+        Raises:
+            CompactError: CIR620 inputs that do not match by number or name, CIR621 a wrong shape, CIR622 a
+                wrong element type, CIR623 not an array, CIR624 an unfit `out`, CIR625 a closed module.
+        """
+        backend = self._backend
+        if backend is None:
+            raise self._closed()
+        given = self._in_order(inputs, named) if named or len(inputs) != len(self._input_names) else inputs
+        arrays = [_input(x, tensor) for x, tensor in zip(given, self._manifest.inputs, strict=True)]
+        if out is not None:
+            backend.run(arrays, self._targets(out, arrays))
+            return out
+        results, targets = self._results(given[0] if given else None)
+        backend.run(arrays, targets)
+        return results[0] if len(results) == 1 else dict(zip(self.outputs, results, strict=True))
+
+    @property
+    def name(self) -> str:
+        """The network's name."""
+        return self._manifest.network
+
+    @property
+    def target(self) -> str:
+        """The target it was compiled for."""
+        return self._manifest.target
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """Name → element type and shape, in the order of a call."""
+        return {t.name: t for t in self._manifest.inputs}
+
+    @property
+    def outputs(self) -> dict[str, Tensor]:
+        """Name → element type and shape."""
+        return {t.name: t for t in self._manifest.outputs}
+
+    @property
+    def workspace_bytes(self) -> int:
+        """Memory that one call needs for everything between inputs and outputs."""
+        return self._manifest.workspace_bytes
+
+    @property
+    def weights_bytes(self) -> int:
+        """Size of the packed weights, header included."""
+        return self._manifest.weights_bytes
+
+    @property
+    def manifest(self) -> Manifest:
+        """All that is known about it."""
+        return self._manifest
+
+    @property
+    def folder(self) -> Path:
+        """Where it was loaded from."""
+        return self._folder
+
+    def profile(
+        self, *inputs: Any, repeats: int = 20, warmup: int = 3, peak_gflops: float | None = None, **named: Any
+    ) -> Profile:
+        """Time every step: the median of `repeats` runs, after `warmup` runs.
+
+        Args:
+            *inputs: as for a call; without any, random numbers.
+            repeats: how many timed runs.
+            warmup: how many runs before.
+            peak_gflops: the CPU's peak, for a column that says how near each step comes.
+            **named: inputs by name.
+
+        Raises:
+            CompactError: CIR627 where steps cannot be timed.
+        """
+        if not isinstance(self._backend, Native):
+            raise self._closed() if self._backend is None else self._untimed("it runs in an emulator")
+        if not self._manifest.steps:
+            raise self._untimed("it was compiled without a list of steps")
+        given = self._in_order(inputs, named) if inputs or named else self._random()
+        arrays = [_input(x, tensor) for x, tensor in zip(given, self._manifest.inputs, strict=True)]
+        step = self._backend.stepper(arrays, self._results(None)[1])
+        return measure(self._manifest, step, repeats, warmup, peak_gflops)
+
+    def memory(self) -> MemoryPlan:
+        """The plan of the workspace: who lives where and when, the peak and who lives at it."""
+        return MemoryPlan(self._manifest)
+
+    def close(self) -> None:
+        """Let go of the library and the weights. Calls under way finish; later ones raise CIR625."""
+        self._backend = None
+
+    def __enter__(self) -> Module:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        inputs, outputs = (", ".join(map(str, ts)) for ts in (self._manifest.inputs, self._manifest.outputs))
+        closed = ", closed" if self._backend is None else ""
+        return f"<compactir module {self.name} ({self.target}{closed}): {inputs} -> {outputs}>"
+
+    def _in_order(self, inputs: Sequence[Any], named: Mapping[str, Any]) -> list[Any]:
+        """Positional and named inputs in the order of the network. Errors: CIR620."""
+        names = self._input_names
+        for name in named:
+            if name not in names:
+                hint = did_you_mean(name, names) or f"the inputs are {spell_list([f'`{n}`' for n in names])}"
+                raise CompactError("CIR620", f"`{self.name}` has no input named `{name}`", help=hint)
+        if len(inputs) > len(names):
+            takes = f"it takes {len(names)}: {spell_list([f'`{n}`' for n in names])}"
+            raise CompactError("CIR620", f"{len(inputs)} inputs for `{self.name}`", help=takes)
+        if twice := [name for name in names[: len(inputs)] if name in named]:
+            raise CompactError("CIR620", f"the input `{twice[0]}` is given twice", help="give it once")
+        rest = names[len(inputs) :]
+        if missing := [name for name in rest if name not in named]:
+            what = spell_list([f"`{name}`" for name in missing])
+            raise CompactError(
+                "CIR620", f"`{self.name}` needs {what}", help=f"call it as `m({', '.join(names)})`"
+            )
+        return [*inputs, *(named[name] for name in rest)]
+
+    def _targets(self, out: Any, arrays: Sequence[Array]) -> list[Array]:
+        """The arrays behind `out`. Errors: CIR624."""
+        tensors = self._manifest.outputs
+        if isinstance(out, Mapping):
+            if set(out) != {t.name for t in tensors}:
+                wanted = spell_list([f"`{t.name}`" for t in tensors])
+                raise CompactError("CIR624", f"`out` has the keys {sorted(out)}", help=f"it needs {wanted}")
+            given = [out[t.name] for t in tensors]
+        else:
+            given = list(out) if len(tensors) > 1 and isinstance(out, (list, tuple)) else [out]
+        if len(given) != len(tensors):
+            what = f"`out` holds {len(given)} arrays, the network has {len(tensors)} outputs"
+            raise CompactError("CIR624", what, help=f"give {spell_list([f'`{t.name}`' for t in tensors])}")
+        targets = [_output(x, tensor) for x, tensor in zip(given, tensors, strict=True)]
+        _check_apart(targets, arrays, tensors)
+        return targets
+
+    def _results(self, like: Any) -> tuple[list[Any], list[Array]]:
+        """New outputs of the same kind as `like`, and the arrays over their memory."""
+        if hasattr(like, "data_ptr"):  # a torch tensor
+            tensors = [like.new_empty(t.shape) for t in self._manifest.outputs]
+            return tensors, [tensor.numpy() for tensor in tensors]
+        arrays = [np.empty(t.shape, t.numpy_dtype) for t in self._manifest.outputs]
+        return arrays, arrays
+
+    def _random(self) -> list[Array]:
+        rng = np.random.default_rng(0)
+        return [rng.standard_normal(t.shape).astype(t.numpy_dtype) for t in self._manifest.inputs]
+
+    def _closed(self) -> CompactError:
+        return CompactError("CIR625", f"the module `{self.name}` was closed", help="load it again")
+
+    def _untimed(self, why: str) -> CompactError:
+        return CompactError(
+            "CIR627",
+            f"the steps of `{self.name}` cannot be timed",
+            notes=[why],
+            help="time it on the machine it is for",
+        )
+
+
+def _input(x: Any, tensor: Tensor) -> Array:
+    """The array behind an input, C-contiguous and aligned; a copy only where it was not."""
+    array = x if type(x) is np.ndarray else _as_numpy(x, tensor, "CIR623")
+    if array.dtype != tensor.numpy_dtype:
+        raise _wrong_dtype(str(array.dtype), tensor)
+    if array.shape != tensor.shape:
+        if tensor.shape[0] != 1 or array.shape != tensor.shape[1:]:
+            raise _wrong_shape(array.shape, tensor)
+        array = array[np.newaxis]
+    return (
+        array
+        if array.flags.c_contiguous and array.flags.aligned
+        else np.require(array, requirements=["C", "A"])
+    )
+
+
+def _output(x: Any, tensor: Tensor) -> Array:
+    """The array behind an `out`, fit to be written to. Errors: CIR624."""
+    array = _as_numpy(x, tensor, "CIR624")
+    shape, flags = array.shape, array.flags
+    problems = {
+        f"its element type is {array.dtype}": array.dtype != tensor.numpy_dtype,
+        f"its shape is {list(shape)}": shape != tensor.shape
+        and not (tensor.shape[0] == 1 and shape == tensor.shape[1:]),
+        "it is not C-contiguous": not (flags.c_contiguous and flags.aligned),
+        "it is read-only": not flags.writeable,
+    }
+    if found := [problem for problem, holds in problems.items() if holds]:
+        wanted = f"np.empty({tensor.shape}, np.{tensor.numpy_dtype})"
+        raise CompactError(
+            "CIR624", f"`out` cannot hold {tensor}", notes=found, help=f"make it with `{wanted}`"
+        )
+    return array
+
+
+def _as_numpy(x: Any, tensor: Tensor, code: str) -> Array:
+    """The memory of a numpy array, a torch tensor or whatever speaks one of their protocols, not copied."""
+    if hasattr(x, "data_ptr"):
+        return _of_torch(x, tensor, code)
+    if isinstance(x, np.ndarray) or hasattr(x, "__array_interface__"):
+        return np.asarray(x)
+    if hasattr(x, "__dlpack__"):
+        try:
+            return np.from_dlpack(x)
+        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+            raise _no_array(x, tensor, code, [str(error)]) from error
+    raise _no_array(x, tensor, code, [])
+
+
+def _of_torch(x: Any, tensor: Tensor, code: str) -> Array:
+    if x.device.type != "cpu":
+        raise CompactError(code, f"`{tensor.name}` lies on {x.device}", help="bring it to the CPU: `x.cpu()`")
+    try:
+        array: Array = x.detach().numpy()
+    except (TypeError, RuntimeError) as error:  # bfloat16, sparse: what numpy cannot say
+        raise _wrong_dtype(str(x.dtype), tensor, [str(error)]) from error
+    return array
+
+
+def _no_array(x: Any, tensor: Tensor, code: str, notes: Sequence[str]) -> CompactError:
+    return CompactError(
+        code,
+        f"`{tensor.name}` is given as {type(x).__name__}, not as an array",
+        notes=notes,
+        help=f"make one of it: `np.asarray(x, np.{tensor.numpy_dtype})`",
+    )
+
+
+def _wrong_dtype(found: str, tensor: Tensor, notes: Sequence[str] = ()) -> CompactError:
+    convert = "x.float()" if found.startswith("torch.") else f"x.astype(np.{tensor.numpy_dtype})"
+    what = f"`{tensor.name}` is {found}, the network takes {tensor.numpy_dtype}"
+    return CompactError(
+        "CIR622", what, notes=notes, help=f"convert it (and scale it, if it is an image): `{convert}`"
+    )
+
+
+def _wrong_shape(found: tuple[int, ...], tensor: Tensor) -> CompactError:
+    what = f"`{tensor.name}` has shape {list(found)}, the network takes {list(tensor.shape)}"
+    return CompactError("CIR621", what, help=_shape_help(found, tensor.shape))
+
+
+def _shape_help(found: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """What people do: channels last, another batch, a flat array."""
+    batch, item = wanted[0], wanted[1:]
+    if len(item) == 3 and found[-3:] == (*item[1:], item[0]):
+        axes = (2, 0, 1) if len(found) == 3 else (0, 3, 1, 2)
+        return f"the channels come first here: `x.transpose{axes}`"
+    if found[1:] == item:
+        one_by_one = " or call it once per item: `m(x[i])`" if batch == 1 else ""
+        return f"it was compiled for batches of {batch}: compile with `--batch {found[0]}`{one_by_one}"
+    if found == item:
+        return f"it was compiled for batches of {batch}: stack {batch} of them with `np.stack`"
+    if np.prod(found) == np.prod(wanted):
+        return f"the number of elements is right: `x.reshape{wanted}`"
+    return (
+        "resize the input, or compile the network for this size (`-D size=…` where it has such a parameter)"
+    )
+
+
+def _check_apart(targets: Sequence[Array], inputs: Sequence[Array], tensors: Sequence[Tensor]) -> None:
+    """Generated code may write an output while it still reads an input. Errors: CIR624."""
+    for i, (target, tensor) in enumerate(zip(targets, tensors, strict=True)):
+        if any(np.may_share_memory(target, other) for other in (*inputs, *targets[:i])):
+            problem = f"`out` for `{tensor.name}` overlaps an input or another output"
+            raise CompactError("CIR624", problem, help="give it memory of its own")

@@ -1,0 +1,251 @@
+"""A library of generated code in this process: checked, opened, bound to its weights, called.
+
+Everything is checked before `dlopen`: a library for another CPU is refused, never tried. Nothing here is
+freed while a call is under way, because the call holds a reference to all of it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from compactir.diagnostics import CompactError, spell_list
+from compactir.ir.types import Array
+from compactir.runtime.interface import ERRORS
+from compactir.runtime.manifest import Manifest
+from compactir.targets import cpu_features, cpu_name, machine
+
+__all__ = ["Native", "check_header", "library_machine", "map_weights"]
+
+_KEPT_WORKSPACES = 8
+"""Workspaces kept for the next calls: as many as there were calls at the same time, but not for ever more."""
+
+_ELF_MACHINES = {3: "i686", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
+_WEIGHTS_MAGIC = b"CIRW"
+_CONTENT_ID = slice(24, 40)
+"""Where the weights header has the id of the plan and code they were packed for."""
+
+
+class Native:
+    """The functions of one library with its weights. Safe to call from several threads at once."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self._manifest = manifest
+        library = folder / manifest.library
+        _check_machine(library, manifest)
+        _check_cpu(manifest)
+        self._map = map_weights(folder, manifest) if manifest.weights else None
+        self._ffi, self._lib = _open(folder, library, manifest)
+        functions = [
+            f"{manifest.symbol}_{what}" for what in ("error", "bind", "inline_weights", "run", "run_steps")
+        ]
+        self._error, bind, inline, self._run, self._run_steps = (self._function(name) for name in functions)
+        self._weights = self._bind(bind, self._map or self._inline(inline))
+        self._floats = self._ffi.typeof("float[]")
+        self._spare: list[Any] = []
+
+    def run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
+        """Run the network on C-contiguous arrays of the declared types."""
+        workspace = self.workspace()
+        status = self._run(self._weights, *self._pointers(inputs), *self._pointers(outputs), workspace)
+        self._keep(workspace)
+        if status:
+            raise self._failed(status)
+
+    def run_steps(
+        self, inputs: Sequence[Array], outputs: Sequence[Array], workspace: Any, first: int, last: int
+    ) -> None:
+        """Run the steps [first, last) only, in a workspace that keeps what earlier ones left."""
+        tensors = (*self._pointers(inputs), *self._pointers(outputs))
+        if status := self._run_steps(self._weights, *tensors, workspace, first, last):
+            raise self._failed(status)
+
+    def stepper(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> Any:
+        """`f(first, last)` → status, with everything else prepared: what `profile` times."""
+        tensors = (*self._pointers(inputs), *self._pointers(outputs))
+        run_steps, weights, workspace = self._run_steps, self._weights, self.workspace()
+
+        def step(first: int, last: int) -> int:
+            return int(run_steps(weights, *tensors, workspace, first, last))
+
+        return step
+
+    def _pointers(self, arrays: Sequence[Array]) -> list[Any]:
+        return [self._ffi.from_buffer(self._floats, array) for array in arrays]
+
+    def workspace(self) -> Any:
+        """A spare workspace, or a new one: page-aligned memory, given back when it is dropped."""
+        try:
+            return self._spare.pop()
+        except IndexError:
+            return self._ffi.from_buffer(mmap.mmap(-1, max(self._manifest.workspace_bytes, 1)))
+
+    def _keep(self, workspace: Any) -> None:
+        if len(self._spare) < _KEPT_WORKSPACES:
+            self._spare.append(workspace)
+
+    def _function(self, name: str) -> Any:
+        try:
+            return getattr(self._lib, name)
+        except AttributeError as error:
+            raise _mixed(self._manifest, f"the library has no function `{name}`") from error
+
+    def _inline(self, inline: Any) -> Any:
+        """The weights inside the library, as a buffer."""
+        pointer = inline()
+        if pointer == self._ffi.NULL:
+            raise _mixed(self._manifest, "the library expects a weights file, the manifest names none")
+        return self._ffi.buffer(pointer, self._manifest.weights_bytes)
+
+    def _bind(self, bind: Any, data: Any) -> Any:
+        """The library's own check of its weights, and the structure its functions want."""
+        check_header(data, self._manifest)
+        weights = self._ffi.new(f"{self._manifest.symbol}_weights *")
+        if status := bind(weights, self._ffi.from_buffer(data), len(data)):
+            raise _mixed(self._manifest, f"the library refuses its weights: {self._explain(status)}")
+        return weights
+
+    def _explain(self, status: int) -> str:
+        said = self._error(status)
+        name = ERRORS[status] if 0 <= status < len(ERRORS) else f"error {status}"
+        return self._ffi.string(said).decode(errors="replace") if said else name
+
+    def _failed(self, status: int) -> CompactError:
+        return CompactError(
+            "CIR626",
+            f"the network `{self._manifest.network}` reports: {self._explain(status)}",
+            help="compile the network again; if it happens again, it is a mistake of compactir: report it",
+        )
+
+
+def library_machine(library: Path) -> str | None:
+    """What CPU a shared library is for, from its ELF header; None where it is not ELF (macOS, Windows)."""
+    with library.open("rb") as file:
+        header = file.read(20)
+    if len(header) < 20 or header[:4] != b"\x7fELF":
+        return None
+    number = int.from_bytes(header[18:20], "little" if header[5] == 1 else "big")
+    return _ELF_MACHINES.get(number, f"ELF machine {number}")
+
+
+def map_weights(folder: Path, manifest: Manifest) -> mmap.mmap:
+    """The packed weights, mapped read-only; processes that load the same file share its memory.
+
+    Raises:
+        CompactError: CIR617 when the file is missing, CIR618 when its size is wrong.
+    """
+    path = folder / (manifest.weights or "")
+    again = f"compile the network again: `compactc MODEL.arch -o {folder}`"
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != manifest.weights_bytes:
+                what = "truncated" if size < manifest.weights_bytes else "not the file that was packed"
+                problem = f"{path} is {what}: it has {size:,} bytes instead of {manifest.weights_bytes:,}"
+                raise CompactError("CIR618", problem, help=f"copy it again, or {again}")
+            return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+    except OSError as error:
+        problem = f"the weights file {path} cannot be opened: {error.strerror}"
+        raise CompactError("CIR617", problem, help=f"put it back beside the library, or {again}") from error
+
+
+def _check_machine(library: Path, manifest: Manifest) -> None:
+    """Errors: CIR614 without a readable library, CIR615 for one of another architecture."""
+    try:
+        built_for = library_machine(library)
+    except OSError as error:
+        problem = f"the library {library} cannot be opened: {error.strerror}"
+        again = f"compile the network again: `compactc MODEL.arch -o {library.parent}`"
+        raise CompactError("CIR614", problem, help=again) from error
+    if built_for not in (None, machine()):
+        raise CompactError(
+            "CIR615",
+            f"{library.name} is made for {built_for}, this machine is {machine()}",
+            help="compile it for this machine: `compactc MODEL.arch --target native`",
+        )
+
+
+def _check_cpu(manifest: Manifest) -> None:
+    """Errors: CIR615 when this CPU lacks instructions that the library may use."""
+    lacking = sorted(set(manifest.cpu_features) - cpu_features()) if manifest.cpu_features else []
+    if lacking:
+        raise CompactError(
+            "CIR615",
+            f"`{manifest.network}` is compiled for `{manifest.target}`; this CPU lacks {spell_list(lacking)}",
+            notes=[f"this CPU is: {cpu_name()}"],
+            help="compile it with `--target native` for this machine, or with `--target c` for any",
+        )
+
+
+def check_header(data: Any, manifest: Manifest) -> None:
+    """Errors: CIR619 for a file that holds no weights of ours, or those of another build."""
+    where = manifest.weights or "the library"
+    if bytes(data[:4]) != _WEIGHTS_MAGIC:
+        raise CompactError(
+            "CIR619",
+            f"{where} does not begin like packed weights",
+            notes=[f"its first bytes are {bytes(data[:4])!r}, not {_WEIGHTS_MAGIC!r}"],
+            help="put the file back that was written with the library, or compile the network again",
+        )
+    if (found := bytes(data[_CONTENT_ID]).hex()) != manifest.content_id:
+        raise CompactError(
+            "CIR619",
+            f"the weights in {where} were packed for another network or another target",
+            notes=[f"the library wants {manifest.content_id}, the weights are for {found}"],
+            help="packed weights belong to one library: copy both from the same output folder",
+        )
+
+
+_opened: dict[str, list[tuple[int, int, int]]] = {}
+
+
+def _spelling(library: Path) -> str:
+    """A path for `dlopen` that is new whenever the file is new.
+
+    glibc compares paths before files: opening `out/libnet.so` again after it was compiled anew would
+    silently give the old code. So the n-th version of a file is opened under the n-th spelling of its path
+    (`out/./././libnet.so`).
+    """
+    path = str(library.absolute())
+    info = os.stat(path)
+    versions = _opened.setdefault(path, [])
+    version = (info.st_dev, info.st_ino, info.st_mtime_ns)
+    if version not in versions:
+        versions.append(version)
+    head, tail = os.path.split(path)
+    dots = "".join("./" if bit == "1" else ".//" for bit in f"{versions.index(version):b}")
+    return f"{head}/{dots}{tail}"
+
+
+def _open(folder: Path, library: Path, manifest: Manifest) -> tuple[Any, Any]:
+    """The ffi object of the declarations, and the library opened with it."""
+    path = folder / manifest.ffi
+    names: dict[str, Any] = {}
+    try:
+        exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), names)
+        ffi = names["ffi"]
+    except OSError as error:
+        raise _mixed(manifest, f"{path} cannot be read: {error.strerror}") from error
+    except Exception as error:  # whatever a damaged file, or one of another cffi, does
+        raise _mixed(manifest, f"{path} is damaged: {type(error).__name__}: {error}") from error
+    try:
+        return ffi, ffi.dlopen(_spelling(library))
+    except OSError as error:
+        raise CompactError(
+            "CIR616",
+            f"{library} cannot be loaded",
+            notes=[str(error)],
+            help="it may be damaged or made for another system: compile the network again on this one",
+        ) from error
+
+
+def _mixed(manifest: Manifest, problem: str) -> CompactError:
+    return CompactError(
+        "CIR616",
+        f"the files of `{manifest.network}` do not belong together: {problem}",
+        notes=["the folder may hold files of several builds, or of another version of compactir"],
+        help="compile the network again into an empty folder",
+    )

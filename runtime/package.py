@@ -1,0 +1,100 @@
+"""The output folder: the library built (or found in the cache), every file in its place, the manifest last.
+
+A folder with a manifest is therefore complete. Where writing into an older folder is interrupted, `load`
+finds that library and weights do not belong together and says so.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from compactir.diagnostics import CompactError
+from compactir.runtime.build import SHARED, Compiler, compile_library, incbin_source
+from compactir.runtime.cache import Cache, content_key, open_cache
+from compactir.runtime.interface import ffi_source
+from compactir.runtime.manifest import FILE, Manifest
+from compactir.targets import Target
+
+__all__ = ["EMBEDDED", "build_library", "write_folder"]
+
+EMBEDDED = "{symbol}_packed"
+"""The constant with the packed weights where an assembler file brings them into the library."""
+
+
+def build_library(
+    manifest: Manifest,
+    sources: Mapping[str, str],
+    target: Target,
+    compiler: Compiler,
+    *,
+    embed: bytes | None = None,
+    cache: Cache | None = None,
+) -> Path:
+    """The shared library of generated C, in the cache.
+
+    Args:
+        manifest: gives the library's file name and symbol.
+        sources: file name → text; each `.c` is compiled, headers lie beside them.
+        target: what to compile for.
+        compiler: what to compile with.
+        embed: packed weights to put into the library as the constant `EMBEDDED`.
+        cache: else the user's.
+
+    Raises:
+        CompactError: CIR511 when the compiler refuses, CIR631 when the cache cannot be written.
+    """
+    symbol = EMBEDDED.format(symbol=manifest.symbol)
+    flags = (*target.flags(compiler.family), *SHARED)
+    texts = [part for name in sorted(sources) for part in (name, sources[name])]
+    key = content_key("library", manifest.library, *texts, embed or b"", *flags, compiler.identity)
+
+    def build(aside: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="compactir-") as name:
+            folder = Path(name)
+            for file, text in sources.items():
+                (folder / file).write_text(text, encoding="utf-8")
+            if embed is not None:
+                (folder / "embedded.weights").write_bytes(embed)
+                text = incbin_source(symbol, "embedded.weights", manifest.content_id, manifest.align)
+                (folder / "embedded.S").write_text(text, encoding="utf-8")
+            inputs = sorted(path for path in folder.iterdir() if path.suffix in (".c", ".S"))
+            compile_library(inputs, aside / manifest.library, target, compiler)
+
+    return (cache or open_cache()).build(key, build) / manifest.library
+
+
+def write_folder(folder: Path, manifest: Manifest, files: Mapping[str, str | bytes | Path]) -> None:
+    """Write an output folder; a file's content is a text, bytes or another file to copy.
+
+    All files are written beside their places first, so that a full disk changes nothing.
+
+    Raises:
+        CompactError: CIR632 when the folder cannot be written.
+    """
+    everything = {**files, manifest.ffi: ffi_source(manifest), FILE: manifest.to_json()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as aside:
+            for name, content in everything.items():
+                _write(Path(aside) / name, content)
+            (folder / FILE).unlink(missing_ok=True)
+            for name in everything:  # the manifest is the last of them
+                os.replace(Path(aside) / name, folder / name)
+    except OSError as error:
+        problem = f"the output folder {folder} cannot be written: {error.strerror or error}"
+        raise CompactError(
+            "CIR632", problem, help="free some space, or give another folder with `-o`"
+        ) from error
+
+
+def _write(path: Path, content: str | bytes | Path) -> None:
+    if isinstance(content, Path):
+        shutil.copyfile(content, path)
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        path.write_text(content, encoding="utf-8")

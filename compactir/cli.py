@@ -1,0 +1,311 @@
+"""`compactc`: reads the command line, calls the verb's function, turns what goes wrong into messages and exit codes.
+
+Exit codes: 0 fine, 1 a mistake of the user, 2 a command line that makes no sense, 70 a mistake of ours, 130 interrupted.
+Nothing heavy is imported before a verb runs, so that `compactc --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from compactir.tools.verbs import BY_NAME, VERBS, Option, Verb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FINE, MISTAKE, USAGE, OURS, INTERRUPTED = 0, 1, 2, 70, 130
+TRACEBACK = "COMPACTIR_TRACEBACK"
+MODEL_ENDINGS = (".arch", ".cir")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with _terminable():
+            code = _run(parse(words))
+            sys.stdout.flush()
+            return code
+    except SystemExit as stop:  # --help, --version, usage, SIGTERM
+        return stop.code if isinstance(stop.code, int) else FINE
+    except KeyboardInterrupt:
+        _complain("interrupted: nothing was left half-written")
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader has seen enough: `compactc report net.arch | head`
+        _drop_stdout()
+        return FINE
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        return _report(error, "--json" in words)
+
+
+# -- reading the command line --------------------------------------------------------------------------------------
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The command as a namespace with `verb` and the options of that verb. Raises SystemExit as argparse does."""
+    if not words or words[0] in ("-h", "--help", "help"):
+        return _help(words)
+    if words[0] in ("-V", "--version"):
+        from compactir import __version__
+
+        print(f"compactc {__version__}")
+        raise SystemExit(FINE)
+    name, rest = _verb(words)
+    verb = BY_NAME[name]
+    parser = make_parser(verb)
+    args, unknown = parser.parse_known_intermixed_args(rest)
+    if unknown:
+        parser.error(_unknown(unknown[0], verb))
+    args.verb = verb
+    return args
+
+
+def _verb(words: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The verb and what follows; a model among the words means `compile`."""
+    first = words[0]
+    if first in BY_NAME:
+        return first, words[1:]
+    if any(_is_model(word) for word in (words if first.startswith("-") else words[:1])):
+        return "compile", words
+    if first.startswith("-"):
+        known = [flag for option in BY_NAME["compile"].options for flag in option.flags]
+        if first.partition("=")[0] in known:
+            _usage_error("there is no model on the command line", "`compactc MODEL.arch` compiles a model")
+        _usage_error(f"unknown option `{first}`", _near(first, known))
+    if Path(first).is_dir():
+        _usage_error(f"`{first}` is a folder, not a model", f"`compactc run {first} FILE` runs what was compiled into it")
+    _usage_error(f"`{first}` is neither a verb nor a file", _near(first, [*BY_NAME, *_models_here()]))
+
+
+def _is_model(word: str) -> bool:
+    return not word.startswith("-") and (word.endswith(MODEL_ENDINGS) or Path(word).is_file())
+
+
+def _models_here() -> list[str]:
+    return [path.name for ending in MODEL_ENDINGS for path in Path().glob(f"*{ending}")]
+
+
+def make_parser(verb: Verb) -> argparse.ArgumentParser:
+    """The parser of one verb."""
+    parser = _Parser(
+        prog=f"compactc {verb.name}",
+        description=verb.about,
+        epilog=_examples(verb),
+        formatter_class=_Help,
+        allow_abbrev=False,
+    )
+    for option in verb.options:
+        _add(parser, option)
+    return parser
+
+
+def _add(parser: argparse.ArgumentParser, option: Option) -> None:
+    settings: dict[str, Any] = {"help": option.help}
+    if option.kind == "flag":
+        settings["action"] = "store_true"
+    else:
+        settings |= {"metavar": option.metavar or None, "default": option.default, "type": _reader(option)}
+    if not option.flags:
+        count = {"nargs": option.count} if option.count else {}
+        parser.add_argument(option.name, **settings, **count)
+        return
+    if option.count == "+":
+        settings |= {"action": "append", "default": []}
+    parser.add_argument(*option.flags, dest=option.name, **settings)
+
+
+def _reader(option: Option) -> Callable[[str], Any]:
+    """How the text of an option becomes a value."""
+    if option.kind == "choice":
+        return lambda text: _one_of(text, option.choices)
+    if option.kind == "emit":
+        return lambda text: tuple(_one_of(word.strip(), option.choices) for word in text.split(","))
+    return _READERS.get(option.kind, str)
+
+
+def _one_of(text: str, choices: Sequence[str]) -> str:
+    if text not in choices:
+        hint = _near(text, choices) or f"it is one of {', '.join(choices)}"
+        raise argparse.ArgumentTypeError(f"`{text}` is not known; {hint}")
+    return text
+
+
+def _define(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise argparse.ArgumentTypeError(f"`{text}` has no `=`; write NAME=VALUE")
+    return name.strip(), value.strip()
+
+
+def _seed(text: str) -> int:
+    number = text.removeprefix("seed=")
+    if not (number.isascii() and number.isdecimal()):
+        raise argparse.ArgumentTypeError(f"`{text}` is no seed; write --init seed=1")
+    return int(number)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"`{text}` is not a whole number of at least 1")
+    return int(text)
+
+
+def _decimal(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"`{text}` is not a number") from None
+
+
+def _decimals(text: str) -> tuple[float, ...]:
+    return tuple(_decimal(word) for word in text.split(","))
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "define": _define,
+    "init": _seed,
+    "number": _count,
+    "decimal": _decimal,
+    "floats": _decimals,
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        _usage_error(message, f"`{self.prog} --help` shows how it is used")
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """argparse's help with a wider column for the options."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30)
+
+
+def _usage_error(message: str, help: str | None) -> NoReturn:
+    _complain(f"compactc: {message}" + (f"\n  help: {help}" if help else ""))
+    raise SystemExit(USAGE)
+
+
+def _unknown(word: str, verb: Verb) -> str:
+    if not word.startswith("-"):
+        return f"`{word}` is one argument too many"
+    near = _near(word.partition("=")[0], [flag for option in verb.options for flag in option.flags])
+    return f"unknown option `{word}`" + (f"; {near}" if near else "")
+
+
+def _near(word: str, known: Sequence[str]) -> str | None:
+    from compactir.diagnostics import did_you_mean
+
+    return did_you_mean(word, known)
+
+
+# -- help ----------------------------------------------------------------------------------------------------------
+
+
+def _help(words: Sequence[str]) -> NoReturn:
+    """`compactc --help`, `compactc help`, `compactc help VERB`; without any words it is a usage error."""
+    if len(words) > 1 and words[0] == "help" and words[1] in BY_NAME:
+        make_parser(BY_NAME[words[1]]).print_help()
+        raise SystemExit(FINE)
+    print(overview(), end="", file=sys.stdout if words else sys.stderr)
+    raise SystemExit(FINE if words else USAGE)
+
+
+def overview() -> str:
+    """What `compactc --help` prints."""
+    width = max(len(verb.name) for verb in VERBS)
+    verbs = "\n".join(f"  {verb.name:<{width}}  {verb.summary}" for verb in VERBS)
+    examples = _examples(*VERBS[:3], limit=2)
+    return (
+        "usage: compactc MODEL.arch [options]\n"
+        "       compactc VERB [options]\n\n"
+        "Compile compact convolutional networks to plain C and PyTorch.\n\n"
+        f"verbs:\n{verbs}\n\n{examples}\n"
+        "`compactc VERB --help` explains a verb; `compactc compile --help` has the options of compiling.\n"
+        "Exit codes: 0 fine, 1 a mistake in what was given, 2 in the command line, 70 a bug of ours, 130 interrupted.\n"
+    )
+
+
+def _examples(*verbs: Verb, limit: int = 9) -> str:
+    rows = [example for verb in verbs for example in verb.examples[:limit]]
+    width = max(len(command) for command, _ in rows)
+    return "examples:\n" + "".join(f"  {command:<{width}}  {comment}".rstrip() + "\n" for command, comment in rows)
+
+
+# -- running, and what goes wrong ----------------------------------------------------------------------------------
+
+
+def _run(args: argparse.Namespace) -> int:
+    module, _, function = args.verb.run.partition(":")
+    run: Callable[[argparse.Namespace], int] = getattr(import_module(f"compactir.tools.{module}"), function)
+    return run(args)
+
+
+def _report(error: Exception, as_json: bool) -> int:
+    """Print an error; returns the exit code."""
+    from compactir.diagnostics import CompactError, render, render_json
+
+    if not isinstance(error, CompactError):
+        return _our_bug(error)
+    if as_json:
+        import json
+
+        print(json.dumps(render_json(error), indent=2, ensure_ascii=False))
+    else:
+        _complain(render(error, color=_colorful()))
+    return MISTAKE
+
+
+def _our_bug(error: Exception) -> int:
+    from compactir import __version__
+
+    _complain(
+        f"compactc: {type(error).__name__}: {error}\n"
+        f"  note: this is a bug of ours (compactir {__version__}), not a mistake in your file\n"
+        f"  help: {TRACEBACK}=1 shows the traceback: please report it with the command and the model"
+    )
+    return OURS
+
+
+def _colorful() -> bool:
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _complain(text: str) -> None:
+    with suppress(OSError):
+        print(text.encode(sys.stderr.encoding or "utf-8", "replace").decode(sys.stderr.encoding or "utf-8"), file=sys.stderr)
+
+
+def _drop_stdout() -> None:
+    """Let nothing be written any more when Python ends; a captured stdout has no file descriptor."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM unwinds like an exception, so that temporary files are removed; only in the main thread."""
+
+    def stop(number: int, frame: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,387 @@
+"""The road on one page: model file → Graph → passes → Plan → C → library → loaded module.
+
+    module = compactir.compile("model.arch", target="native", width=0.5)
+    module = compactir.load("out")
+
+The steps are functions of their own, because every tool walks some part of the road:
+
+    read(Source("model.arch"))        the graph as authored, with its weights          → Authored
+    plan(authored, target)            passes, then lowering: what will run             → Planned
+    generate(planned)                 C text, packed weights, manifest                 → Generated
+    build(generated)                  the library, in the cache                        → Path
+    write(generated, folder)          everything into an output folder, or nothing
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import signal
+import tempfile
+import unicodedata
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compactir import __version__
+from compactir.diagnostics import CompactError
+from compactir.ir.graph import Graph
+from compactir.targets import Target, load_target
+
+if TYPE_CHECKING:
+    from compactir.codegen.c.emit import CFiles
+    from compactir.codegen.lower import Lowered
+    from compactir.passes import Log
+    from compactir.runtime.manifest import Manifest
+    from compactir.runtime.module import Module
+
+__all__ = ["Authored", "Generated", "Planned", "Source", "build", "compile", "generate", "load", "plan", "read", "write"]
+
+INLINE_BYTES = 256 * 1024
+"""Packed weights up to this size stand in the C text, where `pack` is "auto"."""
+
+Dump = Callable[[str, Graph], None]
+Say = Callable[[str], None]
+
+
+def compile(
+    model: str | Path | Graph,
+    *,
+    out: str | Path | None = None,
+    target: str = "native",
+    network: str | None = None,
+    batch: int = 1,
+    weights: str | Path | None = None,
+    seed: int | None = None,
+    pack: str = "auto",
+    cc: str | None = None,
+    **defines: object,
+) -> Module:
+    """Compile a network and load it.
+
+    Args:
+        model: a .arch or .cir file, or a graph.
+        out: the output folder; by default one in the build cache.
+        target: a name of `compactc targets`; `native` is the best one that this CPU runs.
+        network: which network of the file, where it has several.
+        batch: N of every input.
+        weights: a .safetensors file, instead of the one that the network names.
+        seed: draw the weights at random.
+        pack: where the weights go: "auto", "inline" (into the C), "file".
+        cc: the C compiler, by default the first that is found.
+        **defines: parameters of the network and choices, such as `width=0.5`.
+
+    Raises:
+        CompactError: what is wrong with the model, its weights or the toolchain, and what to do.
+    """
+    source = Source(model, {name: spell(value) for name, value in defines.items()}, network, batch, weights, seed)
+    generated = generate(plan(read(source), load_target(target)), pack=pack)
+    library = build(generated, cc)
+    return load(write(generated, Path(out), library) if out is not None else write_to_cache(generated, library))
+
+
+def load(path: str | Path) -> Module:
+    """The module of an output folder. Errors: room 6xx, each naming the file and the way out."""
+    from compactir.runtime.module import load as load_module
+
+    return load_module(path)
+
+
+# -- the graph as authored -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which graph is meant. `defines` are `-D` values as written."""
+
+    model: str | Path | Graph
+    defines: Mapping[str, str] = field(default_factory=dict)
+    network: str | None = None
+    batch: int = 1
+    weights: str | Path | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Authored:
+    """The graph before any pass, its weights bound, and where they come from: the manifest's `init`."""
+
+    graph: Graph
+    init: Mapping[str, Any]
+
+
+def read(source: Source) -> Authored:
+    """Read a model and bind its weights. Errors: rooms 1xx and 2xx, CIR630, those of weights files."""
+    graph = read_graph(source)
+    return Authored(graph, bind(graph, source.weights, source.seed))
+
+
+def read_graph(source: Source) -> Graph:
+    """The graph without weights."""
+    if isinstance(source.model, Graph):
+        return source.model.clone()
+    path = Path(source.model)
+    if path.suffix == ".cir":
+        return _read_cir(path, source)
+    from compactir.lang import elaborate, parse_file
+
+    return elaborate(parse_file(path), defines=source.defines, batch=source.batch, network=source.network)
+
+
+def _read_cir(path: Path, source: Source) -> Graph:
+    import compactir.ops  # noqa: F401  # makes the operations known
+    from compactir.ir.text import parse_graph
+    from compactir.lang.source import read_text
+
+    fixed = {"-D": source.defines, "--batch": source.batch != 1, "--network": source.network}
+    if given := [flag for flag, value in fixed.items() if value]:
+        raise CompactError(
+            "CIR630",
+            f"`{given[0]}` does not apply to `{path}`",
+            notes=["a .cir file holds one graph, with all its shapes"],
+            help=f"give it where the .arch file is compiled: `compactc MODEL.arch {given[0]} … --emit ir`",
+        )
+    return parse_graph(read_text(path), str(path))
+
+
+def bind(graph: Graph, weights: str | Path | None, seed: int | None) -> dict[str, Any]:
+    """Give a graph its weights: the file, else the file that the network names, else random numbers with a warning."""
+    from compactir.weights.init import draw
+    from compactir.weights.safetensors import load_weights
+
+    if weights is not None and seed is not None:
+        raise CompactError("CIR631", "the weights are given twice: by a file and by a seed", help="leave one of them out")
+    if seed is None and (file := weights or graph.weights_file):
+        graph.weights = load_weights(graph, Path(file))
+        return {"weights": "file", "file": Path(file).name, "sha256": _sha256(Path(file))}
+    if seed is None and graph.params:
+        warnings.warn(
+            f"`{graph.name}` names no weights: they are random (seed 0); `--weights FILE` binds trained ones",
+            stacklevel=2,
+        )
+    graph.weights = draw(graph, seed or 0)
+    return {"weights": "random", "seed": seed or 0}
+
+
+def spell(value: object) -> str:
+    """A Python value as `-D` spells it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+# -- from the graph to C ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What will run: the graph after the passes, and the plan with its packed weights."""
+
+    authored: Authored
+    graph: Graph
+    target: Target
+    lowered: Lowered
+    log: Log
+
+
+@dataclass(frozen=True)
+class Generated:
+    """The C text and everything that lies beside it."""
+
+    planned: Planned
+    files: CFiles
+    manifest: Manifest
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """File name → text of the C files."""
+        return {self.manifest.source: self.files.source, self.manifest.header: self.files.header}
+
+
+def optimise(
+    authored: Authored, target: Target, *, verify_each: bool = False, dump: Dump | None = None
+) -> tuple[Graph, Log]:
+    """The graph after the passes of the C pipeline, and what they decided; the authored graph stays as it is."""
+    from compactir.passes import run_pipeline
+    from compactir.passes.pipelines import pipeline
+
+    graph = authored.graph.clone()
+    return graph, run_pipeline(graph, pipeline("c", target), verify_each=verify_each, dump=dump)
+
+
+def plan(authored: Authored, target: Target, *, verify_each: bool = False, dump: Dump | None = None) -> Planned:
+    """Passes and lowering. Errors: room 4xx; CIR501 for an operation that the target has no kernel for."""
+    from compactir.codegen.lower import lower
+
+    graph, log = optimise(authored, target, verify_each=verify_each, dump=dump)
+    return Planned(authored, graph, target, lower(graph, target), log)
+
+
+def generate(planned: Planned, *, pack: str = "auto") -> Generated:
+    """The C text, with the weights in it or beside it, and the manifest."""
+    from compactir.codegen.c.emit import emit_c
+
+    symbol = c_identifier(planned.graph.name)
+    inline = pack == "inline" or (pack == "auto" and planned.lowered.weights.nbytes <= INLINE_BYTES)
+    files = emit_c(planned.lowered, planned.target, symbol=symbol, inline=inline)
+    return Generated(planned, files, _manifest(planned, files, symbol, inline))
+
+
+def c_identifier(name: str) -> str:
+    """A network's name as the prefix of C names: ASCII, not starting with a digit or an underscore."""
+    plain = unicodedata.normalize("NFKC", name)
+    text = "".join(c if c.isascii() and (c.isalnum() or c == "_") else f"_u{ord(c):x}_" if c.isalpha() else "_" for c in plain)
+    text = re.sub(r"_+", "_", text).strip("_")
+    return text if text[:1].isalpha() else f"net_{text}".rstrip("_")
+
+
+def _manifest(planned: Planned, files: CFiles, symbol: str, inline: bool) -> Manifest:
+    from compactir.runtime.manifest import Buffer, Manifest, Step, Tensor
+    from compactir.weights.container import HEADER_BYTES
+
+    target, lowered, it = planned.target, planned.lowered, planned.lowered.plan
+    return Manifest(
+        network=planned.graph.name,
+        symbol=symbol,
+        target=target.name,
+        isa=target.isa,
+        cpu_features=target.cpu_features,
+        inputs=tuple(Tensor(t.name, "f32", t.shape) for t in it.inputs),
+        outputs=tuple(Tensor(t.name, "f32", t.shape) for t in it.outputs),
+        workspace_bytes=4 * it.arena,
+        weights_bytes=lowered.weights.nbytes + HEADER_BYTES,
+        align=target.align,
+        content_id=files.content_id,
+        library=f"lib{symbol}.so",
+        weights=None if inline else f"{symbol}.weights",
+        source=f"{symbol}.c",
+        header=f"{symbol}.h",
+        steps=tuple(
+            Step(s.name, s.calls[0].kernel.kind if s.calls else "view", s.op, s.macs, s.bytes_moved, s.name, s.where)
+            for s in it.steps
+        ),
+        memory=tuple(Buffer(b.name, 4 * b.offset, 4 * b.floats, b.first, b.last) for b in it.buffers if b.region == "arena"),
+        raw={"compactir": __version__, "init": dict(planned.authored.init)},
+    )
+
+
+# -- from C to a folder ----------------------------------------------------------------------------------------------
+
+
+def build(generated: Generated, cc: str | None = None) -> Path:
+    """The shared library, in the cache. Errors: room 5xx."""
+    from compactir.runtime.build import find_compiler
+    from compactir.runtime.package import build_library
+
+    target = generated.planned.target
+    return build_library(generated.manifest, generated.texts, target, find_compiler(target, cc))
+
+
+def contents(generated: Generated, library: Path | None = None) -> dict[str, str | bytes | Path]:
+    """File name → content of everything that a module consists of, without the manifest."""
+    from compactir.weights.container import pack
+
+    manifest = generated.manifest
+    files: dict[str, str | bytes | Path] = dict(generated.texts)
+    if library:
+        files[manifest.library] = library
+    if manifest.weights:
+        files[manifest.weights] = pack(generated.planned.lowered.weights, bytes.fromhex(manifest.content_id))
+    return files
+
+
+def write(
+    generated: Generated,
+    folder: Path,
+    library: Path | None = None,
+    extra: Mapping[str, str | bytes | Path] | None = None,
+) -> Path:
+    """Put a module (and more files) into an output folder; returns the folder.
+
+    A new folder appears complete, by one rename. In an older one files are replaced one by one, manifest last; Ctrl-C
+    waits until that is done. What an earlier compilation left and this one does not write is removed.
+
+    Errors: CIR622 when the folder cannot be written.
+    """
+    from compactir.runtime.package import write_folder
+
+    files = contents(generated, library) | dict(extra or {})
+    generated.manifest.raw["files"] = sorted([*files, generated.manifest.ffi])
+    if folder.exists():
+        stale = _written_before(folder) - set(generated.manifest.raw["files"])
+        with undisturbed():
+            write_folder(folder, generated.manifest, files)
+            _remove(folder, stale)
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise CompactError(
+            "CIR622",
+            f"the output folder {folder} cannot be written: {error.strerror or error}",
+            help="give another folder with `-o`",
+        ) from error
+    try:
+        write_folder(aside, generated.manifest, files)
+        aside.chmod(0o755)
+        aside.rename(folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return folder
+
+
+def write_to_cache(generated: Generated, library: Path) -> Path:
+    """The module as an entry of the build cache."""
+    from compactir.runtime.cache import content_key, open_cache
+    from compactir.runtime.package import write_folder
+
+    files = contents(generated, library)
+    parts = [part for name in sorted(files) for part in (name, files[name])]
+    key = content_key("module", generated.manifest.to_json(), *parts)
+    return open_cache().build(key, lambda aside: write_folder(aside, generated.manifest, files))
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the body is done (in the main thread; others never see them)."""
+    waiting: list[tuple[int, Any]] = []
+    before: dict[int, Any] = {}
+    with suppress(ValueError):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, lambda *seen: waiting.append(seen))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number, frame in waiting[:1]:
+            if callable(before[number]):
+                before[number](number, frame)
+
+
+def _written_before(folder: Path) -> set[str]:
+    """The files that an earlier compilation lists in its manifest; nothing where that cannot be read."""
+    from compactir.runtime.manifest import FILE
+
+    try:
+        listed = json.loads((folder / FILE).read_text(encoding="utf-8")).get("files", [])
+    except (OSError, ValueError, AttributeError):
+        return set()
+    plain = [name for name in listed if isinstance(name, str) and not Path(name).is_absolute() and ".." not in Path(name).parts]
+    return set(plain)
+
+
+def _remove(folder: Path, names: set[str]) -> None:
+    for name in sorted(names):
+        with suppress(OSError):
+            (folder / name).unlink()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

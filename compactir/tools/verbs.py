@@ -1,0 +1,379 @@
+"""The command line as data: verbs, arguments, options, examples. `cli` parses by it, help and completion print it.
+
+To add a verb: an entry here, and its function `main(args) -> int` in `compactir/tools`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+EMITS = ("ir", "c", "lib", "py", "dot", "report")
+SHELLS = ("bash", "zsh", "fish")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One argument: `flags` are empty for a positional one. `kind` says what completion offers and how it is read."""
+
+    name: str
+    help: str
+    flags: tuple[str, ...] = ()
+    metavar: str = ""
+    kind: str = "text"  # text, flag, file, folder, model, number, define, init, emit, inputs, floats, target, pass, choice
+    choices: tuple[str, ...] = ()
+    default: Any = None
+    count: str = ""  # "?", "*" for positional ones, "+" for options that may be repeated
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One thing that `compactc` does. `run` is `module:function` in `compactir.tools`."""
+
+    name: str
+    summary: str
+    about: str
+    examples: tuple[tuple[str, str], ...]
+    options: tuple[Option, ...]
+    run: str
+
+
+MODEL = Option("model", "a .arch or .cir file", metavar="MODEL", kind="model")
+DEFINE = Option(
+    "define",
+    "a parameter of the network or a choice; may be repeated",
+    ("-D", "--define"),
+    metavar="NAME=VALUE",
+    kind="define",
+    count="+",
+)
+WEIGHTS = Option(
+    "weights",
+    "take the weights from this file (.safetensors), not from the one that the network names",
+    ("--weights",),
+    metavar="FILE",
+    kind="file",
+)
+INIT = Option(
+    "seed",
+    "draw the weights at random from this seed; the default where no file is named, with seed 0",
+    ("--init",),
+    metavar="seed=N",
+    kind="init",
+)
+BATCH = Option(
+    "batch",
+    "how many images one call takes (default 1)",
+    ("--batch",),
+    metavar="N",
+    kind="number",
+    default=1,
+)
+NETWORK = Option("network", "which network of the file", ("--network",), metavar="NAME")
+TARGET = Option(
+    "target",
+    "the machine to compile for (default: native, the best that this CPU runs); `compactc targets` lists them",
+    ("--target",),
+    metavar="NAME",
+    kind="target",
+    default="native",
+)
+CC = Option(
+    "cc",
+    "the C compiler: gcc, clang, zig or a path (default: the first that is found)",
+    ("--cc",),
+    metavar="CC",
+    kind="file",
+)
+JSON = Option("json", "print one JSON object, for programs; mistakes too", ("--json",), kind="flag")
+DUMP = Option(
+    "dump_ir",
+    "write the graph as text after every pass (all), after one (PASS) or before it (before:PASS); may be repeated",
+    ("--dump-ir",),
+    metavar="all|PASS|before:PASS",
+    kind="pass",
+    count="+",
+)
+VERIFY_EACH = Option(
+    "verify_each",
+    "run the reference before and after every pass on random inputs, stop at the first difference",
+    ("--verify-each",),
+    kind="flag",
+)
+
+SOURCE = (MODEL, DEFINE, NETWORK, BATCH, WEIGHTS, INIT)
+"""What says which graph is meant."""
+
+
+def _out(help: str, metavar: str = "FILE", kind: str = "file") -> Option:
+    return Option("out", help, ("-o", "--output"), metavar=metavar, kind=kind)
+
+
+VERBS = (
+    Verb(
+        "compile",
+        "compile a network to C, a library, PyTorch",
+        "Compile a network. A first argument that is a model does the same: `compactc MODEL.arch`.\n\n"
+        "The output folder holds the generated C and its header, the library, the weights as the kernels want them, and\n"
+        "manifest.json; `compactir.load(DIR)` loads it in Python. It is written aside and put into place when complete.\n"
+        "`-o -` prints the one thing that --emit names instead.",
+        (
+            ("compactc lenet5.arch", "for this machine, into out/lenet5"),
+            ("compactc mobilenet_v2.arch -D width=0.5 --target arm -o out/", "half as wide, for 64-bit Arm"),
+            ("compactc lenet5.arch --emit ir,c,lib,py", "with IR dumps and a PyTorch module beside the C"),
+            ("compactc lenet5.arch --dump-ir before:fold-batchnorm -o -", "show the graph before a pass"),
+        ),
+        (
+            *SOURCE,
+            TARGET,
+            _out("the output folder (default: out/NETWORK); - prints to the terminal", "DIR", "folder"),
+            Option(
+                "emit",
+                "what to write, a list of ir c lib py dot report (default: c,lib)",
+                ("--emit",),
+                metavar="LIST",
+                kind="emit",
+                choices=EMITS,
+            ),
+            DUMP,
+            VERIFY_EACH,
+            Option(
+                "inline",
+                "where the weights go: auto (into the C up to 256 KB, else a file), inline, file",
+                ("--pack",),
+                metavar="WHERE",
+                kind="choice",
+                choices=("auto", "inline", "file"),
+                default="auto",
+            ),
+            CC,
+            JSON,
+        ),
+        "compile:main",
+    ),
+    Verb(
+        "run",
+        "run a network on .npy files or images",
+        "Run a network on a file: an array (.npy, .npz) or an image (PNG, JPEG: scaled to 0…1, channels first, resized to\n"
+        "the input with a note). MODEL is a model file or an output folder. An array may hold several batches.",
+        (
+            ("compactc run out/lenet5 digit.png", "the best classes of one image"),
+            ("compactc run lenet5.arch digits.npy --output scores.npy", "compile, run, keep the result"),
+            ("compactc run two.arch --input left=a.npy --input right=b.npy", "several inputs by name"),
+        ),
+        (
+            Option("model", "a model file or an output folder", metavar="MODEL|DIR", kind="model"),
+            Option("files", "one file per input, in order", metavar="FILE", kind="file", count="*"),
+            Option(
+                "input",
+                "a file for the input of that name; may be repeated",
+                ("--input",),
+                metavar="NAME=FILE",
+                kind="define",
+                count="+",
+            ),
+            Option(
+                "out",
+                "write the outputs: .npy, or .npz where there are several",
+                ("-o", "--output"),
+                metavar="FILE",
+                kind="file",
+            ),
+            Option(
+                "mean", "subtract from an image's channels (0…1)", ("--mean",), metavar="R,G,B", kind="floats"
+            ),
+            Option("std", "then divide by", ("--std",), metavar="R,G,B", kind="floats"),
+            Option(
+                "top",
+                "how many classes to show (default 5)",
+                ("--top",),
+                metavar="N",
+                kind="number",
+                default=5,
+            ),
+            DEFINE,
+            NETWORK,
+            BATCH,
+            WEIGHTS,
+            INIT,
+            TARGET,
+            CC,
+            JSON,
+        ),
+        "run:main",
+    ),
+    Verb(
+        "report",
+        "parameters, MACs, memory, and what the ShuffleNetV2 guidelines say",
+        "Count a network, three times over: parameters from its arrays, multiply-accumulates in the loops of the reference,\n"
+        "both again by closed formulas. Memory and kernels are those of the plan for the target.",
+        (
+            ("compactc report mobilenet_v2.arch", "the tables"),
+            ("compactc report shufflenet_v2.arch -D width=2 --json", "for programs"),
+            ("compactc report igcv3.arch --top1 72.2", "with BUnit-Net's TCA and TSA against MobileNetV1"),
+        ),
+        (
+            *SOURCE,
+            TARGET,
+            Option(
+                "top1", "the network's accuracy in percent: adds TCA and TSA", ("--top1",), "PERCENT", "decimal"
+            ),
+            Option(
+                "baseline",
+                "what TCA and TSA compare with (default: MobileNetV1, 70.6,568740352,4231976)",
+                ("--baseline",),
+                metavar="TOP1,MACS,PARAMS",
+                kind="floats",
+            ),
+            Option("layers", "list every layer", ("--layers",), kind="flag"),
+            JSON,
+        ),
+        "report:main",
+    ),
+    Verb(
+        "explain",
+        "an error code, or what the passes did to a model and why not more",
+        "With a code (CIR203): what it means, why it is an error, an example, what to do.\n"
+        "With a model: every fold and fusion that was done, and every one that was not, with rule, node and line.",
+        (
+            ("compactc explain CIR203", "about an error"),
+            ("compactc explain shufflenet_v1.arch --target arm", "about a model"),
+        ),
+        (
+            Option("what", "a code or a model", metavar="CODE|MODEL", kind="model"),
+            DEFINE,
+            NETWORK,
+            BATCH,
+            WEIGHTS,
+            INIT,
+            TARGET,
+            JSON,
+        ),
+        "explain:main",
+    ),
+    Verb(
+        "verify",
+        "compare the compiled network with the reference",
+        "Compile a network (or take an output folder with --module) and compare it with the reference executor on the graph\n"
+        "as authored: max|a - b| <= 1e-4 * max|reference| for every output, NaN and infinities in the same places.\n"
+        "--per-layer compares what every step leaves in memory, and names the first that is wrong.",
+        (
+            ("compactc verify lenet5.arch", "on this machine"),
+            ("compactc verify mobilenet_v2.arch --target arm --runs 1", "under an emulator"),
+            ("compactc verify net.arch --per-layer", "where does it go wrong?"),
+        ),
+        (
+            *SOURCE,
+            TARGET,
+            Option(
+                "module",
+                "an output folder to test, instead of a new build",
+                ("--module",),
+                "DIR",
+                "folder",
+            ),
+            Option("per_layer", "compare every step too", ("--per-layer",), kind="flag"),
+            Option(
+                "runs", "how many random inputs (default 3)", ("--runs",), metavar="N", kind="number", default=3
+            ),
+            CC,
+            JSON,
+        ),
+        "verify:main",
+    ),
+    Verb(
+        "opt",
+        "run passes on a graph, print the result",
+        "Run chosen passes on a graph in text form. Without --passes it runs those of the C pipeline and of the target.\n"
+        "An option of a pass stands in braces: a,b{key=1}.",
+        (
+            ('compactc opt net.cir --passes "fold-batchnorm,dead-code"', "two passes"),
+            ("compactc opt net.arch --dump-ir all", "the whole pipeline, with every step on stderr"),
+            ("compactc opt net.cir --list", "the passes there are"),
+        ),
+        (
+            Option("model", "a .cir or .arch file", metavar="FILE", kind="model", count="?"),
+            Option("passes", "which passes, in order", ("--passes",), metavar="LIST", kind="pass"),
+            Option("list", "list the passes there are", ("--list",), kind="flag"),
+            _out("write the graph here (default: print it)"),
+            Option(
+                "save_weights",
+                "write the weights of the result (.safetensors)",
+                ("--save-weights",),
+                metavar="FILE",
+                kind="file",
+            ),
+            DUMP,
+            VERIFY_EACH,
+            DEFINE,
+            NETWORK,
+            BATCH,
+            WEIGHTS,
+            INIT,
+            TARGET,
+        ),
+        "opt:main",
+    ),
+    Verb(
+        "fmt",
+        "format .arch files",
+        "Format model files in place; without a file, from standard input to standard output. Comments stay.",
+        (
+            ("compactc fmt *.arch", "in place"),
+            ("compactc fmt --check *.arch", "exit with 1 where a file would change"),
+            ("compactc fmt < net.arch", "standard input to standard output"),
+        ),
+        (
+            Option("files", ".arch files; - for standard input", metavar="FILE", kind="file", count="*"),
+            Option("check", "change nothing, show what would change", ("--check",), kind="flag"),
+        ),
+        "fmt:main",
+    ),
+    Verb(
+        "targets",
+        "list the machines to compile for",
+        "List the targets, which of them this machine runs itself, and how it could run the others.",
+        (("compactc targets", ""), ("compactc targets --json", "for programs")),
+        (JSON,),
+        "list_targets:main",
+    ),
+    Verb(
+        "cache",
+        "look at the build cache, clear or prune it",
+        "What was built is kept under the hash of all that went into it (COMPACTIR_CACHE says where, COMPACTIR_CACHE_LIMIT\n"
+        "how much).",
+        (
+            ("compactc cache", "how much is there"),
+            ("compactc cache clear", "remove everything"),
+            ("compactc cache prune --limit 100M", "remove what was not used for longest"),
+        ),
+        (
+            Option(
+                "action",
+                "stats, clear or prune",
+                metavar="ACTION",
+                kind="choice",
+                choices=("stats", "clear", "prune"),
+                default="stats",
+                count="?",
+            ),
+            Option("limit", "what prune leaves (default: the cache's limit)", ("--limit",), metavar="SIZE"),
+            JSON,
+        ),
+        "manage_cache:main",
+    ),
+    Verb(
+        "completion",
+        "print a completion script for bash, zsh or fish",
+        "Print a script that completes verbs, options, targets and files.",
+        (
+            ('eval "$(compactc completion bash)"', "in ~/.bashrc"),
+            ('eval "$(compactc completion zsh)"', "in ~/.zshrc, after compinit"),
+            ("compactc completion fish > ~/.config/fish/completions/compactc.fish", ""),
+        ),
+        (Option("shell", "bash, zsh or fish", metavar="SHELL", kind="choice", choices=SHELLS),),
+        "completion:main",
+    ),
+)
+
+BY_NAME = {verb.name: verb for verb in VERBS}

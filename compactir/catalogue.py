@@ -33,6 +33,23 @@ _ENTRIES = [
     ),
     # ---------------------------------------------------------------- 2xx: shapes and types
     Code(
+        "CIR201",
+        "unknown element type",
+        "A tensor type names an element type that there is none of.",
+        "Every value has one of the listed element types; arithmetic and memory follow from it.",
+        "input image: float[3, 32, 32]",
+        "Write one of the types that the help line lists: `f32[3, 32, 32]`.",
+    ),
+    Code(
+        "CIR202",
+        "an extent of a shape is below 1",
+        "A shape has an axis without elements.",
+        "A tensor with no elements is always a mistake in the arithmetic above it, and no kernel can be "
+        "made for it.",
+        "input image: f32[3, 0, 32]",
+        "Look at the parameters that the extent is computed from.",
+    ),
+    Code(
         "CIR203",
         "channels do not split into the groups",
         "A channel count is not a multiple of the number of groups it is to be split into.",
@@ -41,6 +58,158 @@ _ENTRIES = [
         "y = x -> conv(60, kernel=1, groups=8)",
         "Use a number of groups that divides both channel counts (the help line lists them), change the channel count, "
         "or say uneven shares: `groups=[1/2, 1/4, 1/4]`.",
+    ),
+    Code(
+        "CIR204",
+        "the window does not fit",
+        "A kernel or pooling window, dilation included, is larger than its padded input, or the blocks of "
+        "one convolution make maps of different sizes.",
+        "There is no output position at which the window lies on the map, or no single output shape.",
+        "y = x -> conv(8, kernel=7, pad=0)      # x: f32[3, 5, 5]",
+        "Use a smaller kernel or stride, more padding or a larger input; in a mixed convolution pad every "
+        "kernel by dilation * (k - 1) / 2.",
+    ),
+    Code(
+        "CIR205",
+        "the operand has the wrong rank",
+        "An operation that needs a feature map (N, C, H, W) got a vector, or the other way round.",
+        "Convolutions and pools look at rows and columns; linear layers look at features.",
+        "y = x -> flatten -> conv(8, kernel=1)",
+        "Move the `flatten`, or put one before the linear layer.",
+    ),
+    Code(
+        "CIR206",
+        "a parameter or operand does not fit its operation",
+        "The operation got the wrong number of operands, or a parameter whose shape is not the declared one.",
+        "Parameters are declared by the operation from its operands; graphs edited by hand or raised from "
+        "elsewhere can disagree.",
+        "%y = bn(%x, @weight)",
+        "Give the operands in the order and shapes that `docs/language.md` lists for the operation.",
+    ),
+    Code(
+        "CIR207",
+        "channels disagree",
+        "A convolution connects another number of input channels than its operand has.",
+        "Every block of a convolution names channels of its operand.",
+        "%y = conv(%x, @w) {connect=dense(8->16, 1x1)}      // %x: f32[1,6,4,4]",
+        "Change the connectivity or the operand; in the language the number of input channels is taken "
+        "from the operand.",
+    ),
+    Code(
+        "CIR208",
+        "an attribute is out of its range",
+        "An attribute has a value that the operation cannot mean.",
+        "A stride of 0, an even kernel without a word about padding, a negative eps: each would be "
+        "guessed differently by different readers.",
+        "y = x -> conv(8, kernel=2)",
+        "Give a value in the range that the message names.",
+    ),
+    Code(
+        "CIR209",
+        "a list of channels does not fit",
+        "A table, `gather`, `permute`, `slice` or `split` names channels that do not exist, repeats one "
+        "that it must not, or leaves one out.",
+        "Channel lists are resolved when the network is compiled; a channel that is not there has no "
+        "place in memory.",
+        "y = x -> gather([0, 8])      # x has 8 channels: 0 to 7",
+        "Name channels from 0 to C - 1; `permute` needs each once, `gather` may repeat and drop.",
+    ),
+    Code(
+        "CIR210",
+        "maps of different sizes cannot be joined",
+        "The operands of a `concat` differ in batch, height or width.",
+        "Channels are put one after the other; that needs equal maps.",
+        "y = concat(a, b)      # a: f32[8, 14, 14], b: f32[8, 7, 7]",
+        "Give the branches the same stride and padding, or pool the larger one.",
+    ),
+    Code(
+        "CIR211",
+        "shapes cannot be combined element by element",
+        "The operands of `+` or `*` have different shapes, and neither is a (C, 1, 1) gate of the other.",
+        "A residual sum needs equal shapes; only one number per channel is spread over a map.",
+        "y = a + b      # a: f32[16, 8, 8], b: f32[24, 8, 8]",
+        "Bring both to the same channels with a 1x1 convolution, and to the same size with the same stride.",
+    ),
+    # ---------------------------------------------------------------- 3xx: IR rules
+    Code(
+        "CIR301",
+        "not the text of a graph",
+        "A `.cir` text, or a part of one such as a type or a channel list, cannot be read.",
+        "The text form is read back exactly as it is written; anything else is refused with its line and "
+        "column.",
+        "%y = relu(%x",
+        "Correct the place that the message points at; `compactc MODEL --emit ir` shows how a graph is "
+        "written.",
+    ),
+    Code(
+        "CIR302",
+        "not a list of channels",
+        "A list of channels is negative, too long, or repeats a channel where it must not.",
+        "Channels are numbered from 0, and a restriction keeps each channel at most once.",
+        "[3, -1]",
+        "Use numbers from 0 to C - 1.",
+    ),
+    Code(
+        "CIR303",
+        "not a connectivity",
+        "The blocks of a convolution do not fit together.",
+        "Equal blocks share their channels evenly, an output channel is made by one block, and every "
+        "channel exists.",
+        "blocks(4->4; 2 of [0..4]->[0..3], 1x1)",
+        "Give every block of a family the same number of inputs and outputs, and every output to one block.",
+    ),
+    Code(
+        "CIR304",
+        "two parameters have the same name",
+        "Two steps of a network would own a parameter of the same name.",
+        "Weights are stored by name: each parameter needs its own.",
+        "x -> conv(8, kernel=1) as a -> conv(8, kernel=1) as a",
+        "Give the steps different labels.",
+    ),
+    Code(
+        "CIR305",
+        "the graph breaks a rule",
+        "A graph does not keep one of the rules that all graphs keep; the message names the rule, the "
+        "node and its source line.",
+        "Passes and generators rely on these rules. In a `.cir` text they catch slips of the hand; after "
+        "a pass they mean a bug of ours.",
+        "%y: f32[1,8,4,4] = relu(%x)      // %x: f32[1,6,4,4]",
+        "Correct the text. If the graph came out of `compactc`, please report it with the model.",
+    ),
+    # ---------------------------------------------------------------- 4xx: passes
+    Code(
+        "CIR401",
+        "a pass needs weights",
+        "A pass that computes with weights was given a network whose parameters have no arrays.",
+        "Folding a batch norm or moving a shuffle into a filter changes the numbers of the weights, so they have to be there "
+        "before; a graph read from `.cir` text has none.",
+        'compactc opt net.cir --passes "fold-batchnorm"',
+        "Bind trained weights with `--weights FILE.safetensors`, or draw some with `--init seed=0`.",
+    ),
+    Code(
+        "CIR402",
+        "a pass changed the result",
+        "With `--verify-each`, the reference computed another result after a pass than before it.",
+        "A pass may rewrite everything but the function that the network computes. The message names the first value that "
+        "differs.",
+        'compactc opt net.cir --passes "fold-shuffle" --verify-each',
+        "This is a bug of ours: please report it with the graph that `--dump-ir before:PASS` prints.",
+    ),
+    Code(
+        "CIR403",
+        "unknown pass or pipeline",
+        "A pipeline names a pass that does not exist, or is not a list of passes.",
+        "Passes run by name, in the order given; a misspelt one left out silently would make slower code without a word.",
+        'compactc opt net.cir --passes "fold-batchnrm"',
+        "Write `pass,pass{option=value}` with the names that `compactc opt --help` lists.",
+    ),
+    Code(
+        "CIR404",
+        "wrong option of a pass",
+        "A pass was given an option that it does not have, or a value of another type.",
+        "Options are the fields of the pass; each has a type and a default.",
+        'compactc opt net.cir --passes "merge-blocks{lanes=wide}"',
+        "Use the options that the help line lists, with a value of their type.",
     ),
     # ---------------------------------------------------------------- 5xx: targets and toolchain
     Code(
@@ -107,6 +276,23 @@ _ENTRIES = [
         "`compactc verify MODEL --per-layer` finds the layer; if the generated code is at fault, report it.",
     ),
     # ---------------------------------------------------------------- 6xx: runtime, weights and files
+    Code(
+        "CIR601",
+        "the network has no weights",
+        "A graph is to be run, or lowered, and some of its parameters have no arrays.",
+        "A network computes nothing without weights, and made-up ones are used only where the user is "
+        "told so.",
+        "compactc run lenet5.cir digit.npy",
+        "Give weights with `--weights FILE`, or draw seeded ones with `--init seed=0`.",
+    ),
+    Code(
+        "CIR602",
+        "an input is missing or has another shape",
+        "The arrays given to a network are not the ones its inputs declare.",
+        "Everything is compiled for fixed shapes; another size is another program.",
+        "module(np.zeros((1, 3, 32, 32), np.float32))      # the input is f32[1,1,32,32]",
+        "Resize or reshape the array, or compile the model for that size (`-D size=...`, `--batch N`).",
+    ),
     Code(
         "CIR611",
         "not an output folder",

@@ -1,7 +1,8 @@
 """The catalogue of error codes: what each means, why it is an error, an example, and what to do.
 
-Rooms: 1xx syntax and language, 2xx shapes and types, 3xx IR rules, 4xx passes, 5xx targets and toolchain, 6xx runtime,
-weights and files. Append in the right room and keep the codes sorted; `compactc explain CODE` prints an entry.
+Rooms: 1xx syntax and language, 2xx shapes and types, 3xx IR rules, 4xx passes, 5xx targets and toolchain,
+6xx runtime, weights and files. Append in the right room and keep the codes sorted; `compactc explain CODE`
+prints an entry.
 """
 
 from __future__ import annotations
@@ -26,109 +27,415 @@ _ENTRIES = [
     Code(
         "CIR101",
         "the file says nothing",
-        "The file is empty, or holds only blanks and comments.",
-        "A model file has to declare a network; an empty one is usually the wrong path or an interrupted copy.",
+        "The file is empty, or holds only blanks, comments and a docstring.",
+        "A model file has to declare a network; an empty one is usually the wrong path or an interrupted "
+        "copy.",
         "# only a comment",
         "Give the path of the model file, or write `network NAME { input ...  output ... }`.",
+    ),
+    Code(
+        "CIR102",
+        "not UTF-8 text",
+        "The file holds bytes that are not UTF-8. The place is the first such byte.",
+        "Model files are UTF-8 text. Other bytes mean another encoding, or another kind of file altogether.",
+        "$ compactc weights.safetensors",
+        "Save the file as UTF-8, or give the path of the model file.",
+    ),
+    Code(
+        "CIR103",
+        "a character without meaning",
+        "A character stands where no word, number or sign of the language can begin with it.",
+        "Names are ASCII, so that they can be names in C and Python too; strings stand in double quotes.",
+        "network n { input x: f32[4]\n  output y = x -> relu & relu\n}",
+        "Follow the help line: it names the language's own spelling where there is one.",
+    ),
+    Code(
+        "CIR104",
+        "syntax error",
+        "A word or sign cannot stand where it stands. Where the mistake is a usual one, the message "
+        "names it.",
+        "The file cannot be read beyond this place.",
+        "network n { input x: f32[4]\n  output y = x relu\n}",
+        "Follow the help line; `docs/language.md` shows every construct with an example.",
+    ),
+    Code(
+        "CIR105",
+        "a bracket without its partner",
+        "A bracket is never closed, closes nothing, or is closed by one of another kind.",
+        "Brackets nest. The place is the bracket that is left over, the note the one it was taken to close.",
+        "network n { input x: f32[4, 8, 8)\n}",
+        "Add the missing bracket, or remove the extra one.",
+    ),
+    Code(
+        "CIR106",
+        "nested too deeply",
+        "Brackets, an expression or blocks are nested deeper than the compiler follows.",
+        "No network needs it; a bound keeps every file, however odd, from exhausting the stack.",
+        "network n { a = " + "(" * 70 + "1" + ")" * 70 + " }",
+        "Give inner parts names. Repeat with `for` instead of writing a thousand terms.",
+    ),
+    Code(
+        "CIR107",
+        "a number too long",
+        "A number is written with more than 40 digits, or with an exponent beyond 40.",
+        "float32 holds 7 digits and exponents up to 38: nothing longer can be meant.",
+        "network n { a = 1e400 }",
+        "Shorten the number.",
+    ),
+    Code(
+        "CIR108",
+        "a string without end",
+        'A string is not closed on its line, or a docstring (`"""`) is never closed.',
+        "The rest of the file would be part of it.",
+        'network n { weights "lenet5.safetensors\n}',
+        'Close the string with `"`, the docstring with `"""`.',
+    ),
+    Code(
+        "CIR109",
+        "the file is too large",
+        "The file has more than a million characters.",
+        "A network is a page of text. Numbers by the thousand (weights, masks) belong in a weights file.",
+        "$ compactc generated.arch",
+        "Write loops instead of unrolled text; move tables into the weights.",
+    ),
+    Code(
+        "CIR110",
+        "unknown name",
+        "A name is used that nothing has given a value, or a type that does not exist.",
+        "Names come from assignments, parameters, inputs, loops and imports. A name that is assigned "
+        "only inside an "
+        "`if` that was not taken has no value.",
+        "network n(width: int = 8) { input x: f32[4, 8, 8]\n  output y = x -> conv(widht, kernel=1)\n}",
+        "Correct the spelling (the help line offers near names), or give the name a value first.",
+    ),
+    Code(
+        "CIR111",
+        "unknown operation or block",
+        "What follows an arrow, or is called, is no operation, block, choice or function.",
+        "A step is looked up among the choices, the blocks of this file and its imports, and the operations.",
+        "network n { input x: f32[4, 8, 8]\n  output y = x -> batchnorm\n}",
+        "Correct the spelling, import the block, or declare it.",
+    ),
+    Code(
+        "CIR112",
+        "declared twice",
+        "A block, function, network, constant, parameter, input, output or alternative takes a name that "
+        "is taken.",
+        "Each name means one thing in its file, and the names of operations always mean the operation.",
+        "block unit(x) { return x }\nblock unit(x) { return x -> relu }",
+        "Rename one of the two.",
+    ),
+    Code(
+        "CIR113",
+        "a model file that cannot be read",
+        "There is no such file, it is a folder, or this user may not read it.",
+        "Paths of imports are relative to the file that imports; `std/` is the standard library.",
+        'import fire from "std/fires.arch"',
+        "Correct the path; the help line lists what is there.",
+    ),
+    Code(
+        "CIR114",
+        "imports in a circle",
+        "A file imports, directly or through others, itself.",
+        "Constants are evaluated when a file is loaded, so one of the two files has to come first.",
+        "$ compactc a.arch      # a.arch imports b.arch, b.arch imports a.arch",
+        "Move what both files need into a third one.",
+    ),
+    Code(
+        "CIR115",
+        "the import does not exist",
+        "The file is there, but it declares no block, function or constant of this name.",
+        "Networks cannot be imported: they have inputs and outputs of their own.",
+        'import round_chanels from "std/rounding.arch"',
+        "Correct the spelling; move a network's body into a block that both files use.",
+    ),
+    Code(
+        "CIR116",
+        "recursion",
+        "A block or function uses itself, directly or through others.",
+        "Networks are finite: everything is unrolled when the file is compiled, and recursion might not end.",
+        "block unit(x) { return x -> unit }\nnetwork n { input x: f32[4]\n  output y = x -> unit\n}",
+        "Repeat with `for`.",
+    ),
+    Code(
+        "CIR117",
+        "which network?",
+        "The file declares no network, several, or not the one that was asked for.",
+        "Exactly one network is compiled.",
+        "network a { input x: f32[4]\n  output y = x -> relu\n}\n"
+        "network b { input x: f32[4]\n  output y = x -> relu\n}",
+        "Name the network, or keep one per file.",
+    ),
+    Code(
+        "CIR118",
+        "a parameter without value, a value without parameter",
+        "`-D name=value` names nothing in the network, or a parameter has neither a default nor a `-D`.",
+        "A misspelt `-D` would otherwise compile another network than the one that was meant.",
+        "network n(width: int) { input x: f32[4]\n  output y = x -> relu\n}",
+        "Correct the name (the help line lists what there is), or give the parameter a default.",
+    ),
+    Code(
+        "CIR119",
+        "a choice that is not fixed",
+        "The network declares a `choice`, and no `-D` says which alternative to take.",
+        "A choice spans a search space; what is compiled is one network.",
+        "network n { input x: f32[4]\n  choice act { a: relu  b: relu6 }\n  output y = x -> act\n}",
+        "Fix it: `-D act=a`. In a block, `-D unit3.act=a` fixes it for one use alone.",
+    ),
+    Code(
+        "CIR120",
+        "no such alternative",
+        "A `-D` fixes a choice to an alternative that it does not have.",
+        "See CIR119.",
+        "$ compactc model.arch -D mixer=k9",
+        "Take one of the alternatives that the help line lists.",
+    ),
+    Code(
+        "CIR121",
+        "too much to evaluate",
+        "The file asks for more steps, operations or list elements than any network has.",
+        "Everything is evaluated when the file is compiled; a bound keeps a slip in a loop from running "
+        "for hours.",
+        "network n { input x: f32[4]\n  for i in 0..100000000 { }\n  output y = x -> relu\n}",
+        "Look at the bounds of the loops.",
+    ),
+    Code(
+        "CIR122",
+        "a number too large",
+        "An arithmetic result is larger than anything a network can use.",
+        "Numbers are exact and would grow without limit.",
+        "network n { a = 9 ** 9 ** 9 }",
+        "Look at the exponents and products.",
+    ),
+    Code(
+        "CIR130",
+        "wrong arguments",
+        "Too many arguments, too few, one that does not exist, one given twice, or the wrong number of "
+        "tensors.",
+        "Operations and blocks declare their arguments; `docs/language.md` lists those of the operations.",
+        "network n { input x: f32[4, 8, 8]\n  output y = x -> conv(8, kernel=1, strides=2)\n}",
+        "Follow the help line; it names what is missing, or what the argument is called.",
+    ),
+    Code(
+        "CIR131",
+        "the wrong kind of value",
+        "A number where a tensor is needed, a string where a number is needed, and so on.",
+        "Parameters have types, and only tensors go through arrows.",
+        'network n { input x: f32[4, 8, 8]\n  output y = x -> conv("8", kernel=1)\n}',
+        "Give a value of the kind that the message names.",
+    ),
+    Code(
+        "CIR132",
+        "not a whole number",
+        "A whole number is needed, and the value has a fraction.",
+        "Arithmetic is exact: 100 / 8 is 12.5, and nothing rounds in secret. A channel count that "
+        "silently became 12 "
+        "would be another network.",
+        "network n(width: float = 0.3) { input x: f32[4, 8, 8]\n  output y = x -> conv(32 * width, "
+        "kernel=1)\n}",
+        "Round by name: `floor`, `ceil`, `round`, or `round_channels` of `std/rounding.arch`.",
+    ),
+    Code(
+        "CIR133",
+        "division by zero",
+        "The divisor of `/`, `//` or `%` is zero, or zero is raised to a negative power.",
+        "There is no such number.",
+        "network n { a = 8 / (4 - 4) }",
+        "Guard the division with an `if`.",
+    ),
+    Code(
+        "CIR134",
+        "an operator that does not apply",
+        "The two sides of an operator do not go together: a tensor and a number, a string and a list.",
+        "Numbers compute and compare; tensors of one shape are added and multiplied; lists are joined "
+        "with `+`.",
+        "network n { input x: f32[4]\n  output y = x + 1\n}",
+        "Use a property (`x.channels`) where the tensor's size is meant, an operation where its content is.",
+    ),
+    Code(
+        "CIR135",
+        "index out of range",
+        "A list has no element at this index.",
+        "Indices count from 0; negative ones count from the end.",
+        "network n { widths = [8, 16]\n  a = widths[2]\n}",
+        "Use an index that the help line allows.",
+    ),
+    Code(
+        "CIR136",
+        "names and values differ in number",
+        "Several names on the left of `=`, or in a loop, meet a list of another length.",
+        "Each name takes one value.",
+        "network n { (a, b) = [1, 2, 3] }",
+        "Give as many names as there are values; a split has as many parts as its list.",
+    ),
+    Code(
+        "CIR137",
+        "not a condition",
+        "What follows `if`, `and`, `or`, `not` or `assert` is not true or false.",
+        "Numbers and tensors are not conditions: `if stride` could mean several things.",
+        "network n(stride: int = 2) { if stride { } }",
+        "Compare: `if stride != 1`.",
+    ),
+    Code(
+        "CIR138",
+        "nothing is returned",
+        "A block or function comes to its end without `return`, or returns not what its use needs.",
+        "The step after it would have nothing to work on.",
+        "block unit(x) { y = x -> relu }\nnetwork n { input x: f32[4]\n  output y = x -> unit\n}",
+        "End the body with `return y`, on every way through it.",
+    ),
+    Code(
+        "CIR139",
+        "no such property",
+        "A value has no property of this name.",
+        "A feature map has `.channels`, `.height`, `.width`, `.size` (the side of a square map) and "
+        "`.shape`; "
+        "a feature vector has `.channels` and `.shape`; other values have none.",
+        "network n { input x: f32[4, 8, 8]\n  a = x.chanels\n}",
+        "Correct the spelling. The length of a list is `len(list)`.",
+    ),
+    Code(
+        "CIR140",
+        "not in this place",
+        "A statement stands where it has no meaning: `return` in a network, `input` in a block, an "
+        "operation in a "
+        "function.",
+        "Networks have inputs and outputs, blocks take and return tensors, functions compute numbers.",
+        "network n { input x: f32[4]\n  return x -> relu\n}",
+        "Follow the help line.",
+    ),
+    Code(
+        "CIR141",
+        "a network without inputs or outputs",
+        "The network declares no input or no output.",
+        "The compiled function would have nothing to read or nothing to return.",
+        "network n { input x: f32[4]\n  y = x -> relu\n}",
+        "Add `input name: f32[3, 224, 224]` or `output name = value`.",
+    ),
+    Code(
+        "CIR142",
+        "a label that cannot be used",
+        "A label is taken in its scope, names something that is no step, or is no name.",
+        "Labels become the names of parameters: `expand.weight`. Two steps cannot share them.",
+        "network n { input x: f32[4]\n  output y = x -> relu as act -> relu as act\n}",
+        'Take another label; in a loop, `as "unit{i}"` makes one from the loop\'s variable.',
+    ),
+    Code(
+        "CIR143",
+        "a contradiction in a table",
+        "A table lists an output twice, or a range backwards.",
+        "Each output has one row.",
+        "network n { input x: f32[2, 8, 8]\n"
+        "  output y = x -> conv(2, kernel=3, connect=table { 0: 0; 0: 1 })\n}",
+        "Merge the rows, or correct the number. Ranges are half open: `1..4` is 1 2 3.",
+    ),
+    Code(
+        "CIR144",
+        "an assertion does not hold",
+        "An `assert` of the file is false for these parameters.",
+        "Whoever wrote the block knows what it needs, and says so before something less clear goes wrong.",
+        'network n(width: int = 3) { assert width % 2 == 0, "the width must be even" }',
+        "Choose other parameters.",
     ),
     # ---------------------------------------------------------------- 2xx: shapes and types
     Code(
         "CIR201",
         "unknown element type",
-        "A tensor type names an element type that there is none of.",
-        "Every value has one of the listed element types; arithmetic and memory follow from it.",
-        "input image: float[3, 32, 32]",
-        "Write one of the types that the help line lists: `f32[3, 32, 32]`.",
+        "A tensor type names an element type that does not exist.",
+        "Tensors hold `f32`; the other types belong to intermediate and quantized values.",
+        "network n { input x: float[4]\n  output y = x -> relu\n}",
+        "Write `f32`.",
     ),
     Code(
         "CIR202",
-        "an extent of a shape is below 1",
-        "A shape has an axis without elements.",
-        "A tensor with no elements is always a mistake in the arithmetic above it, and no kernel can be "
-        "made for it.",
-        "input image: f32[3, 0, 32]",
-        "Look at the parameters that the extent is computed from.",
+        "an empty shape",
+        "An extent of a tensor is zero or negative.",
+        "Every tensor has at least one element.",
+        "network n(size: int = 0) { input x: f32[3, size, size]\n  output y = x -> relu\n}",
+        "Correct the extent; the note says where it comes from.",
     ),
     Code(
         "CIR203",
         "channels do not split into the groups",
-        "A channel count is not a multiple of the number of groups it is to be split into.",
-        "Equal groups need equal channel counts on both sides. A width factor that breaks this is reported where it "
+        "A channel count is not a multiple of the number of groups it is to be split into, or shares do "
+        "not add up "
+        "to it.",
+        "Equal groups need equal channel counts on both sides. A width factor that breaks this is "
+        "reported where it "
         "breaks, not as a shape mismatch ten layers later.",
-        "y = x -> conv(60, kernel=1, groups=8)",
-        "Use a number of groups that divides both channel counts (the help line lists them), change the channel count, "
-        "or say uneven shares: `groups=[1/2, 1/4, 1/4]`.",
+        "network n { input x: f32[60, 8, 8]\n  output y = x -> conv(60, kernel=1, groups=8)\n}",
+        "Use a number of groups that divides both channel counts (the help line lists them), change the "
+        "channel "
+        "count, or say uneven shares: `groups=[1/2, 1/4, 1/4]`.",
     ),
     Code(
         "CIR204",
-        "the window does not fit",
-        "A kernel or pooling window, dilation included, is larger than its padded input, or the blocks of "
-        "one convolution make maps of different sizes.",
-        "There is no output position at which the window lies on the map, or no single output shape.",
-        "y = x -> conv(8, kernel=7, pad=0)      # x: f32[3, 5, 5]",
-        "Use a smaller kernel or stride, more padding or a larger input; in a mixed convolution pad every "
-        "kernel by dilation * (k - 1) / 2.",
+        "the kernel does not fit",
+        "A kernel, with its dilation, is larger than the padded map.",
+        "There would be no output. Often the input is too small for the number of halvings before this "
+        "layer.",
+        "network n { input x: f32[3, 4, 4]\n  output y = x -> conv(8, kernel=7, pad=0)\n}",
+        "Use a smaller kernel, more padding, fewer strides or a larger input.",
     ),
     Code(
         "CIR205",
-        "the operand has the wrong rank",
-        "An operation that needs a feature map (N, C, H, W) got a vector, or the other way round.",
-        "Convolutions and pools look at rows and columns; linear layers look at features.",
-        "y = x -> flatten -> conv(8, kernel=1)",
-        "Move the `flatten`, or put one before the linear layer.",
+        "map or vector",
+        "An operation on feature maps (N, C, H, W) meets a feature vector (N, F), or the other way round.",
+        "Convolutions and pools need maps, `linear` needs a vector.",
+        "network n { input x: f32[3, 8, 8]\n  output y = x -> linear(10)\n}",
+        "Put `flatten` or `global_avg_pool` before `linear`; keep convolutions before them.",
     ),
     Code(
         "CIR206",
-        "a parameter or operand does not fit its operation",
-        "The operation got the wrong number of operands, or a parameter whose shape is not the declared one.",
-        "Parameters are declared by the operation from its operands; graphs edited by hand or raised from "
-        "elsewhere can disagree.",
-        "%y = bn(%x, @weight)",
-        "Give the operands in the order and shapes that `docs/language.md` lists for the operation.",
+        "a parameter of the wrong shape",
+        "A parameter in the text form of a graph has not the shape that its operation declares.",
+        "Parameters follow from the operation and its operands. Files in .arch cannot make this mistake.",
+        "$ compactc opt broken.cir",
+        "Correct the parameter's type, or the operation's attributes.",
     ),
     Code(
         "CIR207",
-        "channels disagree",
-        "A convolution connects another number of input channels than its operand has.",
-        "Every block of a convolution names channels of its operand.",
-        "%y = conv(%x, @w) {connect=dense(8->16, 1x1)}      // %x: f32[1,6,4,4]",
-        "Change the connectivity or the operand; in the language the number of input channels is taken "
-        "from the operand.",
+        "connectivity and operand disagree",
+        "A convolution's connectivity in the text form of a graph is for another number of channels.",
+        "The channel lists would name channels that are not there. Files in .arch cannot make this mistake.",
+        "$ compactc opt broken.cir",
+        "Correct the connectivity, or what comes before the convolution.",
     ),
     Code(
         "CIR208",
-        "an attribute is out of its range",
-        "An attribute has a value that the operation cannot mean.",
-        "A stride of 0, an even kernel without a word about padding, a negative eps: each would be "
-        "guessed differently by different readers.",
-        "y = x -> conv(8, kernel=2)",
-        "Give a value in the range that the message names.",
+        "an attribute out of its range",
+        "A kernel, stride, padding, count or probability has a value that makes no sense, or an even "
+        "kernel has no "
+        "padding.",
+        "Each attribute has its range; an even kernel has no symmetric padding that keeps the size, so "
+        "it has no "
+        "default.",
+        "network n { input x: f32[3, 8, 8]\n  output y = x -> conv(8, kernel=4)\n}",
+        "Follow the message; for an even kernel say `pad=...`.",
     ),
     Code(
         "CIR209",
-        "a list of channels does not fit",
-        "A table, `gather`, `permute`, `slice` or `split` names channels that do not exist, repeats one "
-        "that it must not, or leaves one out.",
-        "Channel lists are resolved when the network is compiled; a channel that is not there has no "
-        "place in memory.",
-        "y = x -> gather([0, 8])      # x has 8 channels: 0 to 7",
-        "Name channels from 0 to C - 1; `permute` needs each once, `gather` may repeat and drop.",
+        "a channel that does not exist",
+        "A table, slice, gather, permutation or split names channels that are not there, or leaves some out.",
+        "Channel lists are checked against the tensor that they pick from.",
+        "network n { input x: f32[4, 8, 8]\n  output y = x -> gather([0, 2, 4])\n}",
+        "Channels count from 0; the message says how many there are.",
     ),
     Code(
         "CIR210",
-        "maps of different sizes cannot be joined",
-        "The operands of a `concat` differ in batch, height or width.",
-        "Channels are put one after the other; that needs equal maps.",
-        "y = concat(a, b)      # a: f32[8, 14, 14], b: f32[8, 7, 7]",
-        "Give the branches the same stride and padding, or pool the larger one.",
+        "`concat` of different maps",
+        "The operands of a `concat` differ in height, width or rank.",
+        "Concatenation is along the channels; everything else must be equal.",
+        "network n { input x: f32[4, 8, 8]\n  output y = (x, x -> max_pool(2)) -> concat\n}",
+        "Give the branches the same stride and padding.",
     ),
     Code(
         "CIR211",
-        "shapes cannot be combined element by element",
-        "The operands of `+` or `*` have different shapes, and neither is a (C, 1, 1) gate of the other.",
-        "A residual sum needs equal shapes; only one number per channel is spread over a map.",
-        "y = a + b      # a: f32[16, 8, 8], b: f32[24, 8, 8]",
-        "Bring both to the same channels with a 1x1 convolution, and to the same size with the same stride.",
+        "`+` or `*` of different shapes",
+        "Two tensors that are added or multiplied differ in shape, and neither is a gate (N, C, 1, 1).",
+        "A residual connection needs equal shapes.",
+        "network n { input x: f32[4, 8, 8]\n  output y = x + (x -> conv(8, kernel=1))\n}",
+        "Bring both to one shape with a 1x1 convolution, or equal strides.",
     ),
     # ---------------------------------------------------------------- 3xx: IR rules
     Code(
@@ -181,7 +488,8 @@ _ENTRIES = [
         "CIR401",
         "a pass needs weights",
         "A pass that computes with weights was given a network whose parameters have no arrays.",
-        "Folding a batch norm or moving a shuffle into a filter changes the numbers of the weights, so they have to be there "
+        "Folding a batch norm or moving a shuffle into a filter changes the numbers of the weights, so "
+        "they have to be there "
         "before; a graph read from `.cir` text has none.",
         'compactc opt net.cir --passes "fold-batchnorm"',
         "Bind trained weights with `--weights FILE.safetensors`, or draw some with `--init seed=0`.",
@@ -190,7 +498,8 @@ _ENTRIES = [
         "CIR402",
         "a pass changed the result",
         "With `--verify-each`, the reference computed another result after a pass than before it.",
-        "A pass may rewrite everything but the function that the network computes. The message names the first value that "
+        "A pass may rewrite everything but the function that the network computes. The message names the "
+        "first value that "
         "differs.",
         'compactc opt net.cir --passes "fold-shuffle" --verify-each',
         "This is a bug of ours: please report it with the graph that `--dump-ir before:PASS` prints.",
@@ -199,7 +508,8 @@ _ENTRIES = [
         "CIR403",
         "unknown pass or pipeline",
         "A pipeline names a pass that does not exist, or is not a list of passes.",
-        "Passes run by name, in the order given; a misspelt one left out silently would make slower code without a word.",
+        "Passes run by name, in the order given; a misspelt one left out silently would make slower code "
+        "without a word.",
         'compactc opt net.cir --passes "fold-batchnrm"',
         "Write `pass,pass{option=value}` with the names that `compactc opt --help` lists.",
     ),
@@ -216,7 +526,8 @@ _ENTRIES = [
         "CIR502",
         "unknown target",
         "The target that was asked for has no description.",
-        "Instruction set, vector width, compilers and flags come from the target's description; without one nothing can be "
+        "Instruction set, vector width, compilers and flags come from the target's description; without "
+        "one nothing can be "
         "generated, and a near name may mean another processor.",
         "compactc lenet5.arch --target avx2",
         "Use a name that `compactc targets` lists, or `native` for the best one that this machine runs.",
@@ -229,7 +540,7 @@ _ENTRIES = [
         "compiles for every target.",
         "compactc lenet5.arch --target arm      # on a machine without compilers",
         "`apt install gcc` (or the cross compiler that the help line names), or `pip install "
-        "\"compactir[toolchain]\"`. `--emit c` writes the source and needs no compiler.",
+        '"compactir[toolchain]"`. `--emit c` writes the source and needs no compiler.',
     ),
     Code(
         "CIR511",
@@ -238,7 +549,7 @@ _ENTRIES = [
         "Usually a part of its installation is missing (headers, a static C library), it is too old for "
         "the target's flags, or the memory or the disk is full. Generated C that a good compiler refuses "
         "is a mistake of ours.",
-        "compactc lenet5.arch --cc \"gcc -march=unheard-of\"",
+        'compactc lenet5.arch --cc "gcc -march=unheard-of"',
         "Follow the help line; or try another compiler: `--cc clang`, `--cc zig`.",
     ),
     Code(
@@ -272,7 +583,7 @@ _ENTRIES = [
         "the emulated program ended",
         "The program that runs the network under an emulator ended before it had answered.",
         "It crashed, was killed, or the emulator does not know an instruction. The notes are what it said.",
-        "compactir.load(\"out-arm\")(image)",
+        'compactir.load("out-arm")(image)',
         "`compactc verify MODEL --per-layer` finds the layer; if the generated code is at fault, report it.",
     ),
     # ---------------------------------------------------------------- 6xx: runtime, weights and files
@@ -299,7 +610,7 @@ _ENTRIES = [
         "There is no folder of that name, or it holds no manifest.json.",
         "The manifest is written last; without it the folder is something else, or writing it was "
         "interrupted.",
-        "compactir.load(\"no-such-folder\")",
+        'compactir.load("no-such-folder")',
         "Give the folder that `compactc MODEL.arch -o DIR` wrote.",
     ),
     Code(
@@ -308,7 +619,7 @@ _ENTRIES = [
         "manifest.json is not JSON, or lacks a field, or a field has the wrong type.",
         "It says how large inputs, weights and workspace are; guessing any of that would mean calling code "
         "with the wrong memory.",
-        "compactir.load(\"out\")        # after manifest.json was edited by hand",
+        'compactir.load("out")        # after manifest.json was edited by hand',
         "Compile the network again.",
     ),
     Code(
@@ -316,7 +627,7 @@ _ENTRIES = [
         "written by a newer version",
         "The folder, or its weights file, has a newer format than this version of compactir can read.",
         "Formats carry a number, so that an old reader refuses what it would misunderstand.",
-        "compactir.load(\"out\")        # made by a later compactir",
+        'compactir.load("out")        # made by a later compactir',
         "Update compactir, or compile the network again with this version.",
     ),
     Code(
@@ -333,7 +644,7 @@ _ENTRIES = [
         "compiled for another processor",
         "The library is for another architecture, or uses instructions that this CPU does not have.",
         "Calling it would end the process with an illegal instruction, so it is refused before it is loaded.",
-        "compactir.load(\"out\")        # compiled with --target x86-avx512, on a CPU without AVX-512",
+        'compactir.load("out")        # compiled with --target x86-avx512, on a CPU without AVX-512',
         "Compile with `--target native` on this machine, or with `--target c` for any.",
     ),
     Code(
@@ -439,7 +750,7 @@ _ENTRIES = [
         "`profile()` was asked of a module that runs in an emulator, or that was compiled without a list "
         "of steps.",
         "Times under an emulator say nothing about the processor that it emulates.",
-        "compactir.load(\"out-arm\").profile()      # on x86",
+        'compactir.load("out-arm").profile()      # on x86',
         "Time it on the machine it is for; `compactc count` counts instructions under the emulator.",
     ),
     Code(
@@ -473,7 +784,7 @@ _ENTRIES = [
         "The file with the network's weights is missing or cannot be opened.",
         "A file that is named has to be there; random weights are drawn only where none is named.",
         "compactc lenet5.arch --weights lenet.safetensors",
-        "Correct the path; a `weights \"…\"` line is relative to the model file that holds it.",
+        'Correct the path; a `weights "…"` line is relative to the model file that holds it.',
     ),
     Code(
         "CIR641",
@@ -506,8 +817,8 @@ _ENTRIES = [
         "the file would execute code",
         "The PyTorch file holds more than tensors: reading it would run code that stands in it.",
         "A pickle is a program. compactir never executes what comes in a weights file.",
-        "torch.save(model, \"model.pt\")         # the whole model instead of its state_dict",
-        "`torch.save(model.state_dict(), \"model.pt\")`, or better: safetensors.",
+        'torch.save(model, "model.pt")         # the whole model instead of its state_dict',
+        '`torch.save(model.state_dict(), "model.pt")`, or better: safetensors.',
     ),
     Code(
         "CIR645",

@@ -8,7 +8,7 @@ from typing import Any
 
 from compactir.diagnostics import CompactError, Span, did_you_mean, spell_list
 from compactir.ir.graph import Graph, Value
-from compactir.ir.types import DTYPES, TensorType
+from compactir.ir.types import TensorType
 from compactir.lang import ast
 from compactir.lang.evaluate import BUILTINS, Frame, Loop, StepValue, source_text
 from compactir.lang.modules import Loader, Module
@@ -216,12 +216,9 @@ class _Elaborator(Stepper):
                 "CIR112", f"there are two inputs named `{statement.name}`", span=statement.span
             )
         shape = statement.shape
-        if shape.dtype not in DTYPES:
+        if shape.dtype != "f32":
             raise CompactError(
-                "CIR131",
-                f"unknown element type `{shape.dtype}`",
-                span=shape.span,
-                help=did_you_mean(shape.dtype, DTYPES) or f"known types are {' '.join(DTYPES)}",
+                "CIR201", f"an input holds f32, not `{shape.dtype}`", span=shape.span, help="write `f32[...]`"
             )
         if len(shape.extents) not in (1, 3):
             raise CompactError(

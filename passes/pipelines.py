@@ -1,0 +1,26 @@
+"""The pipelines: each a list that a reader sees whole, in the order in which it runs."""
+
+from __future__ import annotations
+
+from compactir.diagnostics import CompactError, did_you_mean
+from compactir.passes._base import Pass, parse_pipeline
+from compactir.targets import Target
+
+CLEAN = ["drop-identity", "dead-code", "common-subexpressions", "constant-folding"]
+
+PIPELINES: dict[str, list[str]] = {
+    "none": [],
+    "clean": CLEAN,
+    "c": [*CLEAN, "fold-batchnorm"],
+}
+
+
+def pipeline(name: str, target: Target | None = None) -> list[Pass]:
+    """The passes of a named pipeline, with the options that the target asks for. Errors: CIR403."""
+    if name not in PIPELINES:
+        raise CompactError(
+            "CIR403",
+            f"there is no pipeline `{name}`",
+            help=did_you_mean(name, PIPELINES) or " ".join(PIPELINES),
+        )
+    return parse_pipeline(",".join(PIPELINES[name]))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -110,14 +111,16 @@ def connectivities(draw: Draw, ins: int | None = None, outs: int | None = None) 
         groups = draw(st.sampled_from([d for d in divisors(ins) if outs % d == 0]))
         return Connectivity.grouped(ins, outs, groups, kernel, pad)
     if kind == "uneven":
-        return draw(_uneven(ins, outs))
+        uneven: Connectivity = draw(_uneven(ins, outs))
+        return uneven
     if kind == "mask":
         return Connectivity.from_mask(draw(masks(outs, ins)), kernel, pad)
     if kind == "learned":
         ids = st.integers(0, 3)
-        groups_of = [draw(st.lists(ids, min_size=n, max_size=n)) for n in (ins, outs)]
-        return Connectivity.learned(*groups_of, kernel, pad)
-    return draw(_free(ins, outs))
+        read, made = (draw(st.lists(ids, min_size=n, max_size=n)) for n in (ins, outs))
+        return Connectivity.learned(read, made, kernel, pad)
+    free: Connectivity = draw(_free(ins, outs))
+    return free
 
 
 @st.composite
@@ -139,7 +142,8 @@ def _uneven(draw: Draw, ins: int, outs: int) -> Connectivity:
 def _partition(draw: Draw, total: int, parts: int) -> list[int]:
     inside = st.integers(1, max(1, total - 1))
     cuts = draw(st.sets(inside, min_size=parts - 1, max_size=parts - 1))
-    return np.diff([0, *sorted(cuts), total]).tolist()
+    ends = [0, *sorted(cuts), total]
+    return [b - a for a, b in pairwise(ends)]
 
 
 @st.composite
@@ -267,7 +271,7 @@ def _masked(m: Maker) -> None:
 
 
 def _shuffle(m: Maker) -> None:
-    m.then(Shuffle(m.draw(st.sampled_from([d for d in divisors(m.channels) if 1 < d]))))
+    m.then(Shuffle(m.draw(st.sampled_from([d for d in divisors(m.channels) if d > 1]))))
 
 
 def _permute(m: Maker) -> None:
@@ -355,7 +359,8 @@ def _branches(m: Maker) -> None:
         x, made = m.x, []
         for _ in range(m.draw(st.integers(2, 3))):
             m.x = x
-            m.conv_to(_few(m), *m.draw(kernels()), m.draw(st.booleans()))
+            kernel, pad = m.draw(kernels())
+            m.conv_to(_few(m), kernel, pad, bias=m.draw(st.booleans()))
             if m.draw(st.booleans()):
                 m.then(Relu())
             made.append(m.x)
@@ -437,6 +442,7 @@ def graphs(
     """A random network with its weights bound.
 
     Args:
+        draw: hypothesis gives it.
         steps: names of `STEPS` to choose from.
         min_steps: at least so many (fewer where one does not apply).
         max_steps: at most so many.

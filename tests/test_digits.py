@@ -61,12 +61,13 @@ def test_bitmaps_are_ten_different_signs() -> None:
 def test_resizing_is_torch_s_bilinear() -> None:
     torch = pytest.importorskip("torch", reason="no torch here: pip install torch")
     image = np.random.default_rng(0).random((8, 8))
-    expected = torch.nn.functional.interpolate(torch.from_numpy(image)[None, None], (32, 32), mode="bilinear")
+    batch = torch.from_numpy(image)[None, None]
+    expected = torch.nn.functional.interpolate(batch, (32, 32), mode="bilinear")
     np.testing.assert_allclose(resize_matrix() @ image @ resize_matrix().T, expected[0, 0], atol=1e-12)
 
 
 def test_recipe_learns(need: Callable[[str], None]) -> None:
-    """Three epochs on 640 digits instead of forty on all: far above chance, the same twice, every weight moved."""
+    """Three epochs on 640 digits instead of 40 on all: above chance, the same twice, every weight moved."""
     need("sklearn")
     torch = pytest.importorskip("torch", reason="no torch here: pip install torch")
     from examples.train_lenet5 import accuracy, initialize, train

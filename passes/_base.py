@@ -269,11 +269,11 @@ def run_pipeline(
     from compactir.passes._verify import Verifier  # which needs this module
 
     steps = parse_pipeline(passes) if isinstance(passes, str) else list(passes)
-    watchers: list[Instrument] = [
-        *instruments,
-        *([Dumper(dump)] if dump else []),
-        *([Verifier()] if verify_each else []),
-    ]
+    watchers: list[Instrument] = list(instruments)
+    if dump:
+        watchers.append(Dumper(dump))
+    if verify_each:
+        watchers.append(Verifier())
     log = Log() if log is None else log
     for watcher in watchers:
         watcher.start(graph)

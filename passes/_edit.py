@@ -104,6 +104,12 @@ class Edit:
             if not readers[node]:
                 del readers[node]
 
+    def add(self, node: Node) -> None:
+        """Know a new node; the caller puts it into the list."""
+        self.makers[node.out] = node
+        self._count(node, 1)
+        self.changed = True
+
     def remake(self, node: Node, out: Value) -> None:
         """Let a node make `out` from now on; whoever made it before is to be dropped."""
         self.makers.pop(node.out, None)

@@ -171,6 +171,35 @@ class Flatten(Op):
         return [Sample(cls(), (shape,)) for shape in [(1, 5, 2, 3), (2, 18, 1, 1), (1, 7), (2, 3, 4, 4)]]
 
 
+@register
+@dataclass(frozen=True)
+class AsMap(Op):
+    """Make a 1×1 map of a feature vector: what passes put before a convolution that was a linear layer.
+
+    Shapes: x (N, F) -> (N, F, 1, 1).
+    Cost:   none.
+    Errors: CIR205 when the operand is a map already.
+    Source: none needed.
+    """
+
+    name: ClassVar[str] = "as_map"
+
+    def infer(self, x: TensorType) -> TensorType:
+        """The type rule."""
+        if x.rank != 2:
+            raise CompactError("CIR205", f"`as_map` needs a feature vector (N, F), its operand is {x}")
+        return x.with_shape(*x.shape, 1, 1)
+
+    def reference(self, x: Array) -> Array:
+        """The meaning."""
+        return x[:, :, None, None]
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        """One vector, a batch."""
+        return [Sample(cls(), ((1, 7),)), Sample(cls(), ((3, 20),))]
+
+
 class Transparent(Op):
     """Base of operations that do nothing at inference."""
 

@@ -10,11 +10,11 @@ from compactir.diagnostics import CompactError, Span, did_you_mean, spell_list
 from compactir.ir.graph import Graph, Value
 from compactir.ir.types import TensorType
 from compactir.lang import ast
-from compactir.lang.evaluate import BUILTINS, Frame, Loop, StepValue, source_text
+from compactir.lang.evaluate import BUILTINS, Frame, Loop, StepValue, assigned_in, source_text
 from compactir.lang.modules import Loader, Module
 from compactir.lang.parser import parse_expression
 from compactir.lang.steps import Returned, Stepper
-from compactir.lang.values import Items, kind
+from compactir.lang.values import Items, kind, show
 from compactir.ops import SPELLINGS
 
 
@@ -68,7 +68,8 @@ class _Elaborator(Stepper):
     def run(self, name: str | None) -> Graph:
         chosen = self._choose(name)
         self.graph = Graph(chosen.name, doc=chosen.doc or self.module.file.doc)
-        frame = Frame(self.module, "network", f"network `{chosen.name}`")
+        title = f"network `{chosen.name}`"
+        frame = Frame(self.module, "network", title, assigned=assigned_in(chosen.body))
         self._parameters(chosen, frame)
         self.body(chosen.body, frame)
         if not self.graph.inputs or not self.graph.outputs:
@@ -128,16 +129,23 @@ class _Elaborator(Stepper):
 
     def _defined(self, parameter: ast.Parameter, text: str, frame: Frame) -> Any:
         """The value of `-D name=text`: a string parameter takes the text as it is."""
-        file = f"-D {parameter.name}"
-        if parameter.type is not None and parameter.type.name == "str":
+        default = None if parameter.default is None else self.eval(parameter.default, frame)
+        if isinstance(default, str) or (parameter.type is not None and parameter.type.name == "str"):
             return text
-        if parameter.type is None and isinstance(parameter.default, ast.String):
-            return text
-        expr = parse_expression(text, file)
+        option = f"-D {parameter.name}"
         try:
-            return self.typed(parameter, self.eval(expr, Frame(frame.module, "file", file)), expr.span)
+            expr = parse_expression(text, option)
+            if isinstance(expr, ast.Name):  # it can name nothing: let the type say what is wrong with it
+                expr = ast.String(expr.span, expr.id)
+            value = self.typed(parameter, self.eval(expr, Frame(frame.module, "file", option)), expr.span)
+            if parameter.type is None and default is not None and kind(value) != kind(default):
+                message = f"`{parameter.name}` must be {kind(default)}, this is {kind(value)}"
+                raise CompactError("CIR131", message, help=f"its default is {show(default)}")
         except CompactError as problem:
-            raise problem.at(expr.span, f"the parameter is declared at {parameter.span}") from None
+            notes = [*problem.notes, f"given as `{option}={text}`"]
+            span, help = parameter.span, problem.help
+            raise CompactError(problem.code, problem.message, span=span, notes=notes, help=help) from None
+        return value
 
     def _check_defines(self, network: ast.Network) -> None:
         choices = {c.name for m in self.loader.loaded.values() for c in _choices(m.file)}

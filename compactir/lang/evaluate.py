@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil, floor
@@ -24,7 +24,8 @@ PROPERTIES = ("channels", "height", "width", "size", "shape")
 class Frame:
     """Where names live while a file, function, block or network is evaluated.
 
-    `path` is the scope's dotted name, `counts` counts its unlabelled steps, `taken` holds the names of all.
+    `path` is the scope's dotted name, `counts` counts its unlabelled steps, `taken` holds the names of all;
+    `assigned` are the names that its body assigns somewhere, reached or not.
     """
 
     module: Module
@@ -34,8 +35,7 @@ class Frame:
     names: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
-    called_at: Span | None = None
-    caller: Frame | None = None
+    assigned: frozenset[str] = frozenset()
 
     @property
     def builds(self) -> bool:
@@ -204,7 +204,10 @@ class Evaluator(ABC):
         if declared or expr.id in BUILTINS:
             raise CompactError("CIR110", f"`{expr.id}` is not a value", help=f"call it: `{expr.id}(...)`")
         known = [*frame.names, *frame.module.constants]
-        raise CompactError("CIR110", f"unknown name `{expr.id}`", help=did_you_mean(expr.id, known))
+        help = did_you_mean(expr.id, known)
+        if expr.id in frame.assigned:
+            help = "it is assigned in a branch that was not taken, or further down: give it a value first"
+        raise CompactError("CIR110", f"unknown name `{expr.id}`", help=help)
 
     def _tuple(self, expr: ast.Tuple, frame: Frame) -> Any:
         return Items.of(self.eval(item, frame) for item in expr.items)
@@ -294,6 +297,12 @@ class Evaluator(ABC):
         for row in expr.rows:
             if row.key in rows:
                 raise CompactError("CIR143", f"the table has two rows for output {row.key}", span=row.span)
+            for start, stop in row.entries:
+                if start >= stop:
+                    message = f"the range {start}..{stop} is empty or runs backwards"
+                    raise CompactError(
+                        "CIR143", message, span=row.span, help="ranges are half open: `1..4` is 1 2 3"
+                    )
             if sum(stop - start for start, stop in row.entries) > MAX_ITEMS:
                 raise CompactError("CIR121", f"the row has more than {MAX_ITEMS} channels", span=row.span)
             rows[row.key] = tuple(c for start, stop in row.entries for c in range(start, stop))
@@ -314,6 +323,19 @@ class Loop:
         for name in self.names:
             self.frame.names.pop(name, None)
         self.frame.names.update(self.hidden)
+
+
+def assigned_in(body: Sequence[ast.Node]) -> frozenset[str]:
+    """The names that a body assigns anywhere; loop variables are not among them."""
+    found: set[str] = set()
+    stack = list(body)
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.Assign):
+            found.update(_target_names(node.target))
+        elif isinstance(node, (ast.If, ast.For, ast.Branch)):
+            stack.extend(ast.children(node))
+    return frozenset(found)
 
 
 def _target_names(target: ast.Target) -> Iterable[str]:

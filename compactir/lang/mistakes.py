@@ -123,10 +123,6 @@ EXAMPLES: dict[str, list[str]] = {
         "network n { input x: f32(3) }",
         "network n { input x, y: f32[3] }",
     ],
-    "`else if` is two words": [
-        "network n { if a { } elif b { } }",
-        "network n { if a { }\n elif b { } }",
-    ],
     "`else` belongs to no `if` | it follows the closing brace of an `if`": [
         "network n { else { } }",
         "network n { y = 3\n else { } }",
@@ -245,6 +241,56 @@ EXAMPLES: dict[str, list[str]] = {
     ],
 }
 """`message | help` -> texts that make this mistake; the parser's state and token at the error decide."""
+
+ENDS_VALUE = frozenset({"NAME", "INT", "FLOAT", "STRING", "TRUE", "FALSE", "RPAR", "RSQB"})
+_BEGINS_VALUE = frozenset({"NAME", "INT", "FLOAT", "STRING", "TRUE", "FALSE", "LSQB", "LPAR", "_TABLE"})
+_NEEDS_VALUE = frozenset(
+    {
+        "PLUS",
+        "MINUS",
+        "TIMES",
+        "POWER",
+        "COMPARE",
+        "AND",
+        "OR",
+        "NOT",
+        "EQUAL",
+        "_DOTS",
+        "IN",
+        "RETURN",
+        "COMMA",
+    }
+)
+
+PAIRS: list[tuple[frozenset[str], frozenset[str] | None, str]] = [
+    (
+        frozenset({"_ARROW"}),
+        None,
+        "`->` must be followed by a step | a step is an operation, block or choice with its arguments",
+    ),
+    (
+        ENDS_VALUE,
+        _BEGINS_VALUE,
+        "two values stand side by side | put `->`, an operator, a comma or a line end between them",
+    ),
+    (ENDS_VALUE, frozenset({"EQUAL"}), "`=` gives a name a value | compare with `==`"),
+    (_NEEDS_VALUE, None, "a value must follow"),
+    (frozenset({"AS"}), None, 'a label is `as name` or `as "name{i}"`'),
+]
+"""Token before, token at the error (None: any) -> `message | help`, where no example fits."""
+
+WORDS = {
+    "elif": "`else if` is two words",
+    "elseif": "`else if` is two words",
+    "while": "`while` does not exist | a loop always ends: `for i in 0..n { ... }`",
+    "let": "`let` does not exist | write `y = value`",
+    "var": "`var` does not exist | write `y = value`",
+    "lambda": "`lambda` does not exist | declare a function: `def name(v: int) -> int { return ... }`",
+    "class": "`class` does not exist | a piece of a network is `block name(x) { ... }`",
+    "fn": "`fn` does not exist | write `def` for a function of numbers, `block` for a piece of a network",
+    "func": "`func` does not exist | write `def` for a function of numbers, `block` for a piece of a network",
+}
+"""Words of other languages -> `message | help`."""
 
 TOKEN_NAMES = {
     "NAME": "a name",

@@ -73,9 +73,8 @@ def _parse(text: str, file: str, start: str) -> Any:
 def _syntax_error(text: str, file: str, start: str, problem: lark.UnexpectedToken) -> CompactError:
     token = problem.token
     span = _token_span(file, text, token)
-    known = (_known_mistakes().get(key) for key in _keys(problem))
-    match = next((message for message in known if message), None)
-    if match and start == "file":
+    match = _usual_mistake(text, problem, start)
+    if match:
         message, _, help = match.partition(" | ")
         return CompactError("CIR104", message, span=span, help=help or None)
     found = f"`{token}`"
@@ -86,6 +85,29 @@ def _syntax_error(text: str, file: str, start: str, problem: lark.UnexpectedToke
     )
 
 
+def _usual_mistake(text: str, problem: lark.UnexpectedToken, start: str) -> str | None:
+    """`message | help` of a word of another language, of an example in the same state, or of a pair of tokens."""
+    token = problem.token
+    known = [mistakes.WORDS.get(str(token))]
+    if start == "file":
+        known += [_known_mistakes().get(key) for key in _keys(problem)]
+    before = _token_before(text, token)
+    if before is not None:
+        known.append(mistakes.WORDS.get(str(before)))
+        if before.end_line == token.line or before.type not in mistakes.ENDS_VALUE:
+            known += [m for a, b, m in mistakes.PAIRS if before.type in a and (b is None or token.type in b)]
+    return next((message for message in known if message), None)
+
+
+def _token_before(text: str, token: lark.Token) -> lark.Token | None:
+    before = None
+    for other in _parser().lex(text):
+        if token.type != "$END" and (other.start_pos or 0) >= (token.start_pos or 0):
+            break
+        before = before if other.type in ("_NL", "SEMICOLON") else other
+    return before
+
+
 def _keys(problem: lark.UnexpectedToken) -> list[tuple[object, ...]]:
     """What identifies a mistake: the parser's state and the token, most telling first."""
     state, token = problem.state.position, problem.token
@@ -94,7 +116,7 @@ def _keys(problem: lark.UnexpectedToken) -> list[tuple[object, ...]]:
 
 @cache
 def _known_mistakes() -> dict[tuple[object, ...], str]:
-    """The examples' mistakes by key. (lark's `match_examples` compares the depth of the stack as well.)"""
+    # lark's own `match_examples` compares the depth of the stack too, so that nothing would match further in.
     table: dict[tuple[object, ...], str] = {}
     for message, examples in mistakes.EXAMPLES.items():
         for example in examples:

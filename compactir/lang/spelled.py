@@ -194,14 +194,18 @@ def to_blame(problem: CompactError, bound: Bound) -> Given | None:
     for name in re.findall(r"`(\w+)", problem.message):
         if name in bound.given:
             return bound.given[name]
-    for number in re.findall(r"\d+", problem.message):
+    for number in _numbers(problem.message):
         for one in bound.given.values():
-            if is_number(one.value) and one.value == int(number):
+            if is_number(one.value) and one.value == number:
                 return one
     return None
 
 
+def _numbers(text: str) -> list[int]:
+    return [int(n) for n in re.findall(r"(?<![\w.])-?\d+(?![\w.])", text) if len(n) < 20]
+
+
 def quoted(problem: CompactError, bound: Bound) -> list[Given]:
     """The arguments whose values the message quotes."""
-    numbers = {int(n) for n in re.findall(r"\d+", problem.message) if len(n) < 20}
+    numbers = _numbers(problem.message)
     return [one for one in bound.given.values() if is_number(one.value) and one.value in numbers]

@@ -18,7 +18,15 @@ from compactir.diagnostics import CompactError, Span, did_you_mean, divisors, sp
 from compactir.ir.graph import Graph, Scope, Value
 from compactir.ir.op import Op
 from compactir.lang import ast
-from compactir.lang.evaluate import BUILTINS, Evaluator, Frame, StepValue, exact, source_text
+from compactir.lang.evaluate import (
+    BUILTINS,
+    Evaluator,
+    Frame,
+    StepValue,
+    assigned_in,
+    exact,
+    source_text,
+)
 from compactir.lang.modules import Module
 from compactir.lang.spelled import Bound, Given, bind_spelling, converted, quoted, to_blame, unknown_step
 from compactir.lang.values import Items, Mismatch, convert, is_number, kind, show, wanted
@@ -26,6 +34,7 @@ from compactir.ops import SPELLINGS
 
 MAX_NODES = 100_000
 MAX_BLOCK_DEPTH = 32
+MAX_TRACE = 4
 _TYPES: dict[str, Any] = {"int": int, "float": Fraction, "bool": bool, "str": str}
 _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -177,6 +186,7 @@ class Stepper(Evaluator):
 
     def _explained(self, problem: CompactError, call: ast.Call, bound: Bound, frame: Frame) -> CompactError:
         """An operation's complaint with its place, where its numbers come from, and how we got there."""
+        row = _row_to_blame(problem, bound)
         blamed = to_blame(problem, bound)
         notes = [
             note for one in quoted(problem, bound) for note in self.origin(one.node.value, one.value, frame)
@@ -184,7 +194,7 @@ class Stepper(Evaluator):
         if bound.operands and not any(str(v.type) in problem.message for v in bound.operands):
             types = spell_list([f"`{v.type}`" for v in bound.operands], limit=4)
             notes.append(f"`{call.function}` reads {types}")
-        return problem.at(blamed.node.value.span if blamed else call.span, *notes)
+        return problem.at(row or (blamed.node.value.span if blamed else call.span), *notes)
 
     def _name_step(self, word: str, label: ast.Label | None, frame: Frame) -> str:
         if label is None:
@@ -268,7 +278,7 @@ class Stepper(Evaluator):
             raise CompactError(
                 "CIR111", f"`{call.function}` computes a number, it is not a step", span=call.name_span
             )
-        inner = Frame(module, "function", f"function `{function.name}`", called_at=call.span, caller=frame)
+        inner = Frame(module, "function", f"function `{function.name}`", assigned=assigned_in(function.body))
         self._arguments(call, function, [], frame, inner)
         value = self._run(function, inner)
         if function.returns is None:
@@ -295,7 +305,7 @@ class Stepper(Evaluator):
             raise CompactError(
                 "CIR106", f"blocks are nested more than {MAX_BLOCK_DEPTH} deep", span=call.span
             )
-        inner = Frame(module, "block", f"block `{block.name}`", called_at=call.span, caller=frame)
+        inner = Frame(module, "block", f"block `{block.name}`", assigned=assigned_in(block.body))
         self._arguments(call, block, piped, frame, inner)
         name = self._name_step(call.function, label, frame)
         inner.path = frame.dotted(name)
@@ -304,7 +314,10 @@ class Stepper(Evaluator):
         try:
             return self._run(block, inner)
         except CompactError as problem:
-            raise problem.at(call.span, f"in `{inner.path}`, used at {call.span}") from None
+            deep = sum(note.startswith("in `") for note in problem.notes) >= MAX_TRACE
+            raise problem.at(
+                call.span, *([] if deep else [f"in `{inner.path}`, used at {call.span}"])
+            ) from None
 
     def _run(self, declaration: ast.Declaration, inner: Frame) -> Any:
         self.active.append(declaration)
@@ -516,6 +529,18 @@ class Stepper(Evaluator):
             raise _does_not_stack(x, count, sizes, where)
         units = [self._as_step(e, frame) for e in (listed if listed is not None else [expr] * count)]
         return units, [int(s) for s in sizes]
+
+
+def _row_to_blame(problem: CompactError, bound: Bound) -> Span | None:
+    """The row of a table that names the channel that the message quotes first."""
+    numbers = re.findall(r"(output|input) (?:channel )?(\d+)", problem.message)
+    tables = [one.node.value for one in bound.given.values() if isinstance(one.node.value, ast.Table)]
+    for side, number in numbers[:1]:
+        for row in (row for table in tables for row in table.rows):
+            channel = int(number)
+            if channel == row.key if side == "output" else any(a <= channel < b for a, b in row.entries):
+                return row.span
+    return None
 
 
 def _does_not_stack(x: Value, count: int, sizes: Sequence[Any], where: Span) -> CompactError:

@@ -28,6 +28,8 @@ class Run:
     def __str__(self) -> str:
         if self.count == 1:
             return str(self.start)
+        if self.count == 2 and self.step != 1:
+            return f"{self.start},{self.start + self.step}"
         if self.step == 0:
             return f"{self.start}*{self.count}"
         # An exclusive bound below zero cannot be written, so a descending run names its last channel itself.

@@ -447,11 +447,13 @@ def _family_text(f: Family) -> str:
     return f"{f.count} of [{f.inputs}]->[{f.outputs}], {f.kernel[0]}x{f.kernel[1]}{_pad_text(f.pad)}"
 
 
-_TAIL = r"(?P<kh>\d+)x(?P<kw>\d+)(?:,\s*pad\s+(?P<pad>[\d/]+))?"
+# At most seven digits: no text may ask for more channels than memory holds.
+_N = r"(\d{1,7})"
+_TAIL = r"(?P<kh>\d{1,7})x(?P<kw>\d{1,7})(?:,\s*pad\s+(?P<pad>\d{1,7}(?:(?:/\d{1,7}){3})?))?"
 _FAMILY = re.compile(
-    r"\s*(?P<count>\d+)\s+of\s+\[(?P<ins>[^\]]*)\]\s*->\s*\[(?P<outs>[^\]]*)\]\s*,\s*" + _TAIL + r"\s*"
+    r"\s*(?P<count>\d{1,7})\s+of\s+\[(?P<ins>[^\]]*)\]\s*->\s*\[(?P<outs>[^\]]*)\]\s*,\s*" + _TAIL + r"\s*"
 )
-_BLOCKS = re.compile(r"blocks\(\s*(\d+)\s*->\s*(\d+)\s*;(.*)\)", re.DOTALL)
+_BLOCKS = re.compile(rf"blocks\(\s*{_N}\s*->\s*{_N}\s*;(.*)\)", re.DOTALL)
 
 
 def _kernel_pad(match: re.Match[str]) -> tuple[Kernel, Pad]:
@@ -476,15 +478,15 @@ def _parse_family(text: str) -> Family:
 
 _SHORT_FORMS: list[tuple[re.Pattern[str], Callable[[re.Match[str]], Connectivity]]] = [
     (
-        re.compile(r"dense\(\s*(\d+)\s*->\s*(\d+)\s*,\s*" + _TAIL + r"\s*\)"),
+        re.compile(rf"dense\(\s*{_N}\s*->\s*{_N}\s*,\s*" + _TAIL + r"\s*\)"),
         lambda m: Connectivity.dense(int(m[1]), int(m[2]), *_kernel_pad(m)),
     ),
     (
-        re.compile(r"depthwise\(\s*(\d+)\s*,\s*" + _TAIL + r"\s*\)"),
+        re.compile(rf"depthwise\(\s*{_N}\s*,\s*" + _TAIL + r"\s*\)"),
         lambda m: Connectivity.grouped(int(m[1]), int(m[1]), int(m[1]), *_kernel_pad(m)),
     ),
     (
-        re.compile(r"groups\(\s*(\d+)\s*,\s*(\d+)\s*->\s*(\d+)\s*,\s*" + _TAIL + r"\s*\)"),
+        re.compile(rf"groups\(\s*{_N}\s*,\s*{_N}\s*->\s*{_N}\s*,\s*" + _TAIL + r"\s*\)"),
         lambda m: Connectivity.grouped(int(m[2]), int(m[3]), int(m[1]), *_kernel_pad(m)),
     ),
 ]

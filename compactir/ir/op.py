@@ -127,7 +127,8 @@ def attributes(op: Op) -> Iterator[tuple[str, Any]]:
     """The attributes that differ from their defaults, in order of declaration."""
     for field in fields(op):  # type: ignore[arg-type]  # every registered Op is a dataclass
         value = getattr(op, field.name)
-        if field.default is MISSING or value != field.default:
+        same = field.default is not MISSING and value == field.default
+        if not same or (isinstance(value, float) and str(value) != str(float(field.default))):  # −0.0 == 0.0
             yield field.name, value
 
 

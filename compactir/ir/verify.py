@@ -94,6 +94,8 @@ def _wrong_type(node: Node) -> str | None:
 
 
 def _wrong_parameters(node: Node) -> str | None:
+    if not node.args:
+        return None  # the type rule says so
     leading = next((i for i, arg in enumerate(node.args) if i and isinstance(arg, Param)), len(node.args))
     try:
         specs = node.op.params(*node.types[:leading])

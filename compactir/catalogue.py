@@ -754,31 +754,6 @@ _ENTRIES = [
         "Time it on the machine it is for; `compactc count` counts instructions under the emulator.",
     ),
     Code(
-        "CIR630",
-        "not a size",
-        "COMPACTIR_CACHE_LIMIT, or a size on the command line, is not a number of bytes.",
-        "The cache must not grow, or be emptied, because of a typing error.",
-        "COMPACTIR_CACHE_LIMIT=lots compactc lenet5.arch",
-        "Write a number, with K, M, G or T behind it if you like: `500M`.",
-    ),
-    Code(
-        "CIR631",
-        "the build cache cannot be written",
-        "Building needs a place for its results, and writing there failed.",
-        "The disk is full, or the folder was removed or protected while it was in use.",
-        "COMPACTIR_CACHE=/full/disk compactc lenet5.arch",
-        "Free some space (`compactc cache clear`), or set COMPACTIR_CACHE to another folder.",
-    ),
-    Code(
-        "CIR632",
-        "the output cannot be written",
-        "A file of the output folder could not be written or renamed into place.",
-        "The disk is full, or the folder is protected. What was there before is unchanged, or has lost its "
-        "manifest.",
-        "compactc lenet5.arch -o /proc/out",
-        "Free some space, or give another folder with `-o`.",
-    ),
-    Code(
         "CIR640",
         "the weights cannot be read",
         "The file with the network's weights is missing or cannot be opened.",
@@ -827,6 +802,31 @@ _ENTRIES = [
         "Its format is a pickle inside a zip file; only PyTorch's own restricted reader is used for it.",
         "compactc lenet5.arch --weights lenet5.pt",
         "`pip install torch`, or convert the file to .safetensors where PyTorch is.",
+    ),
+    Code(
+        "CIR650",
+        "not a size",
+        "COMPACTIR_CACHE_LIMIT, or a size on the command line, is not a number of bytes.",
+        "The cache must not grow, or be emptied, because of a typing error.",
+        "COMPACTIR_CACHE_LIMIT=lots compactc lenet5.arch",
+        "Write a number, with K, M, G or T behind it if you like: `500M`.",
+    ),
+    Code(
+        "CIR651",
+        "the build cache cannot be written",
+        "Building needs a place for its results, and writing there failed.",
+        "The disk is full, or the folder was removed or protected while it was in use.",
+        "COMPACTIR_CACHE=/full/disk compactc lenet5.arch",
+        "Free some space (`compactc cache clear`), or set COMPACTIR_CACHE to another folder.",
+    ),
+    Code(
+        "CIR652",
+        "the output cannot be written",
+        "A file of the output folder could not be written or renamed into place.",
+        "The disk is full, or the folder is protected. What was there before is unchanged, or has lost its "
+        "manifest.",
+        "compactc lenet5.arch -o /proc/out",
+        "Free some space, or give another folder with `-o`.",
     ),
 ]
 

@@ -62,7 +62,7 @@ def content_key(*parts: str | bytes | Path) -> str:
 
 
 def parse_size(text: str, origin: str = _SETTING) -> int:
-    """`500M`, `1.5 GiB`, `1048576` → bytes. Errors: CIR630, naming `origin`."""
+    """`500M`, `1.5 GiB`, `1048576` → bytes. Errors: CIR650, naming `origin`."""
     words = text.strip().lower().removesuffix("ib").removesuffix("b").strip()
     unit = words[-1:] if words[-1:].isalpha() else ""
     try:
@@ -71,7 +71,7 @@ def parse_size(text: str, origin: str = _SETTING) -> int:
             raise ValueError(size)
     except (KeyError, ValueError) as error:
         raise CompactError(
-            "CIR630",
+            "CIR650",
             f"`{text}` is not a size",
             notes=[f"it stands in {origin}"],
             help="write a number of bytes, or one with K, M, G or T behind it: `500M`",
@@ -156,10 +156,10 @@ class Cache:
         return entry
 
     def build(self, key: str, builder: Callable[[Path], None]) -> Path:
-        """The entry, made by `builder(folder)` if it is not there; the builder's exceptions pass through.
+        """The entry, made by `builder(folder)` if it is not there; the builder's own errors pass through.
 
         Raises:
-            CompactError: CIR631 when the cache cannot be written.
+            CompactError: CIR651 when the cache cannot be written.
         """
         if (entry := self.get(key)) is not None:
             return entry
@@ -171,6 +171,8 @@ class Cache:
         try:
             builder(aside)
             entry = self._publish(aside, key)
+        except OSError as error:
+            raise self._unwritable(error) from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         self.prune()
@@ -252,8 +254,9 @@ class Cache:
 
     def _unwritable(self, error: OSError) -> CompactError:
         return CompactError(
-            "CIR631",
+            "CIR651",
             f"the build cache {self.root} cannot be written: {error.strerror or error}",
+            notes=[f"the file is {error.filename}"] if error.filename else [],
             help="free some space, or set COMPACTIR_CACHE to another folder",
         )
 

@@ -27,9 +27,10 @@ from compactir.diagnostics import CompactError
 from compactir.ir.types import Array
 from compactir.runtime.build import Compiler, compile_program, find_compiler
 from compactir.runtime.cache import Cache, content_key, open_cache
+from compactir.runtime.elf import read_elf
 from compactir.runtime.interface import ERRORS, cdef
 from compactir.runtime.manifest import Manifest
-from compactir.runtime.native import check_header, library_machine, map_weights
+from compactir.runtime.native import check_header, map_weights
 from compactir.targets import Target, all_targets, load_target, machine
 
 __all__ = ["RUN", "STEPS", "Emulated", "build_program", "program_source", "request"]
@@ -263,9 +264,13 @@ def _target_of(folder: Path, manifest: Manifest) -> Target:
     target = load_target(manifest.target)
     if target.machine:
         return target
-    built_for = library_machine(folder / manifest.library)
+    elf = read_elf(folder / manifest.library)
+    built_for = elf.machine if elf else "another system"
     general = [t for t in all_targets() if t.machine == built_for and not t.cpu_parts]
-    return min(general, key=lambda t: t.native_rank, default=target)
+    if not general:
+        what = f"{manifest.library} is made for {built_for}, this machine is {machine()}"
+        raise CompactError("CIR615", what, help="compile it for this machine: `--target native`")
+    return min(general, key=lambda t: t.native_rank)
 
 
 def _check_runner(target: Target, manifest: Manifest) -> None:

@@ -49,7 +49,7 @@ def ffi_source(manifest: Manifest) -> str:
 
     ffi = FFI()
     ffi.cdef(cdef(manifest))
-    ffi.set_source(f"{manifest.symbol}_ffi", None)
+    ffi.set_source(f"{manifest.symbol}_ffi", None, compiler_verbose=False)  # it prints otherwise
     with tempfile.TemporaryDirectory(prefix="compactir-") as folder:
         path = Path(folder) / manifest.ffi
         ffi.emit_python_code(str(path))

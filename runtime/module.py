@@ -19,10 +19,11 @@ import numpy as np
 
 from compactir.diagnostics import CompactError, did_you_mean, spell_list
 from compactir.ir.types import Array
+from compactir.runtime.elf import read_elf
 from compactir.runtime.emulate import Emulated
 from compactir.runtime.manifest import Manifest, Tensor, read_manifest
 from compactir.runtime.memory import MemoryPlan
-from compactir.runtime.native import Native, library_machine
+from compactir.runtime.native import Native
 from compactir.runtime.profile import Profile, measure
 from compactir.targets import machine
 
@@ -52,12 +53,11 @@ def load(path: str | Path) -> Module:
 
 def _backend(folder: Path, manifest: Manifest) -> Backend:
     try:
-        built_for = library_machine(folder / manifest.library)
+        elf = read_elf(folder / manifest.library)
     except OSError:
-        built_for = None
-    if built_for in (None, machine()):  # None: Native says what is wrong
-        return Native(folder, manifest)
-    return Emulated(folder, manifest)
+        elf = None  # Native says what is wrong
+    foreign = elf is not None and elf.machine != machine()
+    return Emulated(folder, manifest) if foreign else Native(folder, manifest)
 
 
 class Module:
@@ -302,6 +302,8 @@ def _of_torch(x: Any, tensor: Tensor, code: str) -> Array:
         array: Array = x.detach().numpy()
     except (TypeError, RuntimeError) as error:  # bfloat16, sparse: what numpy cannot say
         raise _wrong_dtype(str(x.dtype), tensor, [str(error)]) from error
+    if array.dtype != tensor.numpy_dtype and code != "CIR624":
+        raise _wrong_dtype(str(x.dtype), tensor)
     return array
 
 

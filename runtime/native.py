@@ -14,16 +14,16 @@ from typing import Any
 
 from compactir.diagnostics import CompactError, spell_list
 from compactir.ir.types import Array
+from compactir.runtime.elf import read_elf
 from compactir.runtime.interface import ERRORS
 from compactir.runtime.manifest import Manifest
 from compactir.targets import cpu_features, cpu_name, machine
 
-__all__ = ["Native", "check_header", "library_machine", "map_weights"]
+__all__ = ["Native", "check_header", "map_weights"]
 
 _KEPT_WORKSPACES = 8
 """Workspaces kept for the next calls: as many as there were calls at the same time, but not for ever more."""
 
-_ELF_MACHINES = {3: "i686", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
 _WEIGHTS_MAGIC = b"CIRW"
 _CONTENT_ID = slice(24, 40)
 """Where the weights header has the id of the plan and code they were packed for."""
@@ -35,7 +35,7 @@ class Native:
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self._manifest = manifest
         library = folder / manifest.library
-        _check_machine(library, manifest)
+        _check_library(library)
         _check_cpu(manifest)
         self._map = map_weights(folder, manifest) if manifest.weights else None
         self._ffi, self._lib = _open(folder, library, manifest)
@@ -90,7 +90,7 @@ class Native:
     def _function(self, name: str) -> Any:
         try:
             return getattr(self._lib, name)
-        except AttributeError as error:
+        except (AttributeError, self._ffi.error) as error:
             raise _mixed(self._manifest, f"the library has no function `{name}`") from error
 
     def _inline(self, inline: Any) -> Any:
@@ -121,16 +121,6 @@ class Native:
         )
 
 
-def library_machine(library: Path) -> str | None:
-    """What CPU a shared library is for, from its ELF header; None where it is not ELF (macOS, Windows)."""
-    with library.open("rb") as file:
-        header = file.read(20)
-    if len(header) < 20 or header[:4] != b"\x7fELF":
-        return None
-    number = int.from_bytes(header[18:20], "little" if header[5] == 1 else "big")
-    return _ELF_MACHINES.get(number, f"ELF machine {number}")
-
-
 def map_weights(folder: Path, manifest: Manifest) -> mmap.mmap:
     """The packed weights, mapped read-only; processes that load the same file share its memory.
 
@@ -152,20 +142,22 @@ def map_weights(folder: Path, manifest: Manifest) -> mmap.mmap:
         raise CompactError("CIR617", problem, help=f"put it back beside the library, or {again}") from error
 
 
-def _check_machine(library: Path, manifest: Manifest) -> None:
-    """Errors: CIR614 without a readable library, CIR615 for one of another architecture."""
+def _check_library(library: Path) -> None:
+    """Errors: CIR614 without a library, CIR615 for another architecture, CIR616 for a damaged one."""
+    again = f"compile the network again: `compactc MODEL.arch -o {library.parent}`"
     try:
-        built_for = library_machine(library)
+        elf = read_elf(library)
     except OSError as error:
         problem = f"the library {library} cannot be opened: {error.strerror}"
-        again = f"compile the network again: `compactc MODEL.arch -o {library.parent}`"
         raise CompactError("CIR614", problem, help=again) from error
-    if built_for not in (None, machine()):
+    if elf and elf.machine != machine():
         raise CompactError(
             "CIR615",
-            f"{library.name} is made for {built_for}, this machine is {machine()}",
+            f"{library.name} is made for {elf.machine}, this machine is {machine()}",
             help="compile it for this machine: `compactc MODEL.arch --target native`",
         )
+    if elf and not elf.complete:
+        raise CompactError("CIR616", f"{library} is truncated", help=f"copy it again, or {again}")
 
 
 def _check_cpu(manifest: Manifest) -> None:

@@ -45,7 +45,7 @@ def build_library(
         cache: else the user's.
 
     Raises:
-        CompactError: CIR511 when the compiler refuses, CIR631 when the cache cannot be written.
+        CompactError: CIR511 when the compiler refuses, CIR651 when the cache cannot be written.
     """
     symbol = EMBEDDED.format(symbol=manifest.symbol)
     flags = (*target.flags(compiler.family), *SHARED)
@@ -73,7 +73,7 @@ def write_folder(folder: Path, manifest: Manifest, files: Mapping[str, str | byt
     All files are written beside their places first, so that a full disk changes nothing.
 
     Raises:
-        CompactError: CIR632 when the folder cannot be written.
+        CompactError: CIR652 when the folder cannot be written.
     """
     everything = {**files, manifest.ffi: ffi_source(manifest), FILE: manifest.to_json()}
     try:
@@ -87,7 +87,7 @@ def write_folder(folder: Path, manifest: Manifest, files: Mapping[str, str | byt
     except OSError as error:
         problem = f"the output folder {folder} cannot be written: {error.strerror or error}"
         raise CompactError(
-            "CIR632", problem, help="free some space, or give another folder with `-o`"
+            "CIR652", problem, help="free some space, or give another folder with `-o`"
         ) from error
 
 

@@ -61,7 +61,7 @@ def write_container(path: Path, payload: Array, content_id: bytes) -> int:
     """Write the file aside and rename it into place; returns its size in bytes.
 
     Raises:
-        CompactError: CIR632 when it cannot be written.
+        CompactError: CIR652 when it cannot be written.
     """
     header = _header(payload, content_id).to_bytes()
     try:
@@ -153,4 +153,4 @@ def _parse(data: bytes, path: Path) -> Header:
 
 def _unwritable(path: Path, error: OSError) -> CompactError:
     problem = f"{path} cannot be written: {error.strerror or error}"
-    return CompactError("CIR632", problem, help="free some space, or give another folder with `-o`")
+    return CompactError("CIR652", problem, help="free some space, or give another folder with `-o`")

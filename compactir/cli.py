@@ -1,6 +1,6 @@
-"""`compactc`: reads the command line, calls the verb's function, turns what goes wrong into messages and exit codes.
+"""`compactc`: reads the command line, calls the verb's function, turns what goes wrong into messages.
 
-Exit codes: 0 fine, 1 a mistake of the user, 2 a command line that makes no sense, 70 a mistake of ours, 130 interrupted.
+Exit codes: 0 fine, 1 a mistake in what was given, 2 in the command line, 70 a bug of ours, 130 interrupted.
 Nothing heavy is imported before a verb runs, so that `compactc --help` answers at once.
 """
 
@@ -48,11 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(error, "--json" in words)
 
 
-# -- reading the command line --------------------------------------------------------------------------------------
+# -- reading the command line --------------------------------------------------------------------------------
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    """The command as a namespace with `verb` and the options of that verb. Raises SystemExit as argparse does."""
+    """The command as a namespace: `verb` and its options. Raises SystemExit as argparse does."""
     if not words or words[0] in ("-h", "--help", "help"):
         return _help(words)
     if words[0] in ("-V", "--version"):
@@ -83,7 +83,10 @@ def _verb(words: Sequence[str]) -> tuple[str, Sequence[str]]:
             _usage_error("there is no model on the command line", "`compactc MODEL.arch` compiles a model")
         _usage_error(f"unknown option `{first}`", _near(first, known))
     if Path(first).is_dir():
-        _usage_error(f"`{first}` is a folder, not a model", f"`compactc run {first} FILE` runs what was compiled into it")
+        _usage_error(
+            f"`{first}` is a folder, not a model",
+            f"`compactc run {first} FILE` runs what was compiled into it",
+        )
     _usage_error(f"`{first}` is neither a verb nor a file", _near(first, [*BY_NAME, *_models_here()]))
 
 
@@ -116,7 +119,7 @@ def _add(parser: argparse.ArgumentParser, option: Option) -> None:
     else:
         settings |= {"metavar": option.metavar or None, "default": option.default, "type": _reader(option)}
     if not option.flags:
-        count = {"nargs": option.count} if option.count else {}
+        count: dict[str, Any] = {"nargs": option.count} if option.count else {}
         parser.add_argument(option.name, **settings, **count)
         return
     if option.count == "+":
@@ -210,7 +213,7 @@ def _near(word: str, known: Sequence[str]) -> str | None:
     return did_you_mean(word, known)
 
 
-# -- help ----------------------------------------------------------------------------------------------------------
+# -- help ----------------------------------------------------------------------------------------------------
 
 
 def _help(words: Sequence[str]) -> NoReturn:
@@ -233,17 +236,20 @@ def overview() -> str:
         "Compile compact convolutional networks to plain C and PyTorch.\n\n"
         f"verbs:\n{verbs}\n\n{examples}\n"
         "`compactc VERB --help` explains a verb; `compactc compile --help` has the options of compiling.\n"
-        "Exit codes: 0 fine, 1 a mistake in what was given, 2 in the command line, 70 a bug of ours, 130 interrupted.\n"
+        "Exit codes: 0 fine, 1 a mistake in what was given, 2 in the command line,\n"
+        "            70 a bug of ours, 130 interrupted.\n"
     )
 
 
 def _examples(*verbs: Verb, limit: int = 9) -> str:
     rows = [example for verb in verbs for example in verb.examples[:limit]]
     width = max(len(command) for command, _ in rows)
-    return "examples:\n" + "".join(f"  {command:<{width}}  {comment}".rstrip() + "\n" for command, comment in rows)
+    return "examples:\n" + "".join(
+        f"  {command:<{width}}  {comment}".rstrip() + "\n" for command, comment in rows
+    )
 
 
-# -- running, and what goes wrong ----------------------------------------------------------------------------------
+# -- running, and what goes wrong ----------------------------------------------------------------------------
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -284,7 +290,10 @@ def _colorful() -> bool:
 
 def _complain(text: str) -> None:
     with suppress(OSError):
-        print(text.encode(sys.stderr.encoding or "utf-8", "replace").decode(sys.stderr.encoding or "utf-8"), file=sys.stderr)
+        print(
+            text.encode(sys.stderr.encoding or "utf-8", "replace").decode(sys.stderr.encoding or "utf-8"),
+            file=sys.stderr,
+        )
 
 
 def _drop_stdout() -> None:

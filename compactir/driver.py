@@ -16,15 +16,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 import signal
 import tempfile
-import unicodedata
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,10 +38,19 @@ if TYPE_CHECKING:
     from compactir.runtime.manifest import Manifest
     from compactir.runtime.module import Module
 
-__all__ = ["Authored", "Generated", "Planned", "Source", "build", "compile", "generate", "load", "plan", "read", "write"]
-
-INLINE_BYTES = 256 * 1024
-"""Packed weights up to this size stand in the C text, where `pack` is "auto"."""
+__all__ = [
+    "Authored",
+    "Generated",
+    "Planned",
+    "Source",
+    "build",
+    "compile",
+    "generate",
+    "load",
+    "plan",
+    "read",
+    "write",
+]
 
 Dump = Callable[[str, Graph], None]
 Say = Callable[[str], None]
@@ -79,10 +86,14 @@ def compile(
     Raises:
         CompactError: what is wrong with the model, its weights or the toolchain, and what to do.
     """
-    source = Source(model, {name: spell(value) for name, value in defines.items()}, network, batch, weights, seed)
+    source = Source(
+        model, {name: spell(value) for name, value in defines.items()}, network, batch, weights, seed
+    )
     generated = generate(plan(read(source), load_target(target)), pack=pack)
     library = build(generated, cc)
-    return load(write(generated, Path(out), library) if out is not None else write_to_cache(generated, library))
+    return load(
+        write(generated, Path(out), library) if out is not None else write_to_cache(generated, library)
+    )
 
 
 def load(path: str | Path) -> Module:
@@ -92,7 +103,7 @@ def load(path: str | Path) -> Module:
     return load_module(path)
 
 
-# -- the graph as authored -------------------------------------------------------------------------------------------
+# -- the graph as authored -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -115,10 +126,10 @@ class Authored:
     init: Mapping[str, Any]
 
 
-def read(source: Source) -> Authored:
+def read(source: Source, *, warn: bool = True) -> Authored:
     """Read a model and bind its weights. Errors: rooms 1xx and 2xx, CIR630, those of weights files."""
     graph = read_graph(source)
-    return Authored(graph, bind(graph, source.weights, source.seed))
+    return Authored(graph, bind(graph, source.weights, source.seed, warn=warn))
 
 
 def read_graph(source: Source) -> Graph:
@@ -149,17 +160,21 @@ def _read_cir(path: Path, source: Source) -> Graph:
     return parse_graph(read_text(path), str(path))
 
 
-def bind(graph: Graph, weights: str | Path | None, seed: int | None) -> dict[str, Any]:
-    """Give a graph its weights: the file, else the file that the network names, else random numbers with a warning."""
+def bind(
+    graph: Graph, weights: str | Path | None = None, seed: int | None = None, *, warn: bool = True
+) -> dict[str, Any]:
+    """Give a graph its weights: from the file, else from the one it names, else random with a warning."""
     from compactir.weights.init import draw
     from compactir.weights.safetensors import load_weights
 
     if weights is not None and seed is not None:
-        raise CompactError("CIR631", "the weights are given twice: by a file and by a seed", help="leave one of them out")
+        raise CompactError(
+            "CIR631", "the weights are given twice: by a file and by a seed", help="leave one of them out"
+        )
     if seed is None and (file := weights or graph.weights_file):
         graph.weights = load_weights(graph, Path(file))
         return {"weights": "file", "file": Path(file).name, "sha256": _sha256(Path(file))}
-    if seed is None and graph.params:
+    if seed is None and graph.params and warn:
         warnings.warn(
             f"`{graph.name}` names no weights: they are random (seed 0); `--weights FILE` binds trained ones",
             stacklevel=2,
@@ -173,7 +188,7 @@ def spell(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-# -- from the graph to C ---------------------------------------------------------------------------------------------
+# -- from the graph to C -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -204,7 +219,7 @@ class Generated:
 def optimise(
     authored: Authored, target: Target, *, verify_each: bool = False, dump: Dump | None = None
 ) -> tuple[Graph, Log]:
-    """The graph after the passes of the C pipeline, and what they decided; the authored graph stays as it is."""
+    """The graph after the passes of the C pipeline, and what they decided; the authored one stays."""
     from compactir.passes import run_pipeline
     from compactir.passes.pipelines import pipeline
 
@@ -212,7 +227,9 @@ def optimise(
     return graph, run_pipeline(graph, pipeline("c", target), verify_each=verify_each, dump=dump)
 
 
-def plan(authored: Authored, target: Target, *, verify_each: bool = False, dump: Dump | None = None) -> Planned:
+def plan(
+    authored: Authored, target: Target, *, verify_each: bool = False, dump: Dump | None = None
+) -> Planned:
     """Passes and lowering. Errors: room 4xx; CIR501 for an operation that the target has no kernel for."""
     from compactir.codegen.lower import lower
 
@@ -221,28 +238,17 @@ def plan(authored: Authored, target: Target, *, verify_each: bool = False, dump:
 
 
 def generate(planned: Planned, *, pack: str = "auto") -> Generated:
-    """The C text, with the weights in it or beside it, and the manifest."""
+    """The C text, with the weights in it ("inline"), beside it ("file") or as their size says ("auto")."""
     from compactir.codegen.c.emit import emit_c
 
-    symbol = c_identifier(planned.graph.name)
-    inline = pack == "inline" or (pack == "auto" and planned.lowered.weights.nbytes <= INLINE_BYTES)
-    files = emit_c(planned.lowered, planned.target, symbol=symbol, inline=inline)
-    return Generated(planned, files, _manifest(planned, files, symbol, inline))
+    files = emit_c(planned.lowered, planned.target, inline={"inline": True, "file": False}.get(pack))
+    return Generated(planned, files, _manifest(planned, files))
 
 
-def c_identifier(name: str) -> str:
-    """A network's name as the prefix of C names: ASCII, not starting with a digit or an underscore."""
-    plain = unicodedata.normalize("NFKC", name)
-    text = "".join(c if c.isascii() and (c.isalnum() or c == "_") else f"_u{ord(c):x}_" if c.isalpha() else "_" for c in plain)
-    text = re.sub(r"_+", "_", text).strip("_")
-    return text if text[:1].isalpha() else f"net_{text}".rstrip("_")
-
-
-def _manifest(planned: Planned, files: CFiles, symbol: str, inline: bool) -> Manifest:
+def _manifest(planned: Planned, files: CFiles) -> Manifest:
     from compactir.runtime.manifest import Buffer, Manifest, Step, Tensor
-    from compactir.weights.container import HEADER_BYTES
 
-    target, lowered, it = planned.target, planned.lowered, planned.lowered.plan
+    target, it, symbol = planned.target, planned.lowered.plan, files.symbol
     return Manifest(
         network=planned.graph.name,
         symbol=symbol,
@@ -251,24 +257,36 @@ def _manifest(planned: Planned, files: CFiles, symbol: str, inline: bool) -> Man
         cpu_features=target.cpu_features,
         inputs=tuple(Tensor(t.name, "f32", t.shape) for t in it.inputs),
         outputs=tuple(Tensor(t.name, "f32", t.shape) for t in it.outputs),
-        workspace_bytes=4 * it.arena,
-        weights_bytes=lowered.weights.nbytes + HEADER_BYTES,
+        workspace_bytes=files.workspace_bytes,
+        weights_bytes=files.weights_bytes,
         align=target.align,
-        content_id=files.content_id,
+        content_id=files.content_id.hex(),
         library=f"lib{symbol}.so",
-        weights=None if inline else f"{symbol}.weights",
+        weights=None if files.inline else f"{symbol}.weights",
         source=f"{symbol}.c",
         header=f"{symbol}.h",
         steps=tuple(
-            Step(s.name, s.calls[0].kernel.kind if s.calls else "view", s.op, s.macs, s.bytes_moved, s.name, s.where)
+            Step(
+                s.name,
+                s.calls[0].kernel.kind if s.calls else "view",
+                s.op,
+                s.macs,
+                s.bytes_moved,
+                s.name,
+                s.where,
+            )
             for s in it.steps
         ),
-        memory=tuple(Buffer(b.name, 4 * b.offset, 4 * b.floats, b.first, b.last) for b in it.buffers if b.region == "arena"),
+        memory=tuple(
+            Buffer(b.name, 4 * b.offset, 4 * b.floats, b.first, b.last)
+            for b in it.buffers
+            if b.region == "arena"
+        ),
         raw={"compactir": __version__, "init": dict(planned.authored.init)},
     )
 
 
-# -- from C to a folder ----------------------------------------------------------------------------------------------
+# -- from C to a folder --------------------------------------------------------------------------------------
 
 
 def build(generated: Generated, cc: str | None = None) -> Path:
@@ -289,7 +307,7 @@ def contents(generated: Generated, library: Path | None = None) -> dict[str, str
     if library:
         files[manifest.library] = library
     if manifest.weights:
-        files[manifest.weights] = pack(generated.planned.lowered.weights, bytes.fromhex(manifest.content_id))
+        files[manifest.weights] = pack(generated.planned.lowered.weights, generated.files.content_id)
     return files
 
 
@@ -301,19 +319,20 @@ def write(
 ) -> Path:
     """Put a module (and more files) into an output folder; returns the folder.
 
-    A new folder appears complete, by one rename. In an older one files are replaced one by one, manifest last; Ctrl-C
-    waits until that is done. What an earlier compilation left and this one does not write is removed.
+    A new folder appears complete, by one rename. In an older one files are replaced one by one, manifest
+    last; Ctrl-C waits until that is done. What an earlier compilation left there is removed.
 
-    Errors: CIR622 when the folder cannot be written.
+    Errors: CIR652 when the folder cannot be written.
     """
     from compactir.runtime.package import write_folder
 
     files = contents(generated, library) | dict(extra or {})
-    generated.manifest.raw["files"] = sorted([*files, generated.manifest.ffi])
+    listed = sorted([*files, generated.manifest.ffi])
+    manifest = replace(generated.manifest, raw={**generated.manifest.raw, "files": listed})
     if folder.exists():
-        stale = _written_before(folder) - set(generated.manifest.raw["files"])
+        stale = _written_before(folder) - set(listed)
         with undisturbed():
-            write_folder(folder, generated.manifest, files)
+            write_folder(folder, manifest, files)
             _remove(folder, stale)
         return folder
     try:
@@ -321,12 +340,12 @@ def write(
         aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
         raise CompactError(
-            "CIR622",
+            "CIR652",
             f"the output folder {folder} cannot be written: {error.strerror or error}",
             help="give another folder with `-o`",
         ) from error
     try:
-        write_folder(aside, generated.manifest, files)
+        write_folder(aside, manifest, files)
         aside.chmod(0o755)
         aside.rename(folder)
     except BaseException:
@@ -352,7 +371,7 @@ def undisturbed() -> Iterator[None]:
     waiting: list[tuple[int, Any]] = []
     before: dict[int, Any] = {}
     with suppress(ValueError):
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
             before[number] = signal.signal(number, lambda *seen: waiting.append(seen))
     try:
         yield
@@ -372,7 +391,11 @@ def _written_before(folder: Path) -> set[str]:
         listed = json.loads((folder / FILE).read_text(encoding="utf-8")).get("files", [])
     except (OSError, ValueError, AttributeError):
         return set()
-    plain = [name for name in listed if isinstance(name, str) and not Path(name).is_absolute() and ".." not in Path(name).parts]
+    plain = [
+        name
+        for name in listed
+        if isinstance(name, str) and not Path(name).is_absolute() and ".." not in Path(name).parts
+    ]
     return set(plain)
 
 

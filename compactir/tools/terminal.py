@@ -1,7 +1,7 @@
 """What people see: tables on stdout, notes and progress on stderr; and JSON for programs.
 
-rich is imported where something is printed with it, never earlier. Without a terminal there are no colours and no
-progress, and tables are as wide as they need to be.
+rich is imported where something is printed with it, never earlier. Without a terminal there are no colours
+and no progress, and tables are as wide as they need to be.
 """
 
 from __future__ import annotations
@@ -39,18 +39,26 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], footer: Sequence[object] = ()) -> None:
+def table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], footer: Sequence[object] = ()
+) -> None:
     """Print a table. Columns that end in `>` are numbers: aligned to the right, with thousands separators."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(title=Text(title) if title else None, title_justify="left", box=SIMPLE_HEAD, show_footer=bool(footer))
+    grid = Table(
+        title=Text(title) if title else None, title_justify="left", box=SIMPLE_HEAD, show_footer=bool(footer)
+    )
     ends = [*map(cell, footer)] or [""] * len(columns)
     for column, end in zip(columns, ends, strict=True):
         right = column.endswith(">")
         grid.add_column(
-            column.removesuffix(">"), Text(end), justify="right" if right else "left", overflow="fold", no_wrap=right
+            column.removesuffix(">"),
+            Text(end),
+            justify="right" if right else "left",
+            overflow="fold",
+            no_wrap=right,
         )
     for row in rows:
         grid.add_row(*(Text(cell(value)) for value in row))
@@ -67,7 +75,7 @@ def cell(value: object) -> str:
 
 
 def console(file: TextIO) -> Console:
-    """rich's console for a stream; a file or a pipe gets lines of any width instead of folded ones."""
+    """Rich's console for a stream; a file or a pipe gets lines of any width instead of folded ones."""
     from rich.console import Console
 
     width = None if file.isatty() or os.environ.get("COLUMNS") else _WIDEST
@@ -76,7 +84,7 @@ def console(file: TextIO) -> Console:
 
 @contextmanager
 def working(what: str, quiet: bool = False) -> Iterator[Say]:
-    """Show what is being done once it takes longer than a second, where stderr is a terminal; pass on warnings.
+    """Show what is being done once it takes longer than a second (on a terminal); pass on warnings.
 
     The body calls the function it is given with every new stage.
     """

@@ -1,4 +1,4 @@
-"""The command line as data: verbs, arguments, options, examples. `cli` parses by it, help and completion print it.
+"""The command line as data: verbs, options, examples. `cli` parses by it, help and completion print it.
 
 To add a verb: an entry here, and its function `main(args) -> int` in `compactir/tools`.
 """
@@ -14,16 +14,18 @@ SHELLS = ("bash", "zsh", "fish")
 
 @dataclass(frozen=True)
 class Option:
-    """One argument: `flags` are empty for a positional one. `kind` says what completion offers and how it is read."""
+    """One argument; `flags` are empty for a positional one. `kind` says how it is read and completed."""
 
     name: str
     help: str
     flags: tuple[str, ...] = ()
     metavar: str = ""
-    kind: str = "text"  # text, flag, file, folder, model, number, define, init, emit, inputs, floats, target, pass, choice
+    kind: str = "text"
+    """text, flag, file, folder, model, number, decimal, floats, define, init, emit, target, pass, choice"""
     choices: tuple[str, ...] = ()
     default: Any = None
-    count: str = ""  # "?", "*" for positional ones, "+" for options that may be repeated
+    count: str = ""
+    """"?", "*" for positional ones; "+" for options that may be repeated"""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ BATCH = Option(
 NETWORK = Option("network", "which network of the file", ("--network",), metavar="NAME")
 TARGET = Option(
     "target",
-    "the machine to compile for (default: native, the best that this CPU runs); `compactc targets` lists them",
+    "the machine to compile for, of those that `compactc targets` lists (default: native, this CPU)",
     ("--target",),
     metavar="NAME",
     kind="target",
@@ -88,7 +90,7 @@ CC = Option(
 JSON = Option("json", "print one JSON object, for programs; mistakes too", ("--json",), kind="flag")
 DUMP = Option(
     "dump_ir",
-    "write the graph as text after every pass (all), after one (PASS) or before it (before:PASS); may be repeated",
+    "the graph as text after every pass, after one, or before one; may be repeated",
     ("--dump-ir",),
     metavar="all|PASS|before:PASS",
     kind="pass",
@@ -114,9 +116,9 @@ VERBS = (
         "compile",
         "compile a network to C, a library, PyTorch",
         "Compile a network. A first argument that is a model does the same: `compactc MODEL.arch`.\n\n"
-        "The output folder holds the generated C and its header, the library, the weights as the kernels want them, and\n"
-        "manifest.json; `compactir.load(DIR)` loads it in Python. It is written aside and put into place when complete.\n"
-        "`-o -` prints the one thing that --emit names instead.",
+        "The output folder holds the generated C and its header, the library, the weights as\n"
+        "the kernels want them, and manifest.json; `compactir.load(DIR)` loads it in Python. It\n"
+        "is written aside and put into place when complete. `-o -` prints what --emit names.",
         (
             ("compactc lenet5.arch", "for this machine, into out/lenet5"),
             ("compactc mobilenet_v2.arch -D width=0.5 --target arm -o out/", "half as wide, for 64-bit Arm"),
@@ -154,8 +156,9 @@ VERBS = (
     Verb(
         "run",
         "run a network on .npy files or images",
-        "Run a network on a file: an array (.npy, .npz) or an image (PNG, JPEG: scaled to 0…1, channels first, resized to\n"
-        "the input with a note). MODEL is a model file or an output folder. An array may hold several batches.",
+        "Run a network on a file: an array (.npy, .npz; it may hold several batches) or an image\n"
+        "(PNG, JPEG: scaled to 0…1, channels first, resized to the input with a note).\n"
+        "MODEL is a model file or an output folder.",
         (
             ("compactc run out/lenet5 digit.png", "the best classes of one image"),
             ("compactc run lenet5.arch digits.npy --output scores.npy", "compile, run, keep the result"),
@@ -205,8 +208,9 @@ VERBS = (
     Verb(
         "report",
         "parameters, MACs, memory, and what the ShuffleNetV2 guidelines say",
-        "Count a network, three times over: parameters from its arrays, multiply-accumulates in the loops of the reference,\n"
-        "both again by closed formulas. Memory and kernels are those of the plan for the target.",
+        "Count a network, three times over: parameters from its arrays, multiply-accumulates in\n"
+        "the loops of the reference, both again by closed formulas. Memory and kernels are\n"
+        "those of the plan for the target.",
         (
             ("compactc report mobilenet_v2.arch", "the tables"),
             ("compactc report shufflenet_v2.arch -D width=2 --json", "for programs"),
@@ -216,7 +220,11 @@ VERBS = (
             *SOURCE,
             TARGET,
             Option(
-                "top1", "the network's accuracy in percent: adds TCA and TSA", ("--top1",), "PERCENT", "decimal"
+                "top1",
+                "the network's accuracy in percent: adds TCA and TSA",
+                ("--top1",),
+                "PERCENT",
+                "decimal",
             ),
             Option(
                 "baseline",
@@ -234,7 +242,8 @@ VERBS = (
         "explain",
         "an error code, or what the passes did to a model and why not more",
         "With a code (CIR203): what it means, why it is an error, an example, what to do.\n"
-        "With a model: every fold and fusion that was done, and every one that was not, with rule, node and line.",
+        "With a model: every fold and fusion that was done, and every one that was not, with\n"
+        "rule, node and line.",
         (
             ("compactc explain CIR203", "about an error"),
             ("compactc explain shufflenet_v1.arch --target arm", "about a model"),
@@ -254,9 +263,10 @@ VERBS = (
     Verb(
         "verify",
         "compare the compiled network with the reference",
-        "Compile a network (or take an output folder with --module) and compare it with the reference executor on the graph\n"
-        "as authored: max|a - b| <= 1e-4 * max|reference| for every output, NaN and infinities in the same places.\n"
-        "--per-layer compares what every step leaves in memory, and names the first that is wrong.",
+        "Compile a network (or take an output folder with --module) and compare it with the\n"
+        "reference executor on the graph as authored: max|a - b| <= 1e-4 * max|reference| for\n"
+        "every output, NaN and infinities in the same places. --per-layer compares what every\n"
+        "step leaves in memory, and names the first that is wrong.",
         (
             ("compactc verify lenet5.arch", "on this machine"),
             ("compactc verify mobilenet_v2.arch --target arm --runs 1", "under an emulator"),
@@ -274,7 +284,12 @@ VERBS = (
             ),
             Option("per_layer", "compare every step too", ("--per-layer",), kind="flag"),
             Option(
-                "runs", "how many random inputs (default 3)", ("--runs",), metavar="N", kind="number", default=3
+                "runs",
+                "how many random inputs (default 3)",
+                ("--runs",),
+                metavar="N",
+                kind="number",
+                default=3,
             ),
             CC,
             JSON,
@@ -284,7 +299,7 @@ VERBS = (
     Verb(
         "opt",
         "run passes on a graph, print the result",
-        "Run chosen passes on a graph in text form. Without --passes it runs those of the C pipeline and of the target.\n"
+        "Run chosen passes on a graph in text form; without --passes, those of compiling to C.\n"
         "An option of a pass stands in braces: a,b{key=1}.",
         (
             ('compactc opt net.cir --passes "fold-batchnorm,dead-code"', "two passes"),
@@ -340,8 +355,8 @@ VERBS = (
     Verb(
         "cache",
         "look at the build cache, clear or prune it",
-        "What was built is kept under the hash of all that went into it (COMPACTIR_CACHE says where, COMPACTIR_CACHE_LIMIT\n"
-        "how much).",
+        "What was built is kept under the hash of all that went into it. COMPACTIR_CACHE says\n"
+        "where, COMPACTIR_CACHE_LIMIT how much.",
         (
             ("compactc cache", "how much is there"),
             ("compactc cache clear", "remove everything"),

@@ -1,0 +1,87 @@
+"""`compactc MODEL.arch`: the road of the driver with everything that the command line adds to it."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from compactir.diagnostics import CompactError
+from compactir.driver import build, generate, plan, read, write
+from compactir.runtime.manifest import read_manifest
+from compactir.tools import terminal
+from compactir.tools.dumps import Dumps
+from compactir.tools.emit import extras, printable
+from compactir.tools.manage_cache import megabytes
+from compactir.tools.source import named, source_of, target_of
+
+DEFAULT_EMIT = ("c", "lib")
+STDOUT = "-"
+
+
+def main(args: Namespace) -> int:
+    """Compile, write the folder, say where everything is."""
+    kinds = args.emit or (() if args.out == STDOUT and args.dump_ir else DEFAULT_EMIT)
+    _check(args, kinds)
+    dumps = Dumps(args.dump_ir)
+    with terminal.working(f"reading {args.model}", quiet=args.json) as say:
+        target = target_of(args)
+        authored = read(source_of(args))
+        dumps.authored(authored.graph)
+        say(f"compiling {authored.graph.name} for {target.name}")
+        planned = plan(authored, target, verify_each=args.verify_each, dump=dumps if args.dump_ir else None)
+        dumps.check()
+        generated = generate(planned, pack=args.inline)
+        if args.out == STDOUT:
+            print(printable(generated, kinds, dumps), end="")
+            return 0
+        say(f"building {generated.manifest.library}")
+        library = build(generated, args.cc) if "lib" in kinds else None
+        beside = extras(planned, kinds, dumps)
+        folder = write(generated, Path(args.out or f"out/{authored.graph.name}"), library, beside)
+    if args.json:
+        terminal.print_json(summary(folder))
+    else:
+        print(sentence(folder, "lib" in kinds))
+    return 0
+
+
+def _check(args: Namespace, kinds: tuple[str, ...]) -> None:
+    """Errors: CIR635 where standard output cannot hold what is asked for."""
+    if args.out == STDOUT and (args.json or "lib" in kinds):
+        what = "the library" if "lib" in kinds else "the summary of --json"
+        raise CompactError(
+            "CIR635",
+            f"{what} cannot go to standard output together with what `-o -` prints",
+            help="say what to print: `--emit c`, `--emit ir`, `--emit py`, `--emit dot`, `--dump-ir PASS`",
+        )
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """What was written, for programs."""
+    manifest = read_manifest(folder)
+    tensors = {
+        side: [{"name": t.name, "shape": list(t.shape)} for t in getattr(manifest, side)]
+        for side in ("inputs", "outputs")
+    }
+    return {
+        "network": manifest.network,
+        "target": manifest.target,
+        "folder": str(folder),
+        "files": {name: (folder / name).stat().st_size for name in manifest.raw["files"]},
+        **tensors,
+        "weights_bytes": manifest.weights_bytes,
+        "workspace_bytes": manifest.workspace_bytes,
+        "init": manifest.raw["init"],
+    }
+
+
+def sentence(folder: Path, loads: bool) -> str:
+    """What was written, for people."""
+    manifest = read_manifest(folder)
+    files = [name for name in manifest.raw["files"] if "/" not in name]
+    return (
+        f"{named(folder)}: {manifest.network} for {manifest.target}, "
+        f"weights {megabytes(manifest.weights_bytes)}, workspace {megabytes(manifest.workspace_bytes)}\n"
+        f"  {' '.join(files)}" + (f'\n  python: m = compactir.load("{named(folder)}")' if loads else "")
+    )

@@ -1,0 +1,50 @@
+"""`--dump-ir`: the graph as text between the passes, as files that sort in the order of the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from compactir.diagnostics import CompactError, did_you_mean, spell_list
+from compactir.ir.graph import Graph
+from compactir.ir.text import print_graph
+
+ALL, BEFORE = "all", "before:"
+
+
+@dataclass
+class Dumps:
+    """Keeps the texts that the selectors ask for. Give it to a pipeline as `dump`."""
+
+    selectors: Sequence[str]
+    texts: dict[str, str] = field(default_factory=dict)
+    """`07-fold-batchnorm.cir` → text."""
+    ran: list[str] = field(default_factory=list)
+
+    def __call__(self, stage: str, graph: Graph) -> None:
+        name = stage.removeprefix(BEFORE)
+        if stage.startswith(BEFORE):
+            self.ran.append(name)
+        if stage in self.selectors or (ALL in self.selectors and not stage.startswith(BEFORE)):
+            self.texts[f"{len(self.ran):02}-{stage.replace(':', '-')}.cir"] = print_graph(graph)
+
+    def authored(self, graph: Graph) -> None:
+        """The graph before the first pass belongs to `all`."""
+        if ALL in self.selectors:
+            self.texts["00-authored.cir"] = print_graph(graph)
+
+    def check(self) -> None:
+        """After the pipeline. Errors: CIR632 for a selector that no pass answered to."""
+        for selector in self.selectors:
+            if selector != ALL and selector.removeprefix(BEFORE) not in self.ran:
+                raise _unknown(selector, self.ran)
+
+
+def _unknown(selector: str, ran: Iterable[str]) -> CompactError:
+    names = list(dict.fromkeys(ran))
+    return CompactError(
+        "CIR632",
+        f"no pass called `{selector.removeprefix(BEFORE)}` ran",
+        notes=[f"these did: {spell_list(names, limit=99)}"] if names else ["the pipeline is empty"],
+        help=did_you_mean(selector.removeprefix(BEFORE), names) or "`--dump-ir all` dumps after every pass",
+    )

@@ -1,0 +1,74 @@
+"""`--emit`: what can be written beside the C and the library, one function per kind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+
+from compactir.driver import Generated, Planned
+from compactir.ir.plan import print_plan
+from compactir.ir.text import print_graph
+from compactir.tools.dot import dot
+from compactir.tools.dumps import Dumps
+
+Files = dict[str, str]
+
+
+def emit_ir(planned: Planned) -> Files:
+    """The graph as authored and after the passes, and the plan."""
+    name = planned.graph.name
+    return {
+        f"{name}.cir": print_graph(planned.authored.graph),
+        f"{name}.opt.cir": print_graph(planned.graph),
+        f"{name}.plan": print_plan(planned.lowered.plan),
+    }
+
+
+def emit_py(planned: Planned) -> Files:
+    """The PyTorch module as authored, and as deployed."""
+    from compactir.codegen.torch import emit_torch
+
+    return emit_torch(planned.authored.graph)
+
+
+def emit_dot(planned: Planned) -> Files:
+    """The graph as authored and after the passes, for Graphviz."""
+    name = planned.graph.name
+    return {f"{name}.dot": dot(planned.authored.graph), f"{name}.opt.dot": dot(planned.graph)}
+
+
+def emit_report(planned: Planned) -> Files:
+    """The figures of `compactc report --json`."""
+    from compactir.tools.report import make_report
+
+    text = json.dumps(make_report(planned).to_json(), indent=2, ensure_ascii=False)
+    return {f"{planned.graph.name}.report.json": text + "\n"}
+
+
+EMITTERS: Mapping[str, Callable[[Planned], Files]] = {
+    "ir": emit_ir,
+    "py": emit_py,
+    "dot": emit_dot,
+    "report": emit_report,
+}
+"""Kinds that need the plan alone; `c` and `lib` are the driver's."""
+
+
+def extras(planned: Planned, kinds: Sequence[str], dumps: Dumps) -> Files:
+    """Everything that is to lie beside the module."""
+    files = {f"ir/{name}": text for name, text in dumps.texts.items()}
+    for kind in kinds:
+        if kind in EMITTERS:
+            files |= EMITTERS[kind](planned)
+    return files
+
+
+def printable(generated: Generated, kinds: Sequence[str], dumps: Dumps) -> str:
+    """What `-o -` prints: the texts in the order in which they were asked for."""
+    texts: list[str] = list(dumps.texts.values())
+    for kind in kinds:
+        if kind == "c":
+            texts += [generated.files.header, generated.files.source]
+        elif kind in EMITTERS:
+            texts.append(next(iter(EMITTERS[kind](generated.planned).values())))
+    return "\n".join(texts)

@@ -1,0 +1,73 @@
+"""`compactc explain`: what an error code means; what the passes did to a model, and why not more."""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from compactir.diagnostics import CATALOGUE, CompactError, did_you_mean, explain
+from compactir.driver import optimise, read
+from compactir.tools import terminal
+from compactir.tools.source import source_of, target_of
+
+if TYPE_CHECKING:
+    from compactir.passes import Decision
+
+_CODE = re.compile(r"(?:CIR)?\d+", re.IGNORECASE)
+
+
+def main(args: Namespace) -> int:
+    """Explain a code or a model."""
+    if _CODE.fullmatch(args.what):
+        return explain_code(args.what, args.json)
+    with terminal.working(f"compiling {args.what}", quiet=args.json):
+        authored = read(source_of(args, args.what), warn=False)
+        _, log = optimise(authored, target_of(args))
+    if args.json:
+        terminal.print_json({"network": authored.graph.name, "decisions": [_json(d) for d in log.decisions]})
+    else:
+        print_decisions(authored.graph.name, log.decisions)
+    return 0
+
+
+def explain_code(word: str, as_json: bool = False) -> int:
+    """Print a catalogue entry. Errors: CIR634 for a code that does not exist."""
+    code = word.upper() if word.upper().startswith("CIR") else f"CIR{word}"
+    text = explain(code)
+    if text is None:
+        rooms = "1xx language, 2xx shapes, 3xx IR, 4xx passes, 5xx targets, 6xx runtime and files"
+        raise CompactError(
+            "CIR634",
+            f"there is no error code `{code}`",
+            help=did_you_mean(code, CATALOGUE) or f"the rooms are {rooms}",
+        )
+    if as_json:
+        terminal.print_json(asdict(CATALOGUE[code]))
+    else:
+        print(text, end="")
+    return 0
+
+
+def print_decisions(network: str, decisions: Iterable[Decision]) -> None:
+    """Done first, then what was considered and left, with the reason."""
+    chosen = list(dict.fromkeys(decisions))
+    for done, title in ((True, "done"), (False, "not done")):
+        rows = [(d.rule, d.node, _where(d), d.why) for d in chosen if d.done is done]
+        terminal.table(f"{network}: {title} ({len(rows)})", ("rule", "node", "where", "why"), rows)
+
+
+def _where(decision: Decision) -> str:
+    return f"{decision.span}" if decision.span else ""
+
+
+def _json(decision: Decision) -> dict[str, Any]:
+    return {
+        "rule": decision.rule,
+        "node": decision.node,
+        "where": _where(decision),
+        "done": decision.done,
+        "why": decision.why,
+    }

@@ -1,0 +1,53 @@
+"""`compactc opt`: passes on a graph in text form."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from dataclasses import fields
+from pathlib import Path
+
+from compactir.diagnostics import CompactError
+from compactir.driver import read
+from compactir.ir.text import print_graph
+from compactir.passes import PASSES, Pass, parse_pipeline, pipeline, run_pipeline
+from compactir.tools import terminal
+from compactir.tools.dumps import Dumps
+from compactir.tools.fmt import replace_text
+from compactir.tools.source import source_of, target_of
+
+
+def main(args: Namespace) -> int:
+    """Run the passes, print or write the graph."""
+    if args.list:
+        terminal.table(
+            "passes", ("pass", "options", "what it does"), [_row(PASSES[name]) for name in sorted(PASSES)]
+        )
+        return 0
+    if args.model is None:
+        raise CompactError(
+            "CIR642", "there is no graph to run passes on", help="`compactc opt FILE.cir`, or `--list`"
+        )
+    steps = pipeline("c", target_of(args)) if args.passes is None else parse_pipeline(args.passes)
+    dumps = Dumps(args.dump_ir)
+    with terminal.working(f"running passes on {args.model}"):
+        graph = read(source_of(args)).graph
+        dumps.authored(graph)
+        run_pipeline(graph, steps, verify_each=args.verify_each, dump=dumps)
+        dumps.check()
+    for name, text in dumps.texts.items():
+        terminal.note(f"// ----- {name}\n{text}")
+    text = print_graph(graph)
+    if args.save_weights:
+        from compactir.weights.safetensors import save_weights
+
+        save_weights(graph, Path(args.save_weights))
+    if args.out and args.out != "-":
+        replace_text(Path(args.out), text)
+    else:
+        print(text, end="")
+    return 0
+
+
+def _row(cls: type[Pass]) -> tuple[str, str, str]:
+    options = [f"{f.name.replace('_', '-')}={f.default}" for f in fields(cls)]  # type: ignore[arg-type]  # a dataclass
+    return cls.name, " ".join(options), (cls.__doc__ or "").strip().splitlines()[0]

@@ -1,0 +1,165 @@
+"""`compactc run`: files through a compiled network."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compactir.diagnostics import CompactError, did_you_mean, spell_list
+from compactir.driver import build, generate, load, plan, read, write_to_cache
+from compactir.ir.types import Array
+from compactir.tools import terminal
+from compactir.tools.images import Normalisation, read_input
+from compactir.tools.source import source_of, target_of
+
+if TYPE_CHECKING:
+    from compactir.runtime.module import Module
+
+MANY = 1000
+"""Outputs with more elements are not printed into JSON."""
+
+
+def main(args: Namespace) -> int:
+    """Run a model or an output folder on files."""
+    with terminal.working(f"compiling {args.model}", quiet=args.json) as say:
+        module = module_of(args)
+        say(f"running {module.name}")
+        named = files_by_input(module, args.files, dict(args.input))
+        normalise = Normalisation(args.mean or (), args.std or ())
+        inputs = {
+            name: read_input(Path(file), module.inputs[name], normalise) for name, file in named.items()
+        }
+        outputs, seconds = run(module, inputs)
+    if args.out:
+        save(Path(args.out), outputs)
+    if args.json:
+        terminal.print_json(_json(module, outputs, seconds, args.top))
+    else:
+        _print(module, outputs, seconds, args.top)
+    return 0
+
+
+def module_of(args: Namespace) -> Module:
+    """The module of a folder, or of a model, which is compiled into the cache."""
+    if Path(args.model).is_dir():
+        return load(args.model)
+    generated = generate(plan(read(source_of(args)), target_of(args)))
+    return load(write_to_cache(generated, build(generated, args.cc)))
+
+
+def files_by_input(module: Module, files: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:
+    """Input name → file. Errors: CIR610 where files and inputs do not match."""
+    names = list(module.inputs)
+    for name in named:
+        if name not in names:
+            hint = did_you_mean(name, names) or f"the inputs are {spell_list([f'`{n}`' for n in names])}"
+            raise CompactError("CIR610", f"`{module.name}` has no input named `{name}`", help=hint)
+    open_names = [name for name in names if name not in named]
+    if len(files) != len(open_names):
+        what = spell_list([f"`{name}`" for name in open_names]) or "no more"
+        raise CompactError(
+            "CIR610",
+            f"{len(files)} files for {len(open_names)} inputs of `{module.name}`",
+            help=f"it takes {what}: one file each, or `--input NAME=FILE`",
+        )
+    return dict(named) | dict(zip(open_names, files, strict=True))
+
+
+def run(module: Module, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], float]:
+    """Every output over all batches, and the seconds of all calls. Errors: CIR637 for unequal lengths."""
+    lengths = {name: len(array) // module.inputs[name].shape[0] for name, array in inputs.items()}
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"`{name}`: {count}" for name, count in lengths.items())
+        raise CompactError("CIR637", f"the inputs hold different numbers of batches: {counts}")
+    results: list[dict[str, Array]] = []
+    seconds = 0.0
+    for k in range(next(iter(lengths.values()), 1)):
+        batch = {name: _slice(array, k, module.inputs[name].shape[0]) for name, array in inputs.items()}
+        start = perf_counter()
+        result = module(**batch)
+        seconds += perf_counter() - start
+        results.append(result if isinstance(result, dict) else {next(iter(module.outputs)): result})
+    return {name: np.concatenate([r[name] for r in results]) for name in module.outputs}, seconds
+
+
+def _slice(array: Array, k: int, size: int) -> Array:
+    return array[k * size : (k + 1) * size]
+
+
+def save(path: Path, outputs: Mapping[str, Array]) -> None:
+    """Write .npy (one output) or .npz, aside and renamed. Errors: CIR622, CIR635."""
+    if path.suffix not in (".npy", ".npz") or (path.suffix == ".npy" and len(outputs) > 1):
+        ending = ".npz" if len(outputs) > 1 else ".npy"
+        raise CompactError(
+            "CIR635", f"outputs cannot be written to `{path}`", help=f"give it the ending `{ending}`"
+        )
+    try:
+        handle, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    except OSError as error:
+        raise CompactError("CIR622", f"{path} cannot be written: {error.strerror or error}") from error
+    try:
+        with open(handle, "wb") as file:
+            if path.suffix == ".npy":
+                np.save(file, next(iter(outputs.values())))
+            else:
+                np.savez(file, **{name: array for name, array in outputs.items()})
+        os.chmod(aside, 0o644)
+        os.replace(aside, path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+
+
+# -- showing what came out -----------------------------------------------------------------------------------
+
+
+def best(scores: Array, top: int) -> list[tuple[int, float]]:
+    """The classes with the highest scores, best first; NaN counts as lowest."""
+    order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")[:top]
+    return [(int(i), float(scores[i])) for i in order]
+
+
+def _print(module: Module, outputs: Mapping[str, Array], seconds: float, top: int) -> None:
+    for name, array in outputs.items():
+        title = f"{module.name}.{name}: {list(array.shape)}, {1e3 * seconds / len(array):.3g} ms per item"
+        if array.ndim == 2:
+            rows = [(k, i, f"{s:.6g}") for k, item in enumerate(array[:MANY]) for i, s in best(item, top)]
+            if len(array) == 1:
+                terminal.table(title, ("class>", "score>"), [row[1:] for row in rows])
+            else:
+                terminal.table(title, ("item>", "class>", "score>"), rows)
+        else:
+            figures = [(f.__name__, f"{f(array):.6g}") for f in (np.min, np.mean, np.max)]
+            terminal.table(title, ("", "value>"), figures)
+
+
+def _json(module: Module, outputs: Mapping[str, Array], seconds: float, top: int) -> dict[str, Any]:
+    return {
+        "network": module.name,
+        "target": module.target,
+        "seconds": seconds,
+        "outputs": {name: _output(array, top) for name, array in outputs.items()},
+    }
+
+
+def _output(array: Array, top: int) -> dict[str, Any]:
+    """Shape, values unless there are many, and the best classes; NaN and infinities are null in JSON."""
+    result: dict[str, Any] = {"shape": list(array.shape)}
+    if array.size <= MANY:
+        values = array.astype(object)
+        values[~np.isfinite(array)] = None
+        result["values"] = values.tolist()
+    if array.ndim == 2:
+        result["best"] = [[{"class": i, "score": _finite(s)} for i, s in best(item, top)] for item in array]
+    return result
+
+
+def _finite(score: float) -> float | None:
+    return score if np.isfinite(score) else None

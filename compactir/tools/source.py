@@ -1,0 +1,30 @@
+"""From the options of the command line to a graph: what most verbs begin with."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from compactir.driver import Source
+from compactir.targets import Target, load_target
+
+__all__ = ["named", "source_of", "target_of"]
+
+
+def source_of(args: Namespace, model: str | None = None) -> Source:
+    """The model that MODEL, -D, --network, --batch, --weights and --init describe."""
+    chosen = model or args.model
+    return Source(chosen, dict(args.define), args.network, args.batch, args.weights, args.seed)
+
+
+def target_of(args: Namespace) -> Target:
+    """What --target names. Errors: CIR502."""
+    return load_target(args.target)
+
+
+def named(path: str | Path) -> str:
+    """A path as messages spell it: relative to here where it lies below."""
+    try:
+        return str(Path(path).absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -13,19 +13,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from compactir.diagnostics import CompactError, did_you_mean, spell_list
 from compactir.ir.types import Array
 from compactir.runtime.elf import read_elf
-from compactir.runtime.emulate import Emulated
 from compactir.runtime.manifest import Manifest, Tensor, read_manifest
-from compactir.runtime.memory import MemoryPlan
 from compactir.runtime.native import Native
-from compactir.runtime.profile import Profile, measure
 from compactir.targets import machine
+
+if TYPE_CHECKING:
+    from compactir.runtime.memory import MemoryPlan
+    from compactir.runtime.profile import Profile
 
 __all__ = ["Module", "load"]
 
@@ -56,8 +57,11 @@ def _backend(folder: Path, manifest: Manifest) -> Backend:
         elf = read_elf(folder / manifest.library)
     except OSError:
         elf = None  # Native says what is wrong
-    foreign = elf is not None and elf.machine != machine()
-    return Emulated(folder, manifest) if foreign else Native(folder, manifest)
+    if elf is None or elf.machine == machine():
+        return Native(folder, manifest)
+    from compactir.runtime.emulate import Emulated  # brings compilers along: only where they are needed
+
+    return Emulated(folder, manifest)
 
 
 class Module:
@@ -155,6 +159,8 @@ class Module:
         Raises:
             CompactError: CIR627 where steps cannot be timed.
         """
+        from compactir.runtime.profile import measure
+
         if not isinstance(self._backend, Native):
             raise self._closed() if self._backend is None else self._untimed("it runs in an emulator")
         if not self._manifest.steps:
@@ -166,6 +172,8 @@ class Module:
 
     def memory(self) -> MemoryPlan:
         """The plan of the workspace: who lives where and when, the peak and who lives at it."""
+        from compactir.runtime.memory import MemoryPlan
+
         return MemoryPlan(self._manifest)
 
     def close(self) -> None:
@@ -264,8 +272,10 @@ def _input(x: Any, tensor: Tensor) -> Array:
 
 def _output(x: Any, tensor: Tensor) -> Array:
     """The array behind an `out`, fit to be written to. Errors: CIR624."""
-    array = _as_numpy(x, tensor, "CIR624")
+    array = x if type(x) is np.ndarray else _as_numpy(x, tensor, "CIR624")
     shape, flags = array.shape, array.flags
+    if array.dtype == tensor.numpy_dtype and shape == tensor.shape and flags.carray:
+        return array
     problems = {
         f"its element type is {array.dtype}": array.dtype != tensor.numpy_dtype,
         f"its shape is {list(shape)}": shape != tensor.shape

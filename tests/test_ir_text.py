@@ -33,11 +33,12 @@ graph lenet5(%image: f32[1,1,8,8]) {
   weights "lenet5.safetensors"
   param @conv1.weight: f32[6,1,5,5] weight he
   param @conv1.mask: f32[6,1,1,1] buffer "learned(4)"
-  param @c3.conv1.weight: f32[4,3,1,1] weight he
+  param @c3.conv1.weight0: f32[2,3,1,1] weight he
+  param @c3.conv1.weight1: f32[2,3,1,1] weight he
   scope c3 = table_layer(out=4, share=1/2, names=["a", "b"], deep=true, pad=none) loc("lenet5.arch":9:3-9:40)
   %conv1: f32[1,6,4,4] = conv(%image, @conv1.weight, @conv1.mask) {connect=dense(1->6, 5x5), \
 masked={init="learned(4)"}, epilogue=[relu6, tanh{scale=1.7159, slope=0.5}]} loc("lenet5.arch":4:12-4:30)
-  %c3.conv1: f32[1,4,4,4] = conv(%conv1, @c3.conv1.weight) \
+  %c3.conv1: f32[1,4,4,4] = conv(%conv1, @c3.conv1.weight0, @c3.conv1.weight1) \
 {connect=blocks(6->4; 1 of [0..3]->[0..2], 1x1; 1 of [5,1,3]->[2..4], 1x1)} as c3.first
   %picked: f32[1,3,4,4] = gather(%c3.conv1) {channels=[3,1..3]}
   return digits=%picked, %conv1

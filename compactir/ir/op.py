@@ -127,9 +127,13 @@ def attributes(op: Op) -> Iterator[tuple[str, Any]]:
     """The attributes that differ from their defaults, in order of declaration."""
     for field in fields(op):  # type: ignore[arg-type]  # every registered Op is a dataclass
         value = getattr(op, field.name)
-        same = field.default is not MISSING and value == field.default
-        if not same or (isinstance(value, float) and str(value) != str(float(field.default))):  # −0.0 == 0.0
+        if field.default is MISSING or value != field.default or _is_minus_zero(value):
             yield field.name, value
+
+
+def _is_minus_zero(value: object) -> bool:
+    """True for −0.0, which equals a default of 0.0 and is another number all the same."""
+    return isinstance(value, float) and str(value) == "-0.0"
 
 
 # -- counted multiply-accumulates ----------------------------------------------------------------------------

@@ -11,7 +11,7 @@ CLEAN = ["drop-identity", "dead-code", "common-subexpressions", "constant-foldin
 PIPELINES: dict[str, list[str]] = {
     "none": [],
     "clean": CLEAN,
-    "c": [*CLEAN, "linear-to-conv", "fold-batchnorm", "fuse-epilogue"],
+    "c": [*CLEAN, "linear-to-conv", "fold-batchnorm", "fold-shuffle", "fuse-epilogue"],
 }
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.torch_models import INPUTS, MODELS, count_macs, count_params
+from tests.torch_models import INPUTS, MODELS, count_macs, count_params, fill, randomize, tensors
 
 
 class Case(NamedTuple):
@@ -250,3 +250,43 @@ def test_counts_are_per_image() -> None:
 
 def test_every_model_has_a_case() -> None:
     assert {case.name for case in CASES} == set(MODELS) == set(INPUTS)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("lenet5", {}, 0),
+        Case("squeezenet", {}, 0, shape=sized(64)),
+        Case("shufflenet_v2", {"unit": "authors"}, 0, shape=sized(64)),
+        Case("mixnet", {}, 0, shape=sized(64)),
+        Case("condensenet_cifar", {"depth": 38}, 0),
+        Case("flgc_mobilenet_v2", {"groups": 3}, 0, shape=sized(16)),
+        Case("seesawnet", {"depth": "0.5D"}, 0, shape=sized(64)),
+        Case("bunit_toy", {}, 0),
+        Case("ds_cnn", {}, 0),
+    ],
+    ids=label,
+)
+def test_weights_taken_over_by_order_give_the_same_function(case: Case) -> None:
+    shape = case.shape or INPUTS[case.name]
+    source, judge = (MODELS[case.name](**case.variant).eval() for _ in range(2))
+    randomize(source, 1)
+    fill(judge, [value.numpy() for _, value in tensors(source)])
+    x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected, actual = source(x), judge(x)
+        assert torch.equal(expected, actual)
+        assert expected.isfinite().all()
+        assert expected.std() > 1e-4
+        middle = next(v for _, v in tensors(judge)[len(tensors(judge)) // 2 :] if v.ndim > 1 and len(v) > 1)
+        middle[[0, 1]] = middle[[1, 0]]
+        assert not torch.allclose(expected, judge(x), rtol=0, atol=float(1e-2 * expected.abs().max()))
+
+
+def test_arrays_that_do_not_fit_are_refused() -> None:
+    model = MODELS["bunit_mnist"]()
+    arrays = [value.numpy() for _, value in tensors(model)]
+    with pytest.raises(ValueError, match=r"0\.weight has shape \(8, 1, 5, 5\)"):
+        fill(model, arrays[::-1])
+    with pytest.raises(ValueError, match="arrays were given"):
+        fill(model, arrays[:-1])

@@ -1,8 +1,9 @@
 """Independent PyTorch implementations of the papers' networks, written from their layer tables: the judges.
 
-`MODELS[name](**variant)` makes a network with PyTorch's own initialisation; `INPUTS[name]` is the default
-input (C, H, W), or (F,). `count_params` and `count_macs` count. Keys of a `state_dict` follow the order of
-execution; where two branches meet, the docstring of the file says which comes first.
+`MODELS[name](**variant)` makes a network with PyTorch's own initialization; `INPUTS[name]` is the default
+input without batch. `count_params` and `count_macs` count; `randomize` draws weights, `fill` takes
+them over by order. Keys of a `state_dict` follow the order of execution; where two branches meet, the docstring of the file says
+which comes first.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ from .alexnet import alexnet
 from .counting import count_macs, count_params
 from .flgc_mobilenet_v2 import FlgcMobileNetV2
 from .lenet5 import lenet5
+from .weights import fill, randomize, tensors
 
-__all__ = ["INPUTS", "MODELS", "count_macs", "count_params"]
+__all__ = ["INPUTS", "MODELS", "count_macs", "count_params", "fill", "randomize", "tensors"]
 
 IMAGE, SMALL = (3, 224, 224), (3, 32, 32)
 

@@ -3,7 +3,7 @@
 """DARTS, Liu, Simonyan, Yang 2018: the networks of the derived cells V1 and V2, CIFAR and ImageNet form.
 
 A cell reads inputs 0 (the cell before the last) and 1 (the last); nodes 2 to 5 each add two edges op(input);
-output concat of the four. CELLS below. In a reduction cell, edges from inputs 0 and 1 have stride 2.
+output concat of the four. Tables below. In a reduction cell, edges from inputs 0 and 1 have stride 2.
 
 | op      | definition                                                    |
 |---------|---------------------------------------------------------------|
@@ -18,7 +18,7 @@ Each input enters a cell through ReLU-1x1-BN to C, input 0 through a factorized 
 CIFAR: stem 3x3 to 3C, BN; 20 cells, C = 36. ImageNet: stem0 3x3 s2 to C/2, BN, ReLU, 3x3 s2 to C, BN; stem1
 ReLU, 3x3 s2 to C, BN; 14 cells, C = 48. Reductions (C doubles) at cells L div 3 and 2L div 3. Global average;
 FC. No auxiliary head.
-Parameter order: stems, cells (input 0, input 1, edges in CELLS' order), fc.
+Parameter order: stems, cells (input 0, input 1, edges in their order), fc.
 """
 
 from __future__ import annotations
@@ -29,34 +29,19 @@ from torch import Tensor, nn
 from .common import conv_bn, gap
 
 Edges = list[tuple[str, int]]
-CELLS: dict[str, tuple[Edges, Edges]] = {  # normal, reduction; two edges for each of nodes 2, 3, 4, 5
-    "v1": (
-        [
-            ("sep3", 1),
-            ("sep3", 0),
-            ("skip", 0),
-            ("sep3", 1),
-            ("skip", 0),
-            ("sep3", 1),
-            ("sep3", 0),
-            ("skip", 2),
-        ],
-        [("max", 0), ("max", 1), ("skip", 2), ("max", 0), ("max", 0), ("skip", 2), ("skip", 2), ("avg", 0)],
-    ),
-    "v2": (
-        [
-            ("sep3", 0),
-            ("sep3", 1),
-            ("sep3", 0),
-            ("sep3", 1),
-            ("sep3", 1),
-            ("skip", 0),
-            ("skip", 0),
-            ("dil3", 2),
-        ],
-        [("max", 0), ("max", 1), ("skip", 2), ("max", 1), ("max", 0), ("skip", 2), ("skip", 2), ("max", 1)],
-    ),
-}
+V1_NORMAL: Edges = [
+    ("sep3", 1), ("sep3", 0), ("skip", 0), ("sep3", 1), ("skip", 0), ("sep3", 1), ("sep3", 0), ("skip", 2)
+]  # fmt: skip
+V1_REDUCE: Edges = [
+    ("max", 0), ("max", 1), ("skip", 2), ("max", 0), ("max", 0), ("skip", 2), ("skip", 2), ("avg", 0)
+]  # fmt: skip
+V2_NORMAL: Edges = [
+    ("sep3", 0), ("sep3", 1), ("sep3", 0), ("sep3", 1), ("sep3", 1), ("skip", 0), ("skip", 0), ("dil3", 2)
+]  # fmt: skip
+V2_REDUCE: Edges = [
+    ("max", 0), ("max", 1), ("skip", 2), ("max", 1), ("max", 0), ("skip", 2), ("skip", 2), ("max", 1)
+]  # fmt: skip
+CELLS = {"v1": (V1_NORMAL, V1_REDUCE), "v2": (V2_NORMAL, V2_REDUCE)}  # two edges for each of nodes 2, 3, 4, 5
 
 
 class FactorizedReduce(nn.Module):

@@ -21,13 +21,12 @@ Parameter order: c1, s2, c3 (one weight per run of maps with equally many inputs
 from __future__ import annotations
 
 from itertools import groupby
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-BITMAPS = Path(__file__).parents[2] / "examples" / "data" / "rbf_bitmaps.txt"
+from examples.prepare_digits import read_bitmaps
 
 TABLE = [
     [0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5], [0, 4, 5], [0, 1, 5],
@@ -35,12 +34,6 @@ TABLE = [
     [0, 1, 3, 4], [1, 2, 4, 5], [0, 2, 3, 5],
     [0, 1, 2, 3, 4, 5],
 ]  # fmt: skip
-
-
-def read_bitmaps(path: Path = BITMAPS) -> Tensor:
-    """Ten bitmaps of 12 rows of 7, `#` = +1 and `.` = -1, in the order 0 to 9 -> (10, 84), row by row."""
-    rows = [line for line in path.read_text().splitlines() if line and set(line) <= set("#.")]
-    return torch.tensor([[1.0 if c == "#" else -1.0 for c in row] for row in rows]).reshape(10, 84)
 
 
 class Squash(nn.Module):
@@ -120,5 +113,5 @@ def lenet5(output: str = "rbf", sparse: bool = True, average: bool = False) -> n
     net.add_module("flatten", nn.Flatten())
     net.add_module("f6", nn.Linear(120, 84))
     net.add_module("f7", Squash())
-    net.add_module("out", Rbf(read_bitmaps()) if output == "rbf" else nn.Linear(84, 10))
+    net.add_module("out", Rbf(torch.tensor(read_bitmaps())) if output == "rbf" else nn.Linear(84, 10))
     return net

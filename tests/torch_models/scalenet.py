@@ -9,8 +9,8 @@ width changes; main: 1x1 to n, BN, ReLU; SA; 1x1 to 4n, BN; add; ReLU.
 SA: scale i of factor f = 1, 2, 4, 7 and width c_i (none if 0): max f x f s f (none for f = 1; floor); conv to
 c_i, 3x3 p1, but 1x1 when side / 2^i <= 1 (side = 56, 28, 14, 7 by stage); upsample to the input's size,
 nearest where that is an integer multiple, else bilinear (align-corners off); BN. Concat over scales; ReLU.
-The widths (c_0, c_1, c_2, c_3) of every block are in scalenet_widths.py. `size` scales the sides (224 by
-default).
+The widths (c_0, c_1, c_2, c_3) of every block are in scalenet_widths.py. `size` scales the sides (224,
+and no less: the last stage pools by 7).
 Parameter order: stem, blocks (reduce; SA per scale conv, bn; expand; then the projection), fc.
 """
 

@@ -44,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FINE
     except Exception as error:
         if os.environ.get(TRACEBACK):
-            raise
+            import traceback
+
+            traceback.print_exc()
         return _report(error, "--json" in words)
 
 

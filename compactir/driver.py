@@ -127,7 +127,7 @@ class Authored:
 
 
 def read(source: Source, *, warn: bool = True) -> Authored:
-    """Read a model and bind its weights. Errors: rooms 1xx and 2xx, CIR630, those of weights files."""
+    """Read a model and bind its weights. Errors: rooms 1xx and 2xx, CIR660, those of weights files."""
     graph = read_graph(source)
     return Authored(graph, bind(graph, source.weights, source.seed, warn=warn))
 
@@ -152,7 +152,7 @@ def _read_cir(path: Path, source: Source) -> Graph:
     fixed = {"-D": source.defines, "--batch": source.batch != 1, "--network": source.network}
     if given := [flag for flag, value in fixed.items() if value]:
         raise CompactError(
-            "CIR630",
+            "CIR660",
             f"`{given[0]}` does not apply to `{path}`",
             notes=["a .cir file holds one graph, with all its shapes"],
             help=f"give it where the .arch file is compiled: `compactc MODEL.arch {given[0]} … --emit ir`",
@@ -169,7 +169,7 @@ def bind(
 
     if weights is not None and seed is not None:
         raise CompactError(
-            "CIR631", "the weights are given twice: by a file and by a seed", help="leave one of them out"
+            "CIR661", "the weights are given twice: by a file and by a seed", help="leave one of them out"
         )
     if seed is None and (file := weights or graph.weights_file):
         graph.weights = load_weights(graph, Path(file))

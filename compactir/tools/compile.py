@@ -47,11 +47,11 @@ def main(args: Namespace) -> int:
 
 
 def _check(args: Namespace, kinds: tuple[str, ...]) -> None:
-    """Errors: CIR635 where standard output cannot hold what is asked for."""
+    """Errors: CIR665 where standard output cannot hold what is asked for."""
     if args.out == STDOUT and (args.json or "lib" in kinds):
         what = "the library" if "lib" in kinds else "the summary of --json"
         raise CompactError(
-            "CIR635",
+            "CIR665",
             f"{what} cannot go to standard output together with what `-o -` prints",
             help="say what to print: `--emit c`, `--emit ir`, `--emit py`, `--emit dot`, `--dump-ir PASS`",
         )

@@ -34,7 +34,7 @@ class Dumps:
             self.texts["00-authored.cir"] = print_graph(graph)
 
     def check(self) -> None:
-        """After the pipeline. Errors: CIR632 for a selector that no pass answered to."""
+        """After the pipeline. Errors: CIR662 for a selector that no pass answered to."""
         for selector in self.selectors:
             if selector != ALL and selector.removeprefix(BEFORE) not in self.ran:
                 raise _unknown(selector, self.ran)
@@ -43,7 +43,7 @@ class Dumps:
 def _unknown(selector: str, ran: Iterable[str]) -> CompactError:
     names = list(dict.fromkeys(ran))
     return CompactError(
-        "CIR632",
+        "CIR662",
         f"no pass called `{selector.removeprefix(BEFORE)}` ran",
         notes=[f"these did: {spell_list(names, limit=99)}"] if names else ["the pipeline is empty"],
         help=did_you_mean(selector.removeprefix(BEFORE), names) or "`--dump-ir all` dumps after every pass",

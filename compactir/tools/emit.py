@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 
+from compactir.codegen.c.emit import symbol_for
 from compactir.driver import Generated, Planned
 from compactir.ir.plan import print_plan
 from compactir.ir.text import print_graph
@@ -25,10 +26,14 @@ def emit_ir(planned: Planned) -> Files:
 
 
 def emit_py(planned: Planned) -> Files:
-    """The PyTorch module as authored, and as deployed."""
+    """The PyTorch module as authored, to train, and as deployed, after the passes."""
     from compactir.codegen.torch import emit_torch
 
-    return emit_torch(planned.authored.graph)
+    name = symbol_for(planned.graph.name)
+    return {
+        f"{name}.py": emit_torch(planned.authored.graph),
+        f"{name}_deployed.py": emit_torch(planned.graph, form="deployment"),
+    }
 
 
 def emit_dot(planned: Planned) -> Files:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from compactir.diagnostics import CATALOGUE, CompactError, did_you_mean, explain
+from compactir.diagnostics import CATALOGUE, CompactError, explain, spell_list
 from compactir.driver import optimise, read
 from compactir.tools import terminal
 from compactir.tools.source import source_of, target_of
@@ -34,15 +34,16 @@ def main(args: Namespace) -> int:
 
 
 def explain_code(word: str, as_json: bool = False) -> int:
-    """Print a catalogue entry. Errors: CIR634 for a code that does not exist."""
+    """Print a catalogue entry. Errors: CIR664 for a code that does not exist."""
     code = word.upper() if word.upper().startswith("CIR") else f"CIR{word}"
     text = explain(code)
     if text is None:
+        near = [known for known in CATALOGUE if known[:5] == code[:5]]
         rooms = "1xx language, 2xx shapes, 3xx IR, 4xx passes, 5xx targets, 6xx runtime and files"
         raise CompactError(
-            "CIR634",
+            "CIR664",
             f"there is no error code `{code}`",
-            help=did_you_mean(code, CATALOGUE) or f"the rooms are {rooms}",
+            help=f"near it are {spell_list(near)}" if near else f"the rooms are {rooms}",
         )
     if as_json:
         terminal.print_json(asdict(CATALOGUE[code]))

@@ -25,16 +25,16 @@ class Normalisation:
     std: Sequence[float] = ()
 
     def __call__(self, image: Array) -> Array:
-        """Apply it to (C, H, W). Errors: CIR638 where the numbers do not match the channels."""
+        """Apply it to (C, H, W). Errors: CIR668 where the numbers do not match the channels."""
         for numbers, what in ((self.mean, "mean"), (self.std, "std")):
             if numbers and len(numbers) not in (1, image.shape[0]):
                 raise CompactError(
-                    "CIR638",
+                    "CIR668",
                     f"--{what} has {len(numbers)} numbers, the input has {image.shape[0]} channels",
                     help="give one number, or one per channel",
                 )
         if any(number == 0 for number in self.std):
-            raise CompactError("CIR638", "--std must not be 0")
+            raise CompactError("CIR668", "--std must not be 0")
         mean = np.asarray(self.mean or [0.0], np.float32)[:, None, None]
         std = np.asarray(self.std or [1.0], np.float32)[:, None, None]
         return ((image - mean) / std).astype(np.float32)
@@ -43,8 +43,8 @@ class Normalisation:
 def read_input(path: Path, tensor: Tensor, normalise: Normalisation) -> Array:
     """A file as one or more batches of an input: (N·k, …) float32.
 
-    Errors: CIR636 for a file that cannot be read or does not hold what its name says, CIR637 for a shape that
-    does not fit, CIR638.
+    Errors: CIR666 for a file that cannot be read or does not hold what its name says, CIR667 for a shape that
+    does not fit, CIR668.
     """
     if path.suffix.lower() in ARRAYS:
         return _fit(_array(path, tensor), path, tensor)
@@ -60,12 +60,12 @@ def _array(path: Path, tensor: Tensor) -> Array:
             return np.asarray(archive[_member(path, list(archive.files), tensor)])
     except FileNotFoundError:
         near = did_you_mean(path.name, [p.name for p in path.parent.glob(f"*{path.suffix}")])
-        raise CompactError("CIR636", f"there is no file `{path}`", help=near) from None
+        raise CompactError("CIR666", f"there is no file `{path}`", help=near) from None
     except CompactError:
         raise
     except Exception as error:  # a damaged archive raises what its decompressor likes
         raise CompactError(
-            "CIR636",
+            "CIR666",
             f"`{path}` cannot be read as an array",
             notes=[_reason(error)],
             help="write it with `np.save`; arrays of Python objects are refused",
@@ -79,7 +79,7 @@ def _member(path: Path, names: list[str], tensor: Tensor) -> str:
     if len(names) == 1:
         return names[0]
     raise CompactError(
-        "CIR636",
+        "CIR666",
         f"`{path}` holds no array named `{tensor.name}`",
         help=f"it holds {spell_list([f'`{name}`' for name in names], limit=8)}" if names else "it is empty",
     )
@@ -88,13 +88,13 @@ def _member(path: Path, names: list[str], tensor: Tensor) -> str:
 def _fit(array: Array, path: Path, tensor: Tensor) -> Array:
     """The array as float32 batches of the input."""
     if array.dtype.kind not in "fiub":
-        raise CompactError("CIR637", f"`{path}` holds {array.dtype}, the input `{tensor.name}` takes numbers")
+        raise CompactError("CIR667", f"`{path}` holds {array.dtype}, the input `{tensor.name}` takes numbers")
     item = tensor.shape[1:]
     if array.shape == item:
         array = array[None]
     if array.shape[1:] != item or array.shape[0] % tensor.shape[0] or not array.size:
         raise CompactError(
-            "CIR637",
+            "CIR667",
             f"`{path}` has shape {list(array.shape)}, the input `{tensor.name}` takes {list(tensor.shape)}",
             help=_how_to_fit(array.shape, tensor),
         )
@@ -116,7 +116,7 @@ def _image(path: Path, tensor: Tensor) -> Array:
     """An image as (C, H, W) of 0…1, resized to the input where it has another size."""
     if len(tensor.shape) != 4 or tensor.shape[1] not in (1, 3, 4):
         raise CompactError(
-            "CIR637",
+            "CIR667",
             f"an image does not fit the input `{tensor.name}` of shape {list(tensor.shape)}",
             help="give a .npy file",
         )
@@ -124,7 +124,7 @@ def _image(path: Path, tensor: Tensor) -> Array:
         from PIL import Image
     except ImportError:
         raise CompactError(
-            "CIR639", "reading images needs the package pillow", help='`pip install "compactir[image]"`'
+            "CIR669", "reading images needs the package pillow", help='`pip install "compactir[image]"`'
         ) from None
     _, channels, height, width = tensor.shape
     try:
@@ -135,9 +135,9 @@ def _image(path: Path, tensor: Tensor) -> Array:
         near = did_you_mean(
             path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         )
-        raise CompactError("CIR636", f"there is no file `{path}`", help=near) from None
+        raise CompactError("CIR666", f"there is no file `{path}`", help=near) from None
     except Exception as error:  # pillow's plugins raise many things on a damaged file
-        raise CompactError("CIR636", f"`{path}` cannot be read as an image", notes=[_reason(error)]) from None
+        raise CompactError("CIR666", f"`{path}` cannot be read as an image", notes=[_reason(error)]) from None
     if picture.size != (width, height):
         terminal.note(
             f"note: {path.name} is resized from {picture.width}×{picture.height} to {width}×{height}"

@@ -25,7 +25,7 @@ def main(args: Namespace) -> int:
         return 0
     if args.model is None:
         raise CompactError(
-            "CIR642", "there is no graph to run passes on", help="`compactc opt FILE.cir`, or `--list`"
+            "CIR672", "there is no graph to run passes on", help="`compactc opt FILE.cir`, or `--list`"
         )
     steps = pipeline("c", target_of(args)) if args.passes is None else parse_pipeline(args.passes)
     dumps = Dumps(args.dump_ir)

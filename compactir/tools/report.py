@@ -101,7 +101,7 @@ def make_report(
         top1: the network's accuracy in percent, for TCA and TSA.
         baseline: accuracy, MACs and parameters to compare with, instead of MobileNetV1's.
 
-    Errors: CIR633 for a baseline that is not three positive numbers.
+    Errors: CIR663 for a baseline that is not three positive numbers.
     """
     counts = count(planned.authored.graph)
     against = _baseline(baseline)
@@ -115,7 +115,7 @@ def _baseline(numbers: Sequence[float] | None) -> Figures:
     if len(numbers) != 3 or not all(number > 0 for number in numbers):
         example = f"{MOBILENET_V1.top1},{MOBILENET_V1.macs},{MOBILENET_V1.params}"
         raise CompactError(
-            "CIR633", "a baseline is three positive numbers", help=f"write `--baseline {example}`"
+            "CIR663", "a baseline is three positive numbers", help=f"write `--baseline {example}`"
         )
     return Figures(*numbers)
 

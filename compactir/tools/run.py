@@ -55,17 +55,17 @@ def module_of(args: Namespace) -> Module:
 
 
 def files_by_input(module: Module, files: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:
-    """Input name → file. Errors: CIR610 where files and inputs do not match."""
+    """Input name → file. Errors: CIR620 where files and inputs do not match."""
     names = list(module.inputs)
     for name in named:
         if name not in names:
             hint = did_you_mean(name, names) or f"the inputs are {spell_list([f'`{n}`' for n in names])}"
-            raise CompactError("CIR610", f"`{module.name}` has no input named `{name}`", help=hint)
+            raise CompactError("CIR620", f"`{module.name}` has no input named `{name}`", help=hint)
     open_names = [name for name in names if name not in named]
     if len(files) != len(open_names):
         what = spell_list([f"`{name}`" for name in open_names]) or "no more"
         raise CompactError(
-            "CIR610",
+            "CIR620",
             f"{len(files)} files for {len(open_names)} inputs of `{module.name}`",
             help=f"it takes {what}: one file each, or `--input NAME=FILE`",
         )
@@ -73,11 +73,11 @@ def files_by_input(module: Module, files: Sequence[str], named: Mapping[str, str
 
 
 def run(module: Module, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], float]:
-    """Every output over all batches, and the seconds of all calls. Errors: CIR637 for unequal lengths."""
+    """Every output over all batches, and the seconds of all calls. Errors: CIR667 for unequal lengths."""
     lengths = {name: len(array) // module.inputs[name].shape[0] for name, array in inputs.items()}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"`{name}`: {count}" for name, count in lengths.items())
-        raise CompactError("CIR637", f"the inputs hold different numbers of batches: {counts}")
+        raise CompactError("CIR667", f"the inputs hold different numbers of batches: {counts}")
     results: list[dict[str, Array]] = []
     seconds = 0.0
     for k in range(next(iter(lengths.values()), 1)):
@@ -94,22 +94,23 @@ def _slice(array: Array, k: int, size: int) -> Array:
 
 
 def save(path: Path, outputs: Mapping[str, Array]) -> None:
-    """Write .npy (one output) or .npz, aside and renamed. Errors: CIR622, CIR635."""
+    """Write .npy (one output) or .npz, aside and renamed. Errors: CIR652, CIR665."""
     if path.suffix not in (".npy", ".npz") or (path.suffix == ".npy" and len(outputs) > 1):
         ending = ".npz" if len(outputs) > 1 else ".npy"
         raise CompactError(
-            "CIR635", f"outputs cannot be written to `{path}`", help=f"give it the ending `{ending}`"
+            "CIR665", f"outputs cannot be written to `{path}`", help=f"give it the ending `{ending}`"
         )
     try:
         handle, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     except OSError as error:
-        raise CompactError("CIR622", f"{path} cannot be written: {error.strerror or error}") from error
+        raise CompactError("CIR652", f"{path} cannot be written: {error.strerror or error}") from error
     try:
         with open(handle, "wb") as file:
             if path.suffix == ".npy":
                 np.save(file, next(iter(outputs.values())))
             else:
-                np.savez(file, **{name: array for name, array in outputs.items()})
+                named: dict[str, Any] = dict(outputs)
+                np.savez(file, **named)
         os.chmod(aside, 0o644)
         os.replace(aside, path)
     except BaseException:

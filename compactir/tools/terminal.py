@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Timer
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,22 +47,20 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(
-        title=Text(title) if title else None, title_justify="left", box=SIMPLE_HEAD, show_footer=bool(footer)
-    )
-    ends = [*map(cell, footer)] or [""] * len(columns)
+    grid = Table(box=SIMPLE_HEAD, show_footer=bool(footer), show_edge=False, pad_edge=False)
+    ends = [cell(value) for value in footer] or [""] * len(columns)
     for column, end in zip(columns, ends, strict=True):
         right = column.endswith(">")
-        grid.add_column(
-            column.removesuffix(">"),
-            Text(end),
-            justify="right" if right else "left",
-            overflow="fold",
-            no_wrap=right,
-        )
+        side: Literal["left", "right"] = "right" if right else "left"
+        grid.add_column(column.removesuffix(">"), Text(end), justify=side, overflow="fold", no_wrap=right)
     for row in rows:
         grid.add_row(*(Text(cell(value)) for value in row))
-    console(sys.stdout).print(grid)
+    out = console(sys.stdout)
+    with out.capture() as captured:
+        out.print(Text(title, style="bold"))
+        if rows:
+            out.print(grid)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()), end="\n\n")
 
 
 def cell(value: object) -> str:

@@ -88,7 +88,7 @@ def _target_of(folder: str) -> Any:
 
 
 def _module(args: Namespace, planned: Planned) -> Module:
-    """A new build, or the folder that --module names. Errors: CIR640 for a folder of another model."""
+    """A new build, or the folder that --module names. Errors: CIR670 for a folder of another model."""
     generated = generate(planned)
     if not args.module:
         return load(write_to_cache(generated, build(generated, args.cc)))
@@ -97,13 +97,13 @@ def _module(args: Namespace, planned: Planned) -> Module:
     here = {t.name: t.shape for t in (*generated.manifest.inputs, *generated.manifest.outputs)}
     if known != here:
         raise CompactError(
-            "CIR640",
+            "CIR670",
             f"the module in {args.module} is not compiled from `{args.model}`: inputs or outputs differ",
             help="give the model, -D and --batch that it was compiled with",
         )
     if args.per_layer and module.manifest.content_id != generated.manifest.content_id:
         raise CompactError(
-            "CIR640",
+            "CIR670",
             f"the module in {args.module} has another plan than `{args.model}` has now",
             notes=["its steps cannot be compared one by one"],
             help="leave --per-layer out, or compile it again",
@@ -123,12 +123,12 @@ def compare_outputs(authored: Authored, module: Module, seed: int = 0) -> list[C
 def compare_layers(planned: Planned, module: Module, seed: int = 0) -> Iterator[Comparison]:
     """What every step leaves in memory against the reference of the graph after the passes.
 
-    Errors: CIR641 for a batch of more than one: its images share one workspace.
+    Errors: CIR671 for a batch of more than one: its images share one workspace.
     """
     graph, lowered = planned.graph, planned.lowered
     if lowered.plan.batch != 1:
         raise CompactError(
-            "CIR641", "steps are compared for one image", help="leave `--batch` out: the kernels are the same"
+            "CIR671", "steps are compared for one image", help="leave `--batch` out: the kernels are the same"
         )
     inputs = reference.random_inputs(graph, seed)
     values = {value.name: array for value, array in reference.trace(graph, inputs).items()}

@@ -1,9 +1,9 @@
 """Independent PyTorch implementations of the papers' networks, written from their layer tables: the judges.
 
 `MODELS[name](**variant)` makes a network with PyTorch's own initialization; `INPUTS[name]` is the default
-input without batch. `count_params` and `count_macs` count; `randomize` draws weights, `fill` takes
-them over by order. Keys of a `state_dict` follow the order of execution; where two branches meet, the docstring of the file says
-which comes first.
+input without batch. `count_params` and `count_macs` count; `randomize` draws weights, `fill` takes them over
+by order. Keys of a `state_dict` follow the order of execution; where two branches meet, the file says
+which is first.
 """
 
 from __future__ import annotations

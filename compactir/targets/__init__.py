@@ -114,9 +114,14 @@ class Target:
         cross = family == "clang" and bool(self.triple) and not self.is_native
         return ((f"--target={self.triple}",) if cross else ()) + self.cflags
 
-    def run_command(self, argv: Sequence[str]) -> list[str]:
-        """The command line that runs a program of this target here, in the emulator if it has to be."""
-        if self.is_native or not self.runner:
+    def run_command(self, argv: Sequence[str], *, emulate: bool = False) -> list[str]:
+        """The command line that runs a program of this target here, in the emulator if it has to be.
+
+        Args:
+            argv: the program and its arguments.
+            emulate: use the emulator (if there is one) even where the program would run without it.
+        """
+        if not self.runner or (self.is_native and not emulate):
             return list(argv)
         root = next((path for path in self.sysroots if Path(path).is_dir()), None)
         return [self.runner, *self.runner_args, *(("-L", root) if root else ()), *argv]

@@ -1,6 +1,6 @@
 /* Elementary functions on vectors, written once in the words above: no library, no tables, the same digits from every
  * compiler and on every instruction set where V_FUSED is 1 (where it is 0 the last bits may differ). Polynomials and
- * their fits: simd/fit.py of compactir. Largest distance from the exact value in units of the result's last place (ULP):
+ * their fits: codegen/c/fit_elementary.py of compactir. Largest distance from the exact value in units of the result's last place (ULP):
  *
  *                  fused  not fused
  *   v_exp(x)        1.1      1.1     NaN stays; 0 at -inf, inf at inf

@@ -1,1 +1,90 @@
-"""Graph to plan: kernel choice, layout, memory."""
+"""Graph to Plan: where every value lies, which kernels run on it, how their weights are packed.
+
+One rule per operation (`state.lowers`); a rule adds buffers, steps and packed weights to the `Lowering`. Views add
+nothing: they only rewrite channel maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from compactir.codegen.lower import convolution, lanewise, memory, views
+from compactir.codegen.lower.pack import ALIGN
+from compactir.codegen.lower.state import RULES, Lowering, spatial, tensor
+from compactir.diagnostics import CompactError
+from compactir.ir.channel_map import ChannelMap
+from compactir.ir.graph import Graph, Value
+from compactir.ir.plan import Buffer, Call, Copy, Plan, Step
+from compactir.ir.types import Array
+from compactir.targets import Target
+
+__all__ = ["Lowered", "convolution", "lanewise", "lower", "views"]
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A plan and the weights that its kernels read."""
+
+    plan: Plan
+    weights: Array
+    places: Mapping[str, ChannelMap] = field(default_factory=dict)
+    """Where each value of the graph lies: what `verify --per-layer` reads."""
+
+
+def lower(graph: Graph, target: Target) -> Lowered:
+    """Plan a graph whose weights are bound.
+
+    Errors: CIR501 for an operation that no kernel knows, CIR601 without weights.
+    """
+    state = Lowering(graph, target)
+    for value in graph.inputs:
+        buffer = state.buffer(
+            value.name, spatial(value.type), value.type.channels, f"input:{value.name}", lanes=1
+        )
+        state.maps[value] = ChannelMap.whole(buffer.name, value.type.channels)
+    for node in graph.nodes:
+        rule = RULES.get(type(node.op))
+        if rule is None:
+            raise CompactError(
+                "CIR501",
+                f"`{node.name}`: the target `{target.name}` has no kernel for `{node.op.name}`",
+                span=node.span,
+                help="the reference and the PyTorch module run it",
+            )
+        rule(state, node)
+    for name, value in graph.outputs.items():
+        _export(state, name, value)
+    buffers = memory.lifetimes(state.buffers.values(), state.steps)
+    placed, arena = memory.place(buffers, state.steps, ALIGN)
+    plan = Plan(
+        graph.name,
+        target.name,
+        state.lanes,
+        graph.inputs[0].type.batch if graph.inputs else 1,
+        tuple(tensor(v.name, v.type) for v in graph.inputs),
+        tuple(tensor(name, v.type) for name, v in graph.outputs.items()),
+        tuple(placed),
+        tuple(state.steps),
+        arena,
+        state.packer.size,
+    )
+    return Lowered(plan, state.packer.blob(), {v.name: m for v, m in state.maps.items()})
+
+
+def _export(state: Lowering, name: str, value: Value) -> None:
+    """Write an output into the caller's dense NCHW, unless its producer has done so."""
+    m = state.map(value)
+    if all(state.buffers[b].region == f"output:{name}" for b in m.buffers):
+        return
+    height, width = spatial(value.type)
+    channels = value.type.channels
+    out: Buffer = state.buffer(f"{name}.out", (height, width), channels, f"output:{name}", lanes=1)
+    source = state.buffers[m.buffers[0]]
+    pixels = height * width
+    kernel = Copy(pixels, channels, source.pixel, 1)
+    y = ChannelMap.of((out.name, c * pixels) for c in range(channels))
+    count = pixels * channels
+    call = Call(kernel, state.elements(m), y)
+    step = Step(f"{name}.export", "export", (call,), read=count, written=count, copied=count, conversion=True)
+    state.steps.append(step)

@@ -1,0 +1,199 @@
+"""A plan as one C file and one header: C99, the target's vector vocabulary, no library beyond libc's headers."""
+
+from __future__ import annotations
+
+import hashlib
+import keyword
+import re
+import unicodedata
+from dataclasses import dataclass
+from importlib.resources import files
+from math import prod
+from typing import Any
+
+from compactir import __version__
+from compactir.codegen.c.render import environment, has_weights, name_kernel, render_kernel, wrapped
+from compactir.codegen.lower import Lowered
+from compactir.ir.channel_map import ChannelMap
+from compactir.ir.plan import Call, Kernel, Plan, print_plan
+from compactir.targets import Target
+
+HEADER_BYTES = 64
+INLINE_LIMIT = 256 * 1024
+"""Bytes of weights up to which they are part of the C text unless told otherwise."""
+
+_C_WORDS = frozenset(
+    "auto break case char const continue default do double else enum extern float for goto if inline int long register "
+    "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while bool class new "
+    "delete template this namespace operator private public protected virtual main ws w first last image workspace".split()
+)
+
+
+@dataclass(frozen=True)
+class CFiles:
+    """The generated text; `symbol` prefixes every public name, `content_id` ties packed weights to it."""
+
+    symbol: str
+    source: str
+    header: str
+    content_id: bytes
+    inline: bool
+    workspace_bytes: int
+    weights_bytes: int
+
+
+def symbol_for(name: str) -> str:
+    """A C identifier for a network's name, whatever the name: `int` -> `int_`, `3 Netze` -> `n3_Netze`."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    word = re.sub(r"\W+", "_", plain).strip("_") or "network"
+    word = f"n{word}" if word[0].isdigit() else word
+    return f"{word}_" if word in _C_WORDS or keyword.iskeyword(word) else word
+
+
+def emit_c(
+    lowered: Lowered, target: Target, *, symbol: str | None = None, inline: bool | None = None
+) -> CFiles:
+    """Write a plan as C.
+
+    Args:
+        lowered: the plan with its packed weights.
+        target: what it was planned for.
+        symbol: prefix of the public names; by default made from the network's name.
+        inline: put the weights into the C text; by default where they are at most `INLINE_LIMIT` bytes.
+    """
+    plan = lowered.plan
+    inlined = plan.weights * 4 <= INLINE_LIMIT if inline is None else inline
+    writer = _Writer(plan, target)
+    prefix = symbol or symbol_for(plan.name)
+    names = _Names(plan)
+    steps = [writer.step(index, names) for index in range(len(plan.steps))]
+    body = [text for _, text in writer.functions.values()]
+    seed = [print_plan(plan), target.name, *body, lowered.weights.tobytes() if inlined else b""]
+    digest = hashlib.sha256()
+    for part in seed:
+        digest.update(part if isinstance(part, bytes) else part.encode())
+    content_id = digest.digest()[:16]
+    workspace = max(plan.arena * 4, target.align)
+    context: dict[str, Any] = {
+        "plan": plan,
+        "target": target,
+        "symbol": prefix,
+        "upper": prefix.upper(),
+        "version": __version__,
+        "workspace_bytes": workspace,
+        "weights_bytes": HEADER_BYTES + plan.weights * 4,
+        "parameters": "".join(f", {p}" for p in names.parameters),
+    }
+    source = (
+        environment()
+        .get_template("network.c.j2")
+        .render(
+            **context,
+            vocabulary=vocabulary(target),
+            tables=[(name, wrapped(list(text))) for text, name in writer.tables.items()],
+            functions=body,
+            steps=steps,
+            content_id=", ".join(f"0x{byte:02x}" for byte in content_id),
+            inline=wrapped(
+                [
+                    f"{x:.9g}f" if "." in f"{x:.9g}" or "e" in f"{x:.9g}" else f"{x:.9g}.0f"
+                    for x in lowered.weights.tolist()
+                ]
+                or ["0.0f"]
+            )
+            if inlined
+            else "",
+            null_checks="".join(f" || !{n}" for n in names.ordered),
+            arguments="".join(f", {n}" for n in names.ordered),
+            advances=names.advances,
+        )
+    )
+    header = environment().get_template("network.h.j2").render(**context)
+    return CFiles(prefix, source, header, content_id, inlined, workspace, HEADER_BYTES + plan.weights * 4)
+
+
+def vocabulary(target: Target) -> str:
+    """The words that the target's kernels are written in."""
+    folder = files("compactir.codegen.c") / "simd"
+    lanes = f"#define V_LANES {target.lanes}\n" if target.isa == "scalar" else ""
+    texts = [
+        (folder / name).read_text(encoding="utf-8") for name in ("words.h", f"{target.isa}.h", "elementary.h")
+    ]
+    return lanes + "\n".join(texts)
+
+
+class _Names:
+    """The C names of the caller's tensors."""
+
+    def __init__(self, plan: Plan) -> None:
+        taken: set[str] = set()
+        self.of: dict[str, str] = {}
+        self.parameters: list[str] = []
+        self.advances: list[tuple[str, int]] = []
+        for side, tensors in (("input", plan.inputs), ("output", plan.outputs)):
+            for tensor in tensors:
+                # Leading words of our own (v_load, x_load, t12, step_3) are kept free by the prefix of the side.
+                stem = name = f"{'in' if side == 'input' else 'out'}_{symbol_for(tensor.name)}"
+                while name in taken:
+                    name = f"{stem}_{len(taken)}"
+                taken.add(name)
+                self.of[f"{side}:{tensor.name}"] = name
+                self.parameters.append(f"{'const ' if side == 'input' else ''}float *{name}")
+                self.advances.append((name, prod(tensor.shape[1:])))
+        self.ordered = list(self.of.values())
+
+
+class _Writer:
+    """Collects functions and tables; equal ones are written once."""
+
+    def __init__(self, plan: Plan, target: Target) -> None:
+        self.plan = plan
+        self.target = target
+        self.buffers = {b.name: b for b in plan.buffers}
+        self.bases = {b.name: b.offset for b in plan.buffers}
+        self.functions: dict[Kernel, tuple[str, str]] = {}
+        self.tables: dict[tuple[str, ...], str] = {}
+
+    def function(self, kernel: Kernel) -> str:
+        if kernel not in self.functions:
+            name = name_kernel(kernel, len(self.functions))
+            self.functions[kernel] = (name, render_kernel(kernel, name, self.target))
+        return self.functions[kernel][0]
+
+    def table(self, m: ChannelMap) -> str:
+        text = tuple(map(str, m.offsets(self.bases).tolist())) or ("0",)
+        return self.tables.setdefault(text, f"t{len(self.tables)}")
+
+    def base(self, m: ChannelMap, names: _Names) -> str:
+        region = self.buffers[m.buffers[0]].region if m.pieces else "arena"
+        return "ws" if region == "arena" else names.of[region]
+
+    def step(self, index: int, names: _Names) -> dict[str, Any]:
+        step = self.plan.steps[index]
+        lines, used = [], set()
+        for call in step.calls:
+            arguments = self.arguments(call, names)
+            used |= {a.split(" ")[0].split("->")[0] for a in arguments}
+            lines.append(f"{self.function(call.kernel)}({', '.join(arguments)});")
+        parameters = {"w": "const float *w", "ws": "float *ws"}
+        parameters |= {n: p for n, p in zip(names.ordered, names.parameters, strict=True)}
+        needed = [n for n in parameters if n in used]
+        return {
+            "name": step.name,
+            "op": step.op,
+            "where": step.where,
+            "lines": lines,
+            "parameters": ", ".join(parameters[n] for n in needed) or "void",
+            "arguments": ", ".join("w->data" if n == "w" else n for n in needed),
+        }
+
+    def arguments(self, call: Call, names: _Names) -> list[str]:
+        arguments = [self.base(call.x, names)]
+        if has_weights(call):
+            arguments.append(f"w + {call.weights}")
+        arguments += [self.base(call.y, names), self.table(call.x), self.table(call.y)]
+        for extra in call.extra:
+            arguments += [self.base(extra, names), self.table(extra)]
+        if call.scratch:
+            arguments.append(f"ws + {self.bases[call.scratch]}")
+        return arguments

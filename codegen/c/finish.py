@@ -1,0 +1,58 @@
+"""What happens to a vector between the last multiplication and the store: activations, adds, gates, in C."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from compactir.ir.op import Op
+from compactir.ops import activation as act
+from compactir.ops.combine import Add, Mul
+
+
+def literal(value: float) -> str:
+    """A float32 as C writes it, digit for digit the same number."""
+    text = repr(float(np.float32(value)))
+    return f"{text}f" if "e" in text or "." in text else f"{text}.0f"
+
+
+def finish(op: Op, a: str, extra: str = "") -> str:
+    """The C expression for an operation on the vector `a` (and on the further operand `extra`)."""
+    match op:
+        case act.Relu():
+            return f"v_max(v_zero(), {a})"
+        case act.Relu6():
+            return f"v_min(v_set1(6.0f), v_max(v_zero(), {a}))"
+        case act.Clip(low, high):
+            return f"v_min(v_set1({literal(high)}), v_max(v_set1({literal(low)}), {a}))"
+        case act.LeakyRelu(slope):
+            return f"v_less({a}, v_zero(), v_mul({a}, v_set1({literal(slope)})), {a})"
+        case act.Sigmoid():
+            return f"v_sigmoid({a})"
+        case act.Swish():
+            return f"v_mul({a}, v_sigmoid({a}))"
+        case act.Tanh(scale, slope):
+            inner = a if slope == 1 else f"v_mul(v_set1({literal(slope)}), {a})"
+            return f"v_tanh({inner})" if scale == 1 else f"v_mul(v_set1({literal(scale)}), v_tanh({inner}))"
+        case act.HardSigmoid():
+            return f"v_mul(v_set1({literal(1 / 6)}), {_shifted(a)})"
+        case act.HardSwish():
+            return f"v_mul(v_mul(v_set1({literal(1 / 6)}), {a}), {_shifted(a)})"
+        case Add():
+            return f"v_add({a}, {extra})"
+        case Mul():
+            return f"v_mul({a}, {extra})"
+    raise KeyError(f"no C spelling for {op.name}")
+
+
+def _shifted(a: str) -> str:
+    return f"v_min(v_set1(6.0f), v_max(v_zero(), v_add({a}, v_set1(3.0f))))"
+
+
+def chain(epilogue: Sequence[Op], a: str, extras: Sequence[str]) -> list[str]:
+    """One C statement per operation, on the variable `a`; `extras` are loads of the further operands in order."""
+    lines, left = [], list(extras)
+    for op in epilogue:
+        lines.append(f"{a} = {finish(op, a, left.pop(0) if isinstance(op, Add | Mul) else '')};")
+    return lines

@@ -1,0 +1,115 @@
+"""Kernels to C functions: one template per kind, filled with numbers that are all computed here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import jinja2
+
+from compactir.codegen.c.finish import chain, literal
+from compactir.codegen.lower.tiles import segments
+from compactir.ir.plan import Call, Conv, Depthwise, GlobalPool, Grid, Kernel, Map, Pool
+from compactir.targets import Target
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """Jinja with C left as C: statements are lines that begin with %%; a misspelt name is an error."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("compactir.codegen.c", "templates"),
+        undefined=jinja2.StrictUndefined,
+        line_statement_prefix="%%",
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def render_kernel(kernel: Kernel, function: str, target: Target) -> str:
+    """The C function of a kernel."""
+    template = environment().get_template(f"{kernel.kind}.c.j2")
+    return template.render(k=kernel, fn=function, literal=literal, **_context(kernel, target))
+
+
+def _context(kernel: Kernel, target: Target) -> dict[str, Any]:
+    spread: tuple[bool, ...] = getattr(kernel, "spread", ())
+    epilogue = getattr(kernel, "epilogue", ())
+    step = kernel.y_strides[1] if isinstance(kernel, Grid) else 0
+
+    def finished(a: str, pixel: int) -> list[str]:
+        loads = [
+            f"v_load(r{e}{'' if is_spread or not pixel else f' + {pixel * step}'})"
+            for e, is_spread in enumerate(spread)
+        ]
+        return chain(epilogue, a, loads)
+
+    context: dict[str, Any] = {
+        "extras": len(spread),
+        "extra_parameters": "".join(f", const float *e{i}, const int32_t *e{i}t" for i in range(len(spread))),
+        "chain": finished,
+    }
+    if isinstance(kernel, Grid):
+        context |= {
+            "segments": segments(
+                kernel.size[1],
+                kernel.out[1],
+                kernel.window[1],
+                kernel.stride[1],
+                kernel.dilation[1],
+                kernel.pad[1],
+                kernel.tile,
+            ),
+            "clipped": _clipped(kernel),
+            "pixel_step": kernel.stride[1] * kernel.x_strides[1],
+        }
+    if isinstance(kernel, Conv):
+        context |= {"x_step": target.x_step, "pin": kernel.tile <= 4, "reading": _READING[kernel.reads]}
+    if isinstance(kernel, Pool):
+        context["shares"] = wrapped([literal(1 / d) for d in kernel.divisors])
+    return context
+
+
+_READING = {
+    "blocks": "consecutive lanes of blocks",
+    "planes": "one plane each",
+    "table": "each at its own address",
+}
+
+
+def _clipped(kernel: Grid) -> bool:
+    """Whether some row of windows reaches over the upper or lower border."""
+    last = (
+        (kernel.out[0] - 1) * kernel.stride[0] - kernel.pad[0] + (kernel.window[0] - 1) * kernel.dilation[0]
+    )
+    return kernel.pad[0] > 0 or last >= kernel.size[0]
+
+
+def name_kernel(kernel: Kernel, index: int) -> str:
+    """A readable name: kind, window, stride, tile; the index keeps names apart."""
+    parts = [kernel.kind]
+    if isinstance(kernel, Grid):
+        parts += [f"{kernel.window[0]}x{kernel.window[1]}", f"s{kernel.stride[0]}", f"t{kernel.tile}"]
+    if isinstance(kernel, Conv):
+        parts[-1] += f"x{kernel.vectors}"
+        parts.append(f"k{kernel.depth}")
+    if isinstance(kernel, Map | GlobalPool):
+        parts.append(f"p{kernel.pixels}")
+    return "_".join([*parts, str(index)])
+
+
+def wrapped(items: Sequence[str], width: int = 110, indent: str = "    ") -> str:
+    """A long list of C initialisers in lines."""
+    lines, line = [], indent
+    for item in items:
+        if len(line) + len(item) + 2 > width:
+            lines.append(line.rstrip())
+            line = indent
+        line += f"{item}, "
+    return "\n".join([*lines, line.rstrip(" ,")])
+
+
+def has_weights(call: Call) -> bool:
+    """Whether the kernel of a call reads packed weights."""
+    return isinstance(call.kernel, Conv | Depthwise)

@@ -1,0 +1,424 @@
+"""Convolutions: panels of output vectors over lists of inputs, whatever the connectivity; depthwise lane by lane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from compactir.codegen.lower import tiles
+from compactir.codegen.lower.pack import filters, panel
+from compactir.codegen.lower.state import Lowering, Rows, lowers, natural, spatial
+from compactir.diagnostics import CompactError
+from compactir.ir.channel_map import ChannelMap
+from compactir.ir.connectivity import Connectivity, Pad
+from compactir.ir.graph import Node, Value
+from compactir.ir.op import Op
+from compactir.ir.plan import Buffer, Call
+from compactir.ir.plan import Conv as ConvKernel
+from compactir.ir.plan import Depthwise as DepthwiseKernel
+from compactir.ir.types import Array
+from compactir.ops.conv import Conv
+from compactir.ops.linear import Linear, Rbf
+
+_SWEEP = 256 * 1024
+"""Bytes of input that one sweep over the panels may take, so that it stays in the second-level cache."""
+_PREFETCHED = 48 * 1024
+"""Bytes of weights from which on fetching the next panel early pays (kernels measured on Zen 5)."""
+
+
+@dataclass(frozen=True)
+class Operands:
+    """A convolution with its arrays: everything the rules below need, whatever operation it came from."""
+
+    node: Node
+    x: Value
+    connect: Connectivity
+    weights: list[Array]
+    bias: Array
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    epilogue: tuple[Op, ...]
+    extra: list[Value]
+    offset: tuple[int, int] = (0, 0)
+    distance: bool = False
+
+
+@lowers(Conv)
+def lower_conv(state: Lowering, node: Node) -> None:
+    """One convolution: depthwise where every lane keeps its channel, panels of blocks otherwise."""
+    op = node.op
+    assert isinstance(op, Conv)
+    x, *rest = node.args
+    weights = [state.weight(rest.pop(0)) for _ in op.connect.families]
+    if op.masked:
+        weights[0] = weights[0] * state.weight(rest.pop(0))
+    bias = state.weight(rest.pop(0)) if op.bias else np.zeros(op.connect.out_channels, np.float32)
+    connect, offset = _in_taps(node, op.connect, op.dilation)
+    run = Operands(node, x, connect, weights, bias, op.stride, op.dilation, op.epilogue, rest, offset)
+    rows = state.rows(state.blocked(x)) if op.connect.is_depthwise and op.connect.in_channels > 1 else None
+    if rows is not None:
+        _depthwise(state, run, rows)
+    else:
+        _panels(state, run)
+
+
+@lowers(Linear, Rbf)
+def lower_linear(state: Lowering, node: Node) -> None:
+    """A linear layer is a 1×1 convolution of a 1×1 map; radial basis functions differ in what they sum."""
+    x, weight, *rest = node.args
+    matrix = state.weight(weight)
+    outs, ins = matrix.shape
+    bias = state.weight(rest[0]) if rest else np.zeros(outs, np.float32)
+    weights = [matrix.reshape(outs, ins, 1, 1)]
+    distance = isinstance(node.op, Rbf)
+    dense = Connectivity.dense(ins, outs)
+    _panels(state, Operands(node, x, dense, weights, bias, (1, 1), (1, 1), (), [], distance=distance))
+
+
+def _in_taps(
+    node: Node, connect: Connectivity, dilation: tuple[int, int]
+) -> tuple[Connectivity, tuple[int, int]]:
+    """The connectivity with padding counted in taps, and the rest in pixels that all blocks have in common.
+
+    Blocks of different kernels can share a kernel only where their taps fall on each other.
+    """
+    if dilation == (1, 1):
+        return connect, (0, 0)
+    rests = {(f.pad[0] % dilation[0], f.pad[1] % dilation[1]) for f in connect.families} or {(0, 0)}
+    if len(rests) > 1:
+        raise CompactError(
+            "CIR502",
+            f"the blocks of `{node.name}` have paddings that differ by less than the dilation {list(dilation)}",
+            span=node.span,
+            help="pad each block by a multiple of the dilation",
+        )
+    vertical, horizontal = dilation
+    families = tuple(
+        replace(f, pad=(f.pad[0] // vertical, f.pad[1] // horizontal, f.pad[2], f.pad[3]))
+        for f in connect.families
+    )
+    return replace(connect, families=families), rests.pop()
+
+
+# -- depthwise -------------------------------------------------------------------------------------------------------
+
+
+def _depthwise(state: Lowering, run: Operands, rows: Rows) -> None:
+    """Blocks that share a window share a call; dead lanes get zero filters."""
+    node, connect = run.node, run.connect
+    xmap = state.blocked(run.x)
+    extras = [state.aligned(v, rows) for v in run.extra]
+    buffer, ymap = state.result(node.out, rows)
+    reach, windows = _windows(connect)
+    dense = np.zeros((connect.out_channels, reach[0] + reach[2] + 1, reach[1] + reach[3] + 1), np.float32)
+    for family, weight in zip(connect.families, run.weights, strict=True):
+        top, left = reach[0] - family.pad[0], reach[1] - family.pad[1]
+        dense[family.outputs.array, top : top + family.kernel[0], left : left + family.kernel[1]] = weight[
+            :, 0
+        ]
+    groups: dict[Pad, list[int]] = {}
+    for index, lanes in enumerate(rows):
+        groups.setdefault(_union([windows[c] for c in lanes if c >= 0]), []).append(index)
+    source = state.buffers[xmap.buffers[0]]
+    x_blocks, e_blocks = xmap.blocks(state.lanes), [e.blocks(state.lanes) for e in extras]
+    calls = []
+    for window, blocks in groups.items():
+        cropped = _crop(dense, reach, window)
+        kernel = DepthwiseKernel(
+            **_grid(state, run, source, buffer, window, _depthwise_tile(state, buffer.width)),
+            blocks=len(blocks),
+        )
+        packed = [filters(cropped, run.bias, rows[b]) for b in blocks]
+        calls.append(
+            Call(
+                kernel,
+                _starts(state, [x_blocks[b] for b in blocks]),
+                ChannelMap.of((buffer.name, b * buffer.block) for b in blocks),
+                state.packer.add(np.concatenate(packed)),
+                tuple(_starts(state, [e[b] for b in blocks]) for e in e_blocks),
+            )
+        )
+    taps = sum((w[0] + w[2] + 1) * (w[1] + w[3] + 1) * len(b) for w, b in groups.items())
+    state.step(node, calls, executed=taps * state.lanes * buffer.height * buffer.width)
+
+
+def _depthwise_tile(state: Lowering, width: int) -> int:
+    """Pixels at once: half of the registers for sums, the rest for inputs and filters."""
+    most = {32: 14, 16: 6}.get(state.target.registers, 4)
+    return tiles.split(width, min(most, width))[0][0]
+
+
+# -- panels ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Group:
+    """Output blocks that read the same inputs through the same window."""
+
+    inputs: tuple[int, ...]
+    window: Pad
+    blocks: tuple[int, ...]
+
+
+def _panels(state: Lowering, run: Operands) -> None:
+    node, connect = run.node, run.connect
+    xmap = state.map(run.x)
+    if state.geometry(xmap) is None:
+        xmap = state.blocked(run.x)
+    places = state.elements(xmap).places
+    order = sorted(set(places), key=lambda p: (xmap.buffers.index(p[0]), p[1]))
+    position = {place: i for i, place in enumerate(order)}
+    index = np.array([position[p] for p in places])
+    dense, reach = _physical(run, index, len(order))
+    reads = np.zeros((connect.out_channels, len(order)), np.bool_)
+    np.logical_or.at(reads.T, index, connect.mask.T)
+    _, windows = _windows(connect)
+    rows = _rows(state, run, reads)
+    extras = [state.aligned(v, rows).blocks(state.lanes) for v in run.extra]
+    buffer, _ = state.result(node.out, rows, direct=True)
+    source = state.buffers[xmap.buffers[0]]
+    calls: dict[ConvKernel, list[tuple[list[tuple[str, int]], Sequence[int], Array]]] = {}
+    for group in _groups(rows, reads, windows):
+        inputs = [order[i] for i in group.inputs]
+        mode, x_block = _reading(state, inputs)
+        weights = _crop(dense, reach, group.window)[:, list(group.inputs)]
+        grid = _grid(state, run, source, buffer, group.window, 1)
+        depth = len(inputs) * grid["window"][0] * grid["window"][1]
+        tiling = tiles.choose(state.target, grid["out"][1], len(group.blocks), depth)
+        grid["tile"] = tiles.split(grid["out"][1], tiling.tile)[0][0]
+        at = 0
+        for vectors, count in tiling.panels:
+            kernel = ConvKernel(
+                **grid,
+                vectors=vectors,
+                depth=len(inputs),
+                reads=mode,
+                x_block=x_block,
+                rows=_rows_per_sweep(grid, len(inputs)),
+                prefetch=depth * len(group.blocks) * state.lanes * 4 > _PREFETCHED,
+                tail=_tail(state, buffer, node.out.type.channels, rows, group.blocks, (at, vectors, count)),
+                distance=run.distance,
+            )
+            for _ in range(count):
+                blocks = group.blocks[at : at + vectors]
+                lanes = [c for b in blocks for c in rows[b]]
+                heads = inputs if mode == "table" else inputs[:1] or [(buffer.name, 0)]
+                calls.setdefault(kernel, []).append((heads, blocks, panel(weights, run.bias, lanes)))
+                at += vectors
+    emitted = [_call(state, kernel, panels, buffer, extras) for kernel, panels in calls.items()]
+    executed = sum(
+        c.kernel.panels * (c.kernel.panel_floats - c.kernel.vectors * state.lanes)
+        for c in emitted
+        if isinstance(c.kernel, ConvKernel)
+    )
+    state.step(node, emitted, executed=executed * buffer.height * buffer.width)
+
+
+def _call(
+    state: Lowering,
+    kernel: ConvKernel,
+    panels: list[tuple[list[tuple[str, int]], Sequence[int], Array]],
+    buffer: Buffer,
+    extras: list[list[tuple[str, int]]],
+) -> Call:
+    """All panels of one kernel: address tables panel after panel, weights packed in the same order."""
+    shared = all(heads == panels[0][0] for heads, _, _ in panels)
+    x = panels[0][0] if shared else [place for heads, _, _ in panels for place in heads]
+    blocks = [b for _, bs, _ in panels for b in bs]
+    return Call(
+        replace(kernel, panels=len(panels), shared=shared),
+        ChannelMap.of(x),
+        ChannelMap.of((buffer.name, b * buffer.block) for b in blocks),
+        state.packer.add(np.concatenate([packed for _, _, packed in panels])),
+        tuple(_starts(state, [e[b] for b in blocks]) for e in extras),
+    )
+
+
+def _physical(run: Operands, index: Array, count: int) -> tuple[Array, Pad]:
+    """The dense weight over physical inputs (O, places, KH, KW): channels that share a place add up."""
+    reach, _ = _windows(run.connect)
+    dense = _dense(run.connect, run.weights, reach)
+    physical = np.zeros((dense.shape[0], count, *dense.shape[2:]), np.float32)
+    if len(np.unique(index)) == len(index):
+        physical[:, index] = dense
+    else:
+        np.add.at(physical.transpose(1, 0, 2, 3), index, dense.transpose(1, 0, 2, 3))
+    return physical, reach
+
+
+def _rows(state: Lowering, run: Operands, reads: Array) -> Rows:
+    """Which channel each output lane carries: as a partner needs it, else what executes the fewest MACs."""
+    channels = run.connect.out_channels
+    for value in [*run.extra, *_partners(state, run.node.out)]:
+        rows = state.rows(state.blocked(value)) if value in state.maps else None
+        if rows is not None and sum(c >= 0 for lanes in rows for c in lanes) == channels:
+            return rows
+    options = [natural(channels, state.lanes)]
+    if len(run.connect.families) > 1 or run.connect.families[0].count > 1:
+        grouped: Rows = []
+        for family in run.connect.families:
+            for block in family.blocks():
+                grouped += [
+                    [block.outputs[i] if i >= 0 else -1 for i in lanes]
+                    for lanes in natural(len(block.outputs), state.lanes)
+                ]
+        covered = {c for lanes in grouped for c in lanes}
+        missing = [c for c in range(channels) if c not in covered]
+        grouped += [
+            [missing[i] if i >= 0 else -1 for i in lanes] for lanes in natural(len(missing), state.lanes)
+        ]
+        options.append(grouped)
+    return min(options, key=lambda rows: _executed(rows, reads))
+
+
+def _partners(state: Lowering, value: Value) -> list[Value]:
+    """Values that later meet this one lane by lane: operands of the adds and gates that its result reaches."""
+    found: list[Value] = []
+    frontier = [value]
+    while frontier and len(found) < 4:
+        for node in state.users.get(frontier.pop(), []):
+            if node.op.name in ("add", "mul"):
+                found += [a for a in node.values if a is not value]
+            elif getattr(node.op, "elementwise", False):
+                frontier.append(node.out)
+    return found
+
+
+def _executed(rows: Rows, reads: Array) -> int:
+    return sum(int(reads[[c for c in lanes if c >= 0]].any(axis=0).sum()) for lanes in rows)
+
+
+def _groups(rows: Rows, reads: Array, windows: list[Pad]) -> list[Group]:
+    """Blocks by what they read; the inputs of a block are those of any of its lanes."""
+    groups: dict[tuple[bytes, Pad], list[int]] = {}
+    for index, lanes in enumerate(rows):
+        live = [c for c in lanes if c >= 0]
+        needed = reads[live].any(axis=0)
+        groups.setdefault((needed.tobytes(), _union([windows[c] for c in live])), []).append(index)
+    return [
+        Group(tuple(np.flatnonzero(np.frombuffer(needed, np.bool_)).tolist()), window, tuple(blocks))
+        for (needed, window), blocks in groups.items()
+    ]
+
+
+def _reading(state: Lowering, inputs: list[tuple[str, int]]) -> tuple[str, int]:
+    """How a kernel walks these inputs: consecutive lanes of equidistant blocks, equidistant planes, or a table."""
+    if len({buffer for buffer, _ in inputs}) == 1:
+        offsets = np.array([offset for _, offset in inputs], np.int64)
+        relative, v = offsets - offsets[0], state.lanes
+        index = np.arange(len(offsets))
+        block = int(relative[v]) if len(offsets) > v else v
+        if np.array_equal(relative, index // v * block + index % v):
+            return "blocks", block
+        plane = int(relative[1])
+        if np.array_equal(relative, index * plane):
+            return "planes", plane
+    return ("table", 0) if inputs else ("blocks", 0)
+
+
+def _rows_per_sweep(grid: dict, depth: int) -> int:  # type: ignore[type-arg]  # keyword arguments of a kernel
+    """Output rows (or, where a map is one run of pixels, all) per sweep over the panels."""
+    per_row = max(1, grid["size"][1] * depth * 4 * grid["stride"][0])
+    return int(max(1, min(grid["out"][0], _SWEEP // per_row)))
+
+
+def _tail(
+    state: Lowering,
+    buffer: Buffer,
+    channels: int,
+    rows: Rows,
+    blocks: Sequence[int],
+    part: tuple[int, int, int],
+) -> int:
+    """Lanes of the last vector that may be stored: only the caller's memory ends where the channels end."""
+    if buffer.region == "arena" or channels % state.lanes == 0:
+        return 0
+    at, vectors, count = part
+    return channels % state.lanes if len(rows) - 1 in blocks[at : at + vectors * count] else 0
+
+
+# -- windows ---------------------------------------------------------------------------------------------------------
+
+
+def _windows(connect: Connectivity) -> tuple[Pad, list[Pad]]:
+    """How far taps reach (up, left, down, right) from an output's own pixel: in all, and per output channel."""
+    windows: list[Pad] = [(0, 0, 0, 0)] * connect.out_channels
+    used = []
+    for family in connect.families:
+        top, left, _, _ = family.pad
+        window = (top, left, family.kernel[0] - 1 - top, family.kernel[1] - 1 - left)
+        used.append(window)
+        for channel in family.outputs:
+            windows[channel] = window
+    return _union(used), windows
+
+
+def _dense(connect: Connectivity, weights: Sequence[Array], reach: Pad) -> Array:
+    """The weights as one array (O, I, KH, KW) of all taps within reach; absent links are zero, repeated inputs add up."""
+    dense = np.zeros(
+        (connect.out_channels, connect.in_channels, reach[0] + reach[2] + 1, reach[1] + reach[3] + 1),
+        np.float32,
+    )
+    for family, weight in zip(connect.families, weights, strict=True):
+        y, x = reach[0] - family.pad[0], reach[1] - family.pad[1]
+        kh, kw = family.kernel
+        blocks = weight.reshape(family.count, family.outs, family.ins, kh, kw)
+        outs = family.outputs.array.reshape(family.count, -1)
+        ins = family.inputs.array.reshape(family.count, -1)
+        distinct = family.inputs.is_plain_range
+        for b in range(family.count):
+            if distinct:
+                at = slice(int(ins[b, 0]), int(ins[b, 0]) + family.ins) if family.ins else slice(0)
+                dense[outs[b], at, y : y + kh, x : x + kw] = blocks[b]
+            else:
+                for j, channel in enumerate(ins[b]):
+                    dense[outs[b], channel, y : y + kh, x : x + kw] += blocks[b, :, j]
+    return dense
+
+
+def _union(windows: list[Pad]) -> Pad:
+    if not windows:
+        return (0, 0, 0, 0)
+    top, left, bottom, right = (max(w[i] for w in windows) for i in range(4))
+    return top, left, bottom, right
+
+
+def _crop(dense: Array, reach: Pad, window: Pad) -> Array:
+    """The taps of a window out of those of the whole reach (last two axes)."""
+    top, left = reach[0] - window[0], reach[1] - window[1]
+    height, width = window[0] + window[2] + 1, window[1] + window[3] + 1
+    return dense[..., top : top + height, left : left + width]
+
+
+def _grid(state: Lowering, run: Operands, source: Buffer, buffer: Buffer, window: Pad, tile: int) -> dict:  # type: ignore[type-arg]  # keyword arguments of a kernel
+    """The geometry; a 1×1 convolution without stride sees the map as one row of pixels."""
+    size, out = spatial(run.x.type), spatial(run.node.out.type)
+    taps = (window[0] + window[2] + 1, window[1] + window[3] + 1)
+    x_strides, y_strides = (source.row, source.pixel), (buffer.row, buffer.pixel)
+    plain = taps == (1, 1) and run.stride == (1, 1) and window[:2] == run.offset == (0, 0) and size == out
+    spread = tuple(spatial(v.type) != out for v in run.extra)
+    if plain:
+        flat = (1, size[0] * size[1])
+        size = out = flat
+    if min(taps) < 1:
+        raise CompactError("CIR502", f"`{run.node.name}` has a window without taps", span=run.node.span)
+    return {
+        "lanes": state.lanes,
+        "size": size,
+        "out": out,
+        "window": taps,
+        "stride": run.stride,
+        "dilation": run.dilation,
+        "pad": (window[0] * run.dilation[0] + run.offset[0], window[1] * run.dilation[1] + run.offset[1]),
+        "x_strides": x_strides,
+        "y_strides": y_strides,
+        "tile": tile,
+        "epilogue": run.epilogue,
+        "spread": spread,
+    }
+
+
+def _starts(state: Lowering, blocks: list[tuple[str, int]]) -> ChannelMap:
+    return ChannelMap.of((buffer, block * state.buffers[buffer].block) for buffer, block in blocks)

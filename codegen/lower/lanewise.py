@@ -1,0 +1,166 @@
+"""Operations that keep every channel in its lane: pools, activations, adds, gates, scale and shift, resizing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from compactir.codegen.lower import tiles
+from compactir.codegen.lower.pack import filters
+from compactir.codegen.lower.state import Lowering, Rows, lowers, natural, spatial
+from compactir.ir.channel_map import ChannelMap
+from compactir.ir.graph import Node, Value
+from compactir.ir.op import Op
+from compactir.ir.plan import Buffer, Call, Depthwise, GlobalPool, Map, Resize
+from compactir.ir.plan import Pool as PoolKernel
+from compactir.ir.types import Array
+from compactir.ops import activation, norm, pool
+from compactir.ops.combine import Add, Mul
+
+
+def lanes_of(state: Lowering, value: Value) -> tuple[ChannelMap, Rows]:
+    """Where a value lies in blocks, and what each lane carries; brought into order where channels share a lane."""
+    m = state.blocked(value)
+    rows = state.rows(m)
+    if rows is None:
+        rows = natural(value.type.channels, state.lanes)
+        m = state.aligned(value, rows)
+    return m, rows
+
+
+@lowers(pool.MaxPool, pool.AvgPool)
+def lower_pool(state: Lowering, node: Node) -> None:
+    """A windowed pool over all live blocks."""
+    op = node.op
+    assert isinstance(op, pool.MaxPool | pool.AvgPool)
+    xmap, rows = lanes_of(state, node.args[0])
+    buffer, _ = state.result(node.out, rows)
+    source = state.buffers[xmap.buffers[0]]
+    divisors: tuple[int, ...] = ()
+    if isinstance(op, pool.AvgPool):
+        divisors = tuple(d for row in op.divisors((source.height, source.width)) for d in row)
+        divisors = divisors[:1] if len(set(divisors)) == 1 else divisors
+    kernel = PoolKernel(
+        lanes=state.lanes,
+        size=(source.height, source.width),
+        out=(buffer.height, buffer.width),
+        window=op.kernel,
+        stride=op.stride,
+        dilation=(1, 1),
+        pad=op.pad[:2],
+        x_strides=(source.row, source.pixel),
+        y_strides=(buffer.row, buffer.pixel),
+        tile=tiles.split(buffer.width, min(8, buffer.width))[0][0],
+        blocks=len(rows),
+        average=isinstance(op, pool.AvgPool),
+        divisors=divisors,
+    )
+    state.step(node, [Call(kernel, state.block_starts(xmap), _all_blocks(buffer))])
+
+
+@lowers(pool.GlobalAvgPool, pool.GlobalMaxPool)
+def lower_global_pool(state: Lowering, node: Node) -> None:
+    """One number per lane."""
+    xmap, rows = lanes_of(state, node.args[0])
+    size = spatial(node.args[0].type)
+    kernel = GlobalPool(state.lanes, size[0] * size[1], len(rows), isinstance(node.op, pool.GlobalAvgPool))
+    x = state.block_starts(xmap)
+    buffer, _ = state.result(node.out, rows)
+    state.step(node, [Call(kernel, x, _all_blocks(buffer))])
+
+
+@lowers(pool.Upsample)
+def lower_upsample(state: Lowering, node: Node) -> None:
+    """Repeat rows and pixels."""
+    xmap, rows = lanes_of(state, node.args[0])
+    buffer, _ = state.result(node.out, rows)
+    kernel = Resize(state.lanes, spatial(node.args[0].type), spatial(node.out.type), len(rows))
+    state.step(node, [Call(kernel, state.block_starts(xmap), _all_blocks(buffer))])
+
+
+@lowers(
+    activation.Relu,
+    activation.Relu6,
+    activation.Clip,
+    activation.LeakyRelu,
+    activation.Sigmoid,
+    activation.Tanh,
+    activation.Swish,
+    activation.HardSigmoid,
+    activation.HardSwish,
+)
+def lower_activation(state: Lowering, node: Node) -> None:
+    """An activation that found no producer to live in."""
+    _map(state, node, node.args[0], (node.op,), ())
+
+
+@lowers(Add, Mul)
+def lower_combine(state: Lowering, node: Node) -> None:
+    """An add or a gate that found no producer to live in."""
+    a, b = node.args
+    if spatial(a.type) != spatial(node.out.type):
+        a, b = b, a
+    _map(state, node, a, (node.op,), (b,))
+
+
+def _map(state: Lowering, node: Node, x: Value, epilogue: tuple[Op, ...], extra: Sequence[Value]) -> None:
+    xmap, rows = lanes_of(state, x)
+    extras = [state.block_starts(state.aligned(v, rows)) for v in extra]
+    size = spatial(x.type)
+    spread = tuple(spatial(v.type) != size for v in extra)
+    buffer, _ = state.result(node.out, rows)
+    starts = state.block_starts(xmap)
+    kernel = Map(state.lanes, size[0] * size[1], len(rows), epilogue, spread)
+    call = Call(kernel, starts, _all_blocks(buffer), 0, tuple(extras))
+    state.step(node, [call], inplace=_over(state, xmap, buffer))
+
+
+def _over(state: Lowering, xmap: ChannelMap, buffer: Buffer) -> tuple[str, str]:
+    """The result may lie over its operand where that is one whole buffer, block by block."""
+    if len(xmap.buffers) != 1:
+        return ("", "")
+    source = state.buffers[xmap.buffers[0]]
+    in_order = [block for _, block in xmap.blocks(state.lanes)] == list(range(source.blocks))
+    return (buffer.name, source.name) if in_order and source.region == "arena" else ("", "")
+
+
+@lowers(norm.BatchNorm, norm.Affine)
+def lower_affine(state: Lowering, node: Node) -> None:
+    """Scale and shift: a depthwise 1×1 filter with bias."""
+    scale, shift = _scale_shift(state, node)
+    xmap, rows = lanes_of(state, node.args[0])
+    size = spatial(node.out.type)
+    buffer, _ = state.result(node.out, rows)
+    pixels = size[0] * size[1]
+    source = state.buffers[xmap.buffers[0]]
+    kernel = Depthwise(
+        lanes=state.lanes,
+        size=(1, pixels),
+        out=(1, pixels),
+        window=(1, 1),
+        stride=(1, 1),
+        dilation=(1, 1),
+        pad=(0, 0),
+        x_strides=(source.row, source.pixel),
+        y_strides=(buffer.row, buffer.pixel),
+        tile=tiles.split(pixels, min(8, pixels))[0][0],
+        blocks=len(rows),
+    )
+    packed = np.concatenate([filters(scale.reshape(-1, 1, 1), shift, lanes) for lanes in rows])
+    call = Call(kernel, state.block_starts(xmap), _all_blocks(buffer), state.packer.add(packed))
+    state.step(node, [call], inplace=_over(state, xmap, buffer))
+
+
+def _scale_shift(state: Lowering, node: Node) -> tuple[Array, Array]:
+    arrays = [state.weight(p).astype(np.float64) for p in node.args[1:]]
+    if isinstance(node.op, norm.Affine):
+        return arrays[0], arrays[1]
+    assert isinstance(node.op, norm.BatchNorm)
+    gamma, beta, mean, var = arrays
+    scale = gamma / np.sqrt(var + node.op.eps)
+    return scale, beta - mean * scale
+
+
+def _all_blocks(buffer: Buffer) -> ChannelMap:
+    return ChannelMap.of((buffer.name, b * buffer.block) for b in range(buffer.blocks))

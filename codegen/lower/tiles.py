@@ -1,0 +1,109 @@
+"""Tile shapes: how many pixels and how many output vectors a kernel keeps in registers at once.
+
+The cost model is the one measured for AVX-512 on Zen 5 (benchmarks/LOG.md): per step over the inputs a tile of a pixels
+and b vectors takes max(a·b/2, 1.15·(a + b)/2, 4) cycles plus the weight stream, and its prologue and epilogue about
+0.06·(a·b)² + 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from compactir.targets import Target
+
+_STREAMED = 40 * 1024
+"""Bytes of weights from which on every tile waits for them: they no longer stay in the first-level cache."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """`tile` pixels by panels of `vectors`: the panels are listed as (vectors of a panel, number of such panels)."""
+
+    tile: int
+    panels: tuple[tuple[int, int], ...]
+
+
+def choose(target: Target, pixels: int, blocks: int, depth: int) -> Tiling:
+    """The cheapest tiling for `pixels` output pixels in a run, `blocks` output vectors, `depth` inputs in all."""
+    options = ((cost(target, pixels, t, depth, blocks), t) for t in _tilings(target, pixels, blocks))
+    return min(options, key=lambda option: option[0])[1]
+
+
+def cost(target: Target, pixels: int, tiling: Tiling, depth: int, blocks: int) -> float:
+    """Estimated cycles of one run of pixels over all panels."""
+    stream = 0.5 if depth * blocks * target.lanes * 4 > _STREAMED else 0.1
+    total = 0.0
+    for a, times in split(pixels, tiling.tile):
+        for b, count in tiling.panels:
+            loads = 1.15 * (a + b) / 2
+            step = max(a * b / 2, loads, 4) + stream * b + 0.02 * a
+            total += times * count * (depth * step + 0.06 * (a * b) ** 2 * 0.5 + 8)
+    return total
+
+
+def _tilings(target: Target, pixels: int, blocks: int) -> Iterator[Tiling]:
+    for b in range(1, min(blocks, 12) + 1):
+        for a in range(1, min(pixels, 28) + 1):
+            if fits(target, a, b):
+                yield Tiling(a, tuple(split(blocks, b)))
+
+
+def fits(target: Target, tile: int, vectors: int) -> bool:
+    """Whether accumulators, weights and broadcast inputs stay in registers.
+
+    Where inputs are vectors of several scalars (x words of NEON) every pixel holds one; elsewhere the broadcast comes
+    from memory and one register is kept for it.
+    """
+    held = tile if target.isa == "neon" else 1
+    return tile * vectors + vectors + held <= target.registers - (1 if target.registers >= 32 else 0)
+
+
+def split(total: int, most: int) -> list[tuple[int, int]]:
+    """Near-equal parts of at most `most`: [(size, how many)], larger ones first. 49 by 14 is 13 + 3 × 12."""
+    parts = -(-total // most)
+    small, extra = divmod(total, parts)
+    return [(size, count) for size, count in ((small + 1, extra), (small, parts - extra)) if count]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """`count` neighbouring tiles of `tile` pixels from column `start`, all with the same taps inside the map.
+
+    `live[kx]` is the range of the tile's pixels for which tap kx lies inside the map.
+    """
+
+    start: int
+    count: int
+    tile: int
+    live: tuple[tuple[int, int], ...]
+
+    @property
+    def is_inner(self) -> bool:
+        """True when every pixel sees every tap."""
+        return all(span == (0, self.tile) for span in self.live)
+
+
+def segments(
+    width: int, out: int, kernel: int, stride: int, dilation: int, pad: int, tile: int
+) -> list[Segment]:
+    """Cut a row of `out` pixels into tiles and join neighbours that look alike."""
+    result: list[Segment] = []
+    start = 0
+    for size, count in split(out, tile):
+        for _ in range(count):
+            live = tuple(
+                _live(range(start, start + size), width, stride, kx * dilation - pad) for kx in range(kernel)
+            )
+            last = result[-1] if result else None
+            if last and (last.tile, last.live) == (size, live):
+                result[-1] = Segment(last.start, last.count + 1, size, live)
+            else:
+                result.append(Segment(start, 1, size, live))
+            start += size
+    return result
+
+
+def _live(columns: range, width: int, stride: int, shift: int) -> tuple[int, int]:
+    inside = [m for m, ox in enumerate(columns) if 0 <= ox * stride + shift < width]
+    return (inside[0], inside[-1] + 1) if inside else (0, 0)

@@ -1,0 +1,347 @@
+"""What runs: kernel calls with shapes, tiles, strides and address tables, on buffers with offsets and lifetimes.
+
+A plan is data alone. Its text form is one line per buffer and step; `parse_plan(print_plan(p)) == p`.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from math import prod
+from typing import Any
+
+from compactir.diagnostics import CompactError
+from compactir.ir.channel_map import ChannelMap, Piece
+from compactir.ir.channels import ChannelList
+from compactir.ir.op import OPS, Op
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Memory for maps of one size, as blocks of `lanes` channels: element (c, y, x) lies at
+
+        (c // lanes)·block + y·row + x·pixel + c % lanes        with pixel = lanes, row = W·lanes, block = H·row
+
+    `region` is "arena" (the workspace), "input:NAME" or "output:NAME" (the caller's dense NCHW: lanes = 1). `offset`
+    counts floats from the start of the region; steps first … last use it.
+    """
+
+    name: str
+    region: str
+    lanes: int
+    height: int
+    width: int
+    blocks: int
+    offset: int = 0
+    first: int = 0
+    last: int = 0
+
+    @property
+    def pixel(self) -> int:
+        """Distance of neighbouring pixels of a row, in floats."""
+        return self.lanes
+
+    @property
+    def row(self) -> int:
+        """Distance of neighbouring rows, in floats."""
+        return self.width * self.lanes
+
+    @property
+    def block(self) -> int:
+        """Distance of neighbouring blocks, in floats."""
+        return self.height * self.row
+
+    @property
+    def floats(self) -> int:
+        """Size in floats."""
+        return self.blocks * self.block
+
+    def element(self, position: int) -> int:
+        """The offset of pixel (0, 0) of the channel at this position."""
+        return position // self.lanes * self.block + position % self.lanes
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What a C function of the generated file is specialised to. Equal kernels share one function."""
+
+    @property
+    def kind(self) -> str:
+        """The name of its template."""
+        return type(self).__name__.lower()
+
+
+@dataclass(frozen=True)
+class Grid(Kernel):
+    """A kernel that slides a window: the geometry that convolutions, depthwise filters and pools have in common.
+
+    Sizes and strides in floats; `pad` is (top, left): the far sides follow from the sizes.
+    """
+
+    lanes: int
+    size: tuple[int, int]
+    out: tuple[int, int]
+    window: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    pad: tuple[int, int]
+    x_strides: tuple[int, int]  # row, pixel
+    y_strides: tuple[int, int]
+    tile: int  # pixels at once
+    epilogue: tuple[Op, ...] = ()
+    spread: tuple[bool, ...] = ()  # for every further operand: one vector per block instead of one per pixel
+
+
+@dataclass(frozen=True)
+class Conv(Grid):
+    """Panels of `vectors` output blocks, each over a list of `depth` inputs: a direct convolution.
+
+    `reads`: "blocks" (consecutive lanes of consecutive blocks `x_block` apart), "planes" (one channel per plane,
+    `x_block` apart), "table" (every input has its own address). `shared`: all panels read the same inputs.
+    `tail`: lanes to store of the last vector, 0 for all. `rows`: output rows per sweep over the panels.
+    """
+
+    vectors: int = 1
+    panels: int = 1
+    depth: int = 1
+    reads: str = "blocks"
+    x_block: int = 0
+    shared: bool = True
+    tail: int = 0
+    rows: int = 1
+    prefetch: bool = False
+    distance: bool = False  # Σ (x − w)² instead of Σ x·w: radial basis functions
+
+    @property
+    def panel_floats(self) -> int:
+        """Packed size of one panel: its bias, then one row of vectors per tap and input."""
+        return (1 + prod(self.window) * self.depth) * self.vectors * self.lanes
+
+
+@dataclass(frozen=True)
+class Depthwise(Grid):
+    """Every lane through its own filter: `blocks` blocks."""
+
+    blocks: int = 1
+
+    @property
+    def block_floats(self) -> int:
+        """Packed size of one block: its bias, then one vector per tap."""
+        return (1 + prod(self.window)) * self.lanes
+
+
+@dataclass(frozen=True)
+class Pool(Grid):
+    """Windowed maximum or mean; `divisors`: one number for all windows, else one per output pixel."""
+
+    blocks: int = 1
+    average: bool = False
+    divisors: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Map(Kernel):
+    """y = epilogue(x), element by element."""
+
+    lanes: int
+    pixels: int
+    blocks: int
+    epilogue: tuple[Op, ...] = ()
+    spread: tuple[bool, ...] = ()
+
+
+@dataclass(frozen=True)
+class GlobalPool(Kernel):
+    """One number per channel."""
+
+    lanes: int
+    pixels: int
+    blocks: int
+    average: bool
+
+
+@dataclass(frozen=True)
+class Column(Kernel):
+    """A function of all channels of one pixel (softmax, local response normalisation), through a scratch column."""
+
+    lanes: int
+    pixels: int
+    channels: int
+    op: Op
+    x_pixel: int = 0
+    y_pixel: int = 0
+
+
+@dataclass(frozen=True)
+class Resize(Kernel):
+    """Nearest-neighbour enlargement."""
+
+    lanes: int
+    size: tuple[int, int]
+    out: tuple[int, int]
+    blocks: int
+
+
+@dataclass(frozen=True)
+class Copy(Kernel):
+    """Channel by channel from one layout to another: the caller's tensors in and out, and honest copies."""
+
+    pixels: int
+    channels: int
+    x_pixel: int
+    y_pixel: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """A kernel on its data: address tables in elements, weights as an offset in floats into the packed weights."""
+
+    kernel: Kernel
+    x: ChannelMap
+    y: ChannelMap
+    weights: int = 0
+    extra: tuple[ChannelMap, ...] = ()
+    scratch: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one node (or fused region) of the graph runs.
+
+    `macs` are those of the graph, `executed` those of the kernels with their padding. `copied` counts elements that
+    the step writes but only read; `conversion` marks the caller's tensors going in or out.
+    """
+
+    name: str
+    op: str
+    calls: tuple[Call, ...]
+    macs: int = 0
+    executed: int = 0
+    read: int = 0
+    written: int = 0
+    copied: int = 0
+    conversion: bool = False
+    where: str = ""
+    inplace: tuple[str, str] = ("", "")
+
+    @property
+    def bytes_moved(self) -> int:
+        """Activations read and written plus weights, in bytes."""
+        return 4 * (self.read + self.written)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of the network as the caller sees it: dense, batch first."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network ready to be written as C: one image at a time, the batch is a loop around it."""
+
+    name: str
+    target: str
+    lanes: int
+    batch: int
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    buffers: tuple[Buffer, ...]
+    steps: tuple[Step, ...]
+    arena: int = 0  # floats
+    weights: int = 0  # floats
+
+    @property
+    def copies(self) -> int:
+        """Elements copied, without the caller's tensors."""
+        return sum(s.copied for s in self.steps if not s.conversion)
+
+
+# -- text ------------------------------------------------------------------------------------------------------------
+
+_CLASSES: dict[str, type] = {
+    c.__name__: c
+    for c in (Buffer, Conv, Depthwise, Pool, Map, GlobalPool, Column, Resize, Copy, Call, Step, Tensor)
+}
+
+
+def print_plan(plan: Plan) -> str:
+    """The text form."""
+    head = ", ".join(
+        f"{k}={_text(getattr(plan, k))}" for k in ("target", "lanes", "batch", "arena", "weights")
+    )
+    lines = [f"plan {FORMAT}", f"{plan.name}({head}) {{"]
+    for title in ("inputs", "outputs", "buffers", "steps"):
+        lines += [
+            f"  {_text(item)}" if title != "inputs" else f"  in {_text(item)}"
+            for item in getattr(plan, title)
+        ]
+    return "\n".join([*lines, "}", ""]).replace("\n  Tensor(", "\n  out Tensor(")
+
+
+def parse_plan(text: str) -> Plan:
+    """Read back what `print_plan` wrote. Errors: CIR301 naming the line."""
+    lines = text.strip().splitlines()
+    if not lines or lines[0] != f"plan {FORMAT}":
+        raise CompactError(
+            "CIR301", f"this is not a plan of format {FORMAT}", help=f"its first line must be `plan {FORMAT}`"
+        )
+    head = ast.parse(lines[1].removesuffix("{").strip(), mode="eval").body
+    parts: dict[str, list[Any]] = {"in": [], "out": [], "Buffer": [], "Step": []}
+    for number, line in enumerate(lines[2:-1], 3):
+        word, _, rest = line.strip().partition(" ")
+        try:
+            item = _value(ast.parse(rest if word in ("in", "out") else line.strip(), mode="eval").body)
+        except (SyntaxError, KeyError, TypeError, ValueError) as error:
+            raise CompactError("CIR301", f"line {number} of the plan cannot be read: {error}") from error
+        parts[word if word in ("in", "out") else type(item).__name__].append(item)
+    assert isinstance(head, ast.Call) and isinstance(head.func, ast.Name)
+    named = {k.arg: _value(k.value) for k in head.keywords if k.arg}
+    tuples = (tuple(parts[k]) for k in ("in", "out", "Buffer", "Step"))
+    inputs, outputs, buffers, steps = tuples
+    return Plan(head.func.id, inputs=inputs, outputs=outputs, buffers=buffers, steps=steps, **named)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, ChannelMap):
+        return f"at({str(value)!r})"
+    if isinstance(value, tuple):
+        return (
+            "(" + "".join(f"{_text(v)}, " for v in value).rstrip(" ") + ")"
+            if len(value) < 2
+            else ("(" + ", ".join(map(_text, value)) + ")")
+        )
+    if is_dataclass(value) and not isinstance(value, type):
+        shown = [
+            f"{f.name}={_text(getattr(value, f.name))}" for f in fields(value) if not _is_default(value, f)
+        ]
+        return f"{value.name if isinstance(value, Op) else type(value).__name__}({', '.join(shown)})"
+    return repr(value)
+
+
+def _is_default(value: Any, spec: Any) -> bool:
+    return spec.default is not MISSING and getattr(value, spec.name) == spec.default
+
+
+def _value(node: ast.expr) -> Any:
+    if isinstance(node, ast.Tuple):
+        return tuple(_value(e) for e in node.elts)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        if node.func.id == "at":
+            return _map(ast.literal_eval(node.args[0]))
+        build: Callable[..., Any] = _CLASSES.get(node.func.id) or OPS[node.func.id]
+        return build(**{k.arg: _value(k.value) for k in node.keywords if k.arg})
+    return ast.literal_eval(node)
+
+
+def _map(text: str) -> ChannelMap:
+    pieces = []
+    for part in text.split():
+        buffer, _, positions = part.removesuffix("]").partition("[")
+        pieces.append(Piece(buffer, ChannelList.parse(positions)))
+    return ChannelMap(tuple(pieces))

@@ -42,6 +42,11 @@ def parse_expression(text: str, file: str = "<expression>") -> ast.Expr:
     return _parse(text, file, "expr")  # type: ignore[no-any-return]  # the builder makes an Expr of the rule `expr`
 
 
+def tokens(text: str) -> Iterator[lark.Token]:
+    """The tokens of a text that parses; `_NL` stands where statements, rows or alternatives are separated."""
+    return _parser().lex(text)
+
+
 def _empty(file: str) -> CompactError:
     return CompactError("CIR101", "the file says nothing", span=Span(file, 1, 1, 1, 2))
 
@@ -86,7 +91,7 @@ def _syntax_error(text: str, file: str, start: str, problem: lark.UnexpectedToke
 
 
 def _usual_mistake(text: str, problem: lark.UnexpectedToken, start: str) -> str | None:
-    """`message | help` of a word of another language, of an example in the same state, or of a pair of tokens."""
+    """`message | help` of a foreign word, of an example in the same state, or of a pair of tokens."""
     token = problem.token
     known = [mistakes.WORDS.get(str(token))]
     if start == "file":
@@ -242,7 +247,8 @@ class _Builder(Transformer_NonRecursive[Any, Any]):
         return ast.File(self._path, doc, tuple(p for p in parts if isinstance(p, ast.Node)), self._text)
 
     def doc(self, _: Any, parts: Parts) -> _Doc:
-        return _Doc(cleandoc(parts[0][3:-3]).strip())
+        lines = cleandoc(parts[0][3:-3]).strip().split("\n")
+        return _Doc("\n".join(line.rstrip() for line in lines))
 
     def imported(self, at: Any, parts: Parts) -> ast.Imported:
         return ast.Imported(self._span(at), str(parts[0]), str(parts[1] or parts[0]))

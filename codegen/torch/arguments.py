@@ -1,0 +1,415 @@
+"""What differs between the instances of a class, said as its constructor's arguments.
+
+A number that is the same everywhere stays a number. One that follows an argument of the block takes that name; one that
+is the width of what flows in is `in_channels`; simple products and quotients of these are written out; what remains becomes
+an argument named after what it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import combinations, product
+from typing import Any
+
+from compactir.codegen.torch.classes import Block, Statement
+from compactir.codegen.torch.layers import Layer, Slot, describe
+from compactir.codegen.torch.structure import Instance, Ref, Step, TensorRef, Use
+from compactir.codegen.torch.text import identifier, unused
+from compactir.ir.channels import ChannelList
+
+Values = tuple[Any, ...]
+_NO_DEFAULT = object()
+
+
+class CannotName(Exception):
+    """A value that some instances do not have must not become an argument of all: the variants stay apart."""
+
+
+@dataclass
+class Argument:
+    """An argument of a constructor and its value in each instance."""
+
+    name: str
+    values: Values
+    counts_channels: bool
+    default: object = _NO_DEFAULT
+
+    @property
+    def has_default(self) -> bool:
+        """True where most instances leave it out."""
+        return self.default is not _NO_DEFAULT
+
+    @property
+    def annotation(self) -> str:
+        """Its type as written."""
+        kinds = dict.fromkeys(_type_name(v) for v in self.values)
+        return " | ".join(kinds)
+
+
+def _type_name(value: object) -> str:
+    if isinstance(value, ChannelList):
+        return "Sequence[int]"
+    if isinstance(value, list):
+        inner = " | ".join(dict.fromkeys(_type_name(v) for v in value))
+        return f"list[{inner}]" if inner else "list"
+    if isinstance(value, tuple):
+        return f"tuple[{', '.join(map(_type_name, value))}]"
+    return type(value).__name__
+
+
+@dataclass
+class Written:
+    """A statement of a class with all its numbers named."""
+
+    make: str
+    """Constructor call without its arguments; empty where nothing is made."""
+    arguments: list[str]
+    layer: Layer
+    inline: dict[str, str]
+    """Text of every slot of the expression."""
+
+
+@dataclass
+class Flag:
+    """A condition of a class: `self.<name>`."""
+
+    name: str
+    test: str
+    present: tuple[bool, ...]
+
+
+Literal = Callable[[object, str], str]
+"""Writes a constant, given a name to use should it be too long to stand in the line."""
+
+
+class Constructor:
+    """Finds the names of all numbers of a class; afterwards `arguments`, `locals`, `flags`, `stored` say what to write."""
+
+    def __init__(self, block: Block, classes: Mapping[int, Block], literal: Literal) -> None:
+        self.block, self.classes, self.literal = block, classes, literal
+        self.count = len(block.instances)
+        self.declared = _declared(block.instances)
+        self.arguments: list[Argument] = []
+        self.locals: dict[str, str] = {}
+        self.known: list[tuple[str, Values]] = []
+        self.stored: dict[str, str] = {}  # attribute -> text
+        self.flags: list[Flag] = []
+        self.widths: dict[tuple[int, int], str] = {}
+        self.layers = [_layer(s, classes) for s in block.body]
+        self.attributes = {s.name.split(".")[0] for s in block.body} | {"training"}
+        self.written = [self._write(i, s) for i, s in enumerate(block.body)]
+        self.conditions = [self._condition(s) for s in block.body]
+        self._settle()
+
+    # -- statements ----------------------------------------------------------------------------------------------
+
+    def _write(self, at: int, statement: Statement) -> Written:
+        layer = self.layers[at]
+        made = [self._slot(s, at, statement) for s in layer.slots if s.positional or s.needed]
+        inline = {s.name: self._inline(s, at, statement) for s in layer.inline}
+        return Written(layer.make, made, layer, inline)
+
+    def _slot(self, slot: Slot, at: int, statement: Statement) -> str:
+        text = self._text(slot, at, statement)
+        return text if slot.positional else f"{slot.name}={text}"
+
+    def _inline(self, slot: Slot, at: int, statement: Statement) -> str:
+        text = self._text(slot, at, statement)
+        if _constant(slot.values):
+            return text
+        stem = slot.name if slot.name not in self.attributes else f"{statement.name}_{slot.name}"
+        for name, stored in self.stored.items():
+            if stored == text:
+                return f"self.{name}"
+        name = identifier(stem, {*self.attributes, *self.stored})
+        self.stored[name] = text
+        return f"self.{name}"
+
+    def _text(self, slot: Slot, at: int, statement: Statement) -> str:
+        if _constant(slot.values):
+            return self.literal(_first(slot.values), f"{statement.name}_{slot.name}")
+        operand = statement.args[0] if statement.args else None
+        if slot.reads and isinstance(operand, tuple):
+            return self._width(operand)
+        if slot.makes:
+            return self._width((at, 0))
+        return self.find(slot.values, slot.name, statement.name, slot.counts_channels)
+
+    # -- widths --------------------------------------------------------------------------------------------------
+
+    def _origin(self, ref: tuple[int, int]) -> tuple[int, int]:
+        """The value that brought the number of channels of `ref` about."""
+        while ref[0] >= 0 and self.layers[ref[0]].same_channels:
+            before = self.block.body[ref[0]].args[0]
+            if isinstance(before, TensorRef):
+                break
+            ref = before
+        return ref
+
+    def _channels(self, ref: Ref) -> Values:
+        """Number of channels of a value, as seen in each instance."""
+        if isinstance(ref, TensorRef):
+            return (None,) * self.count
+        if ref[0] < 0:
+            return tuple(i.inputs[ref[1]].type.channels for i in self.block.instances)
+        statement = self.block.body[ref[0]]
+        stand_in = statement.instead.get(ref[1])
+        other = self._channels(stand_in) if stand_in is not None else (None,) * self.count
+        return tuple(
+            other[k] if item is None else item.outs[ref[1]].channels for k, item in enumerate(statement.items)
+        )
+
+    def _width(self, ref: tuple[int, int]) -> str:
+        ref = self._origin(ref)
+        values = self._channels(ref)
+        if _constant(values):
+            return self.literal(_first(values), "channels")
+        if ref not in self.widths:
+            if ref[0] < 0:
+                stem = "in_channels" if ref[1] == 0 else f"in_channels{ref[1] + 1}"
+            else:
+                is_result = any(isinstance(r, tuple) and self._origin(r) == ref for r in self.block.results)
+                stem = "out_channels" if is_result else "hidden"
+            self.widths[ref] = self.find(values, stem, "", True)
+        return self.widths[ref]
+
+    # -- naming --------------------------------------------------------------------------------------------------
+
+    def find(self, values: Values, stem: str, step: str, is_width: bool) -> str:
+        """A text with these values: an argument of the block, something known, a simple formula, a new argument."""
+        for name, declared in self.declared.items():
+            if _matches(declared, values):
+                return self._argument(name, declared, is_width)
+        for text, known in self.known:
+            if _matches(known, values):
+                return text
+        formula = self._formula(values, stem, step, is_width)
+        if formula:
+            return formula
+        if any(v is None for v in values):
+            raise CannotName(stem)
+        return self._argument(self._new_name(stem, step), values, is_width)
+
+    def _new_name(self, stem: str, step: str) -> str:
+        taken = {a.name for a in self.arguments} | {identifier(n) for n in self.declared} | set(self.locals)
+        name = identifier(stem)
+        return unused(identifier(f"{step}_{stem}") if name in taken and step else name, taken)
+
+    def _argument(self, name: str, values: Values, counts_channels: bool) -> str:
+        name = identifier(name)
+        for argument in self.arguments:
+            if argument.name == name:
+                argument.counts_channels |= counts_channels
+                return name
+        self.arguments.append(Argument(name, values, counts_channels))
+        self.known.append((name, values))
+        return name
+
+    def _formula(self, values: Values, stem: str, step: str, is_width: bool) -> str:
+        if is_width:
+            forms = self._products()
+        elif stem == "padding":
+            forms = ((n, v, 2, "//") for n, v in self.declared.items())
+        else:
+            return ""
+        for a, first, b, sign in forms:
+            computed = _computed(first, sign, b if isinstance(b, int) else b[1])
+            if not _matches(computed, values):
+                continue
+            second = str(b) if isinstance(b, int) else self._use(*b, is_width and sign != "*")
+            text = f"{self._use(a, first, is_width)} {sign} {second}"
+            if not is_width:
+                return text
+            name = self._new_name("hidden" if stem == "out_channels" else stem, step)
+            self.locals[name] = text
+            self.known.append((name, computed))
+            return name
+        return ""
+
+    def _products(self) -> Iterator[tuple[str, Values, int | tuple[str, Values], str]]:
+        known = [(n, v) for n, v in self.known if _is_numbers(v)]
+        declared = [(n, v) for n, v in self.declared.items() if _is_numbers(v)]
+        names = list(dict(known + declared).items())
+        channels = [(n, v) for n, v in names if n not in self.declared or n in ("out", "out_channels", "channels")]
+        for (a, first), b in product([*channels, *names], declared):
+            if a != b[0]:
+                yield a, first, b, "*"
+        for (a, first), b in product([*declared, *names], (2, 3, 4, 6, 8, 16)):
+            yield a, first, b, "//"
+            yield a, first, b, "*"
+        for (a, first), b in product([*declared, *names], names):
+            if a != b[0]:
+                yield a, first, b, "-"
+                yield a, first, b, "+"
+                yield a, first, b, "//"
+
+    def _use(self, name: str, values: Values, is_width: bool) -> str:
+        return name if name in self.locals else self._argument(name, values, is_width)
+
+    # -- conditions ----------------------------------------------------------------------------------------------
+
+    def _condition(self, statement: Statement) -> Flag | None:
+        present = statement.present
+        if all(present):
+            return None
+        for flag in self.flags:
+            if flag.present == present:
+                return flag
+        same = [s for s in self.block.body if s.present == present]
+        named = [s.name for s in same if s.name]
+        additions = all(isinstance(s.first, Step) and s.first.op.name in ("add", "relu", "relu6") for s in same)
+        stem = "residual" if additions else f"with_{named[0] if named else 'step'}"
+        name = identifier(stem, {*self.attributes, *self.stored, *(f.name for f in self.flags)})
+        test = self._test(present, additions)
+        if test is None:
+            test = self._argument(unused(name, {a.name for a in self.arguments}), present, False)
+        self.flags.append(Flag(name, test, present))
+        return self.flags[-1]
+
+    def _test(self, present: tuple[bool, ...], is_sum: bool) -> str | None:
+        """The simplest condition on arguments that holds in exactly the instances where the step is there.
+
+        Tests of arguments with few values come first: `expand != 1` rather than `out != 16`. A sum needs equal shapes, so
+        that where there is a stride, a residual connection names it too.
+        """
+        tests = sorted(self._simple_tests(), key=lambda t: max(len(set(map(str, v))) for _, v in t[2]))
+        equalities = [t for t in tests if " == " in t[0]]
+        both = [
+            (f"{a} and {b}", tuple(x and y for x, y in zip(one, other, strict=True)), used + more)
+            for (a, one, used), (b, other, more) in combinations(equalities, 2)
+        ]
+        strides = [t for t in both if re.match(r"\w*stride\w* == 1 and \w+ == [a-z]", t[0])]
+        for text, holds, used in [*(strides if is_sum else []), *tests, *both]:
+            if holds == present:
+                return self._adopt(text, used)
+        return None
+
+    def _simple_tests(self) -> Iterator[tuple[str, tuple[bool, ...], list[tuple[str, Values]]]]:
+        known = [(n, v) for n, v in self.known if n not in self.locals and None not in v]
+        names = list({**self.declared, **dict(known)}.items())
+        for n, v in names:
+            if all(isinstance(x, bool) for x in v):
+                yield n, v, [(n, v)]
+                yield f"not {n}", tuple(not x for x in v), [(n, v)]
+        for n, v in names:
+            if all(isinstance(x, (int, str)) and not isinstance(x, bool) for x in v):
+                for c in sorted(set(v), key=lambda c: (str(type(c)), c)):
+                    constant = self.literal(c, n)
+                    yield f"{n} != {constant}", tuple(x != c for x in v), [(n, v)]
+                    yield f"{n} == {constant}", tuple(x == c for x in v), [(n, v)]
+        numbers = [(n, v) for n, v in names if _is_numbers(v)]
+        for (m, w), (n, v) in combinations(numbers, 2):
+            yield f"{n} == {m}", tuple(x == y for x, y in zip(v, w, strict=True)), [(n, v), (m, w)]
+
+    def _adopt(self, text: str, used: list[tuple[str, Values]]) -> str:
+        for name, values in used:
+            self._argument(name, values, False)
+            text = re.sub(rf"\b{re.escape(name)}\b", identifier(name), text)
+        return text
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Defaults and order of the arguments; formulas that are used once are written where they are used."""
+        for argument in self.arguments:
+            (value, times), *_ = Counter(map(_hashable, argument.values)).most_common(1)
+            if not argument.counts_channels and 2 * times > self.count and not isinstance(value, tuple):
+                argument.default = value
+        order = list(self.declared)
+
+        def rank(a: Argument) -> tuple[bool, bool, int]:
+            place = order.index(a.name) if a.name in order else -1 if a.name.startswith("in_") else len(order)
+            return a.has_default, not a.counts_channels, place
+
+        self.arguments.sort(key=rank)
+        for name in list(self.locals):
+            texts = [t for w in self.written for t in [*w.arguments, *w.inline.values()]]
+            texts += [*self.stored.values(), *(v for n, v in self.locals.items() if n != name)]
+            if sum(len(re.findall(rf"\b{name}\b", t)) for t in texts) == 1:
+                self._inline_local(name)
+
+    def _inline_local(self, name: str) -> None:
+        formula = self.locals.pop(name)
+
+        def put(text: str, inner: str) -> str:
+            return re.sub(rf"\b{name}\b", inner, text)
+
+        self.locals = {n: put(v, f"({formula})") for n, v in self.locals.items()}
+        self.stored = {n: put(v, formula) for n, v in self.stored.items()}
+        for written in self.written:
+            written.arguments = [put(t, formula) for t in written.arguments]
+
+
+def _layer(statement: Statement, classes: Mapping[int, Block]) -> Layer:
+    """How a statement is written; the call of a block is a layer whose slots are the block's arguments."""
+    items = statement.items
+    if isinstance(statement.first, Step):
+        return describe([i if isinstance(i, Step) else None for i in items])
+    uses = [i if isinstance(i, Use) else None for i in items]
+    child = classes[id(statement.first.instance)]
+    at = [None if u is None else child.instances.index(u.instance) for u in uses]
+    slots = []
+    for argument in child.arguments:
+        values = tuple(None if i is None else argument.values[i] for i in at)
+        default = argument.default if argument.has_default else _NO_DEFAULT
+        reads = argument.name == "in_channels"
+        width = argument.counts_channels
+        slots.append(Slot(argument.name, values, reads, False, width, width, default))
+    operands = ", ".join(f"{{{i}}}" for i in range(len(statement.args)))
+    return Layer(f"{{me}}({operands})", child.name, slots, outs=len(statement.first.outs))
+
+
+def _declared(instances: Sequence[Instance]) -> dict[str, Values]:
+    """The block's own arguments that every instance has and that differ."""
+    scopes = [dict(i.scope.args) if i.scope else {} for i in instances]
+    names = [n for n in scopes[0] if all(n in s for s in scopes)]
+    found = {n: tuple(_plain(s[n]) for s in scopes) for n in names}
+    return {n: v for n, v in found.items() if not _constant(v)}
+
+
+def _plain(value: Any) -> Any:
+    """An argument of the language as Python has it."""
+    if isinstance(value, Fraction):
+        return int(value) if value.denominator == 1 else float(value)
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _first(values: Values) -> Any:
+    return next(v for v in values if v is not None)
+
+
+def _constant(values: Values) -> bool:
+    present = [v for v in values if v is not None]
+    return all(type(v) is type(present[0]) and v == present[0] for v in present)
+
+
+def _matches(known: Values, values: Values) -> bool:
+    return all(
+        v is None or (v == k and isinstance(v, bool) == isinstance(k, bool))
+        for k, v in zip(known, values, strict=True)
+    )
+
+
+def _is_numbers(values: Values) -> bool:
+    return all(isinstance(v, int) and not isinstance(v, bool) for v in values)
+
+
+def _computed(first: Values, sign: str, second: int | Values) -> Values:
+    others = (second,) * len(first) if isinstance(second, int) else second
+    return tuple(_result(a, sign, b) for a, b in zip(first, others, strict=True))
+
+
+def _result(a: Any, sign: str, b: Any) -> Any:
+    if not isinstance(a, int) or not isinstance(b, int):
+        return _NO_DEFAULT
+    if sign == "//":
+        return a // b if b else _NO_DEFAULT
+    return {"*": a * b, "+": a + b, "-": a - b}[sign]
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value

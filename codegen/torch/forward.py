@@ -1,0 +1,311 @@
+"""The body of `forward`: which steps share a line, what the intermediate values are called, where conditions stand."""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Sequence
+
+from compactir.codegen.torch.arguments import Constructor, Flag
+from compactir.codegen.torch.classes import Statement
+from compactir.codegen.torch.layers import access, me
+from compactir.codegen.torch.structure import Ref, Step, TensorRef, Use
+from compactir.codegen.torch.text import INDENT, WIDTH, identifier, statement
+
+_LETTERS = ("x", "y", "z")
+_LOOP = 3
+"""So many calls in a chain, named by consecutive numbers, become a loop."""
+RESERVED = frozenset({"self", "torch", "nn", "F", "Tensor", "i", "range", *keyword.kwlist})
+
+
+class Forward:
+    """Writes one `forward`. Values are (statement, result) as in the class's body; (-1, i) are the inputs."""
+
+    def __init__(self, constructor: Constructor, inputs: Sequence[str], keep_inputs: bool) -> None:
+        self.constructor = constructor
+        self.block = constructor.block
+        self.body = self.block.body
+        self.inputs = list(inputs)
+        self.keep_inputs = keep_inputs
+        self.names: dict[Ref, str] = {(-1, i): n for i, n in enumerate(inputs)}
+        self.uses = self._uses()
+        self.pending: tuple[Ref, str, str] | None = None  # a value whose expression may join the next statement
+        self.lines: list[str] = []
+        self.flag: Flag | None = None
+
+    def _uses(self) -> dict[Ref, list[int]]:
+        """Statements that read each value; the end of the body reads the results."""
+        uses: dict[Ref, list[int]] = {}
+        for i, one in enumerate(self.body):
+            for ref in one.args:
+                uses.setdefault(ref, []).append(i)
+        for ref in self.block.results:
+            uses.setdefault(ref, []).append(len(self.body))
+        return uses
+
+    # -- the body ------------------------------------------------------------------------------------------------
+
+    def write(self) -> list[str]:
+        """The lines of the body, indented by two steps."""
+        i = 0
+        while i < len(self.body):
+            self._enter(self.constructor.conditions[i])
+            run = self._run(i)
+            if run >= _LOOP:
+                self._loop(i, run)
+                i += run
+                continue
+            self._statement(i)
+            i += 1
+            flag = self.constructor.conditions[i] if i < len(self.body) else None
+            if self.flag is not None and flag is not self.flag:
+                self._leave(i)
+        self._return()
+        return self.lines
+
+    def _statement(self, i: int) -> None:
+        one, layer = self.body[i], self.constructor.layers[i]
+        operands = [self._operand(i, k) for k in range(len(one.args))]
+        inline = self.constructor.written[i].inline
+        text = layer.call.format(*operands, me=me(one.name), training="self.training", **inline)
+        if self.pending is not None:  # it was not taken up: `_operand` clears it otherwise
+            self._flush()
+        if layer.outs > 1:
+            names = self._split_names(i, layer.outs)
+            self.lines += statement(self._indent, f"{', '.join(names)} = ", text)
+        else:
+            self.pending = ((i, 0), text, layer.infix)
+            if not self._may_wait(i):
+                self._flush()
+
+    @property
+    def _indent(self) -> int:
+        return 2 if self.flag is None else 3
+
+    def _operand(self, i: int, k: int) -> str:
+        """The text of operand k of statement i: a name, or the pending expression where that reads well and fits."""
+        ref = self.body[i].args[k]
+        if isinstance(ref, TensorRef):
+            return access(ref)
+        if self.pending is None or self.pending[0] != ref:
+            return self.names[ref] if ref in self.names else self._flushed(ref)
+        _, text, infix = self.pending
+        if self._joins(i, k, infix) and self._fits(i, k, text):
+            self.pending = None
+            return text
+        return self._flushed(ref)
+
+    def _flushed(self, ref: Ref) -> str:
+        self._flush()
+        return self.names[ref]
+
+    def _joins(self, i: int, k: int, infix: str) -> bool:
+        layer, maker = self.constructor.layers[i], self.pending
+        assert maker is not None
+        if layer.infix:
+            return infix in ("", "+") and layer.infix == "+" and (k == 0 or not infix)
+        if k > 0 or layer.outs > 1 or not layer.call.endswith(")"):
+            return False
+        source = maker[0]
+        light = isinstance(source, tuple) and self.constructor.layers[source[0]].light
+        plain = "{me}({0})" in layer.call or layer.call.startswith(("F.", "torch."))
+        return layer.joins or (light and plain and not isinstance(self.body[i].first, Use))
+
+    def _fits(self, i: int, k: int, text: str) -> bool:
+        one, layer = self.body[i], self.constructor.layers[i]
+        operands = [text if j == k else self.names.get(ref, "x" * 3) for j, ref in enumerate(one.args)]
+        inline = self.constructor.written[i].inline
+        whole = layer.call.format(*operands, me=me(one.name), training="self.training", **inline)
+        return len(INDENT * self._indent + "return " + whole) <= WIDTH
+
+    def _may_wait(self, i: int) -> bool:
+        """True when only the next statement reads this value, under the same condition."""
+        if self.uses.get((i, 0)) == [len(self.body)] and i == len(self.body) - 1 and self.flag is None:
+            return len(self.block.results) == 1
+        if self.uses.get((i, 0)) != [i + 1] or i + 1 == len(self.body) or self.body[i].instead:
+            return False
+        return self.constructor.conditions[i + 1] is self.flag and not self._run(i + 1) >= _LOOP
+
+    def _flush(self) -> None:
+        if self.pending is None:
+            return
+        ref, text, _ = self.pending
+        self.pending = None
+        assert isinstance(ref, tuple)
+        name = self._name(ref)
+        self.lines += statement(self._indent, f"{name} = ", text)
+
+    def _return(self) -> None:
+        if self.pending is not None and self.block.results == [self.pending[0]]:
+            self.lines += statement(2, "return ", self.pending[1])
+            return
+        self._flush()
+        names = [access(r) if isinstance(r, TensorRef) else self.names[r] for r in self.block.results]
+        self.lines += statement(2, "return ", ", ".join(names)) if len(names) > 1 else [f"        return {names[0]}"]
+
+    # -- conditions ----------------------------------------------------------------------------------------------
+
+    def _enter(self, flag: Flag | None) -> None:
+        if flag is not None and flag is not self.flag:
+            self._flush()
+            self.lines.append(f"        if self.{flag.name}:")
+        self.flag = flag
+
+    def _leave(self, end: int) -> None:
+        """Close the condition that ends before statement `end`: values left out get their stand-in."""
+        self._flush()
+        flag, self.flag = self.flag, None
+        otherwise = []
+        i = end - 1
+        while i >= 0 and self.constructor.conditions[i] is flag:
+            for k, ref in self.body[i].instead.items():
+                if self._lives((i, k), end - 1) and not isinstance(ref, TensorRef):
+                    name, stand_in = self.names[(i, k)], self.names[ref]
+                    otherwise += [f"            {name} = {stand_in}"] if name != stand_in else []
+            i -= 1
+        if otherwise:
+            self.lines += ["        else:", *otherwise]
+
+    # -- names ---------------------------------------------------------------------------------------------------
+
+    def _lives(self, ref: Ref, after: int, apart_from: Ref | None = None) -> bool:
+        """True when something behind statement `after` needs this value, itself or as a stand-in."""
+        if any(u > after for u in self.uses.get(ref, ())):
+            return True
+        for i, one in enumerate(self.body):
+            for k, stand_in in one.instead.items():
+                if stand_in == ref and (i, k) != apart_from:
+                    if self._end_of_run(i) > after or self._lives((i, k), after):
+                        return True
+        return False
+
+    def _end_of_run(self, i: int) -> int:
+        flag = self.constructor.conditions[i]
+        while i + 1 < len(self.body) and self.constructor.conditions[i + 1] is flag:
+            i += 1
+        return i if flag is not None else -1
+
+    def _name(self, ref: tuple[int, int]) -> str:
+        """What to call the value that statement `ref[0]` makes: after an operand that it uses up, or something new."""
+        one = self.body[ref[0]]
+        now = ref[0]
+        stand_in = one.instead.get(ref[1])
+        if stand_in is not None and self._may_reuse(stand_in, ref):
+            return self._called(ref, self.names[stand_in])
+        for name, values in self._held(now).items():
+            if all(not self._lives(v, now) or v == ref for v in values) and self._just_used(values, now):
+                return self._called(ref, name)
+        return self._called(ref, self._new_name(ref))
+
+    def _may_reuse(self, stand_in: Ref, ref: tuple[int, int]) -> bool:
+        """True when nothing but `ref` needs the name of its stand-in any more."""
+        name = self.names.get(stand_in)
+        if name is None or (self.keep_inputs and name in self.inputs):
+            return False
+        held = [v for v, n in self.names.items() if n == name and v != ref]
+        return not any(self._lives(v, ref[0], apart_from=ref) for v in held)
+
+    def _held(self, now: int) -> dict[str, list[Ref]]:
+        """Names in use and all values they have stood for; names of operands first, in their order."""
+        held: dict[str, list[Ref]] = {}
+        first = [self.names[r] for r in self.body[now].args if r in self.names]
+        for name in [*first, *self.names.values()]:
+            if name not in self.inputs or not self.keep_inputs:
+                held.setdefault(name, [])
+        for value, name in self.names.items():
+            if name in held:
+                held[name].append(value)
+        return held
+
+    def _just_used(self, values: Sequence[Ref], now: int) -> bool:
+        """True when the last of these values was read by the line that is being written."""
+        latest = values[-1]
+        lasts = self.uses.get(latest, [])
+        return bool(lasts) and self._line_start(now) <= lasts[-1] <= now
+
+    def _line_start(self, now: int) -> int:
+        """The first statement of the line whose last one is `now`: those in between have no name of their own."""
+        start = now
+        while start > 0 and (start - 1, 0) not in self.names and self.constructor.layers[start - 1].outs == 1:
+            start -= 1
+        return start
+
+    def _new_name(self, ref: Ref) -> str:
+        taken = {n for n in self.names.values() if self._is_taken(n, ref)} | set(self.inputs) | RESERVED
+        for user in self.uses.get(self._flows_to(ref), ()):
+            if user < len(self.body) and len(self.body[user].args) > 2 and self._is_concat(self.body[user]):
+                place = self.body[user].args.index(self._flows_to(ref)) + 1
+                return identifier(f"branch{place}", taken)
+        letters = [n for n in _LETTERS if n not in taken]
+        return letters[0] if letters else identifier("y", taken)
+
+    def _is_taken(self, name: str, ref: Ref) -> bool:
+        now = ref[0] if isinstance(ref, tuple) else 0
+        return any(self._lives(v, now) for v, n in self.names.items() if n == name)
+
+    def _flows_to(self, ref: Ref) -> Ref:
+        """The end of the chain of steps that this value alone flows through."""
+        users = self.uses.get(ref, [])
+        while len(users) == 1 and users[0] < len(self.body) and len(self.body[users[0]].args) == 1:
+            ref = (users[0], 0)
+            users = self.uses.get(ref, [])
+        return ref
+
+    def _is_concat(self, one: Statement) -> bool:
+        return isinstance(one.first, Step) and one.first.op.name == "concat"
+
+    def _called(self, ref: Ref, name: str) -> str:
+        self.names.pop(ref, None)
+        self.names[ref] = name  # at the end: the latest value of a name comes last
+        return name
+
+    def _split_names(self, i: int, count: int) -> list[str]:
+        stem = "x" if isinstance(self.body[i].first, Step) else "y"
+        held = {n for n in self.names.values() if self._is_taken(n, (i, 0))} | RESERVED
+        names: list[str] = []
+        for k in range(count):
+            name = identifier(f"{stem}{k + 1}", {*held, *names})
+            names.append(self._called((i, k), name) if self.uses.get((i, k)) else "_")
+        return names
+
+    # -- loops ---------------------------------------------------------------------------------------------------
+
+    def _run(self, i: int) -> int:
+        """How many statements from i on are calls of numbered blocks in a chain."""
+        count = 0
+        stem, number = _numbered(self.body[i].name)
+        while i + count < len(self.body):
+            one = self.body[i + count]
+            if not isinstance(one.first, Use) or len(one.args) != 1 or not all(one.present):
+                break
+            if _numbered(one.name) != (stem, number + count) or number < 0 or len(one.first.outs) != 1:
+                break
+            if count and (one.args != ((i + count - 1, 0),) or self.uses[(i + count - 1, 0)] != [i + count]):
+                break
+            count += 1
+        return count
+
+    def _loop(self, i: int, count: int) -> None:
+        self._flush()
+        stem, first = _numbered(self.body[i].name)
+        last = (i + count - 1, 0)
+        source = self.body[i].args[0]
+        before = access(source) if isinstance(source, TensorRef) else self.names[source]
+        free = not isinstance(source, TensorRef) and not self._lives(source, i)
+        kept = self.keep_inputs and before in self.inputs
+        name = self._called(last, before if free and not kept else self._new_name(last))
+        if name != before:
+            self.lines.append(f"{INDENT * self._indent}{name} = {before}")
+        home, _, leaf = stem.rpartition(".")
+        self.lines += [
+            f"{INDENT * self._indent}for i in range({first}, {first + count}):",
+            f'{INDENT * (self._indent + 1)}{name} = {me(home)}.get_submodule(f"{leaf}{{i}}")({name})',
+        ]
+
+
+def _numbered(name: str) -> tuple[str, int]:
+    """`block12` as (`block`, 12); -1 where there is no number, or one that is not written the usual way."""
+    stem = name.rstrip("0123456789")
+    number = name[len(stem) :]
+    if not number or (number[0] == "0" and len(number) > 1) or not stem or stem.endswith("."):
+        return name, -1
+    return stem, int(number)

@@ -1,0 +1,616 @@
+"""How each operation is written in PyTorch: the layer that `__init__` makes, the expression that `forward` evaluates.
+
+A `Layer` describes one step of a block for all instances of the block at once, so that whatever differs between them is
+visible as the values of a slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from compactir.codegen.torch.structure import Split, Step, TensorRef
+from compactir.codegen.torch.text import LONG_LIST, is_plain_name, literal
+from compactir.diagnostics import CompactError
+from compactir.ir.channels import ChannelList
+from compactir.ir.connectivity import Family
+from compactir.ir.op import Op
+from compactir.ops.activation import Clip, LeakyRelu, Tanh
+from compactir.ops.arrange import Dropout, Gather, Shuffle
+from compactir.ops.conv import Conv
+from compactir.ops.linear import Linear, Rbf
+from compactir.ops.norm import BatchNorm, Lrn
+from compactir.ops.pool import AvgPool, MaxPool, Pool, Upsample
+
+_NONE = object()
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A number (or list, …) of a step, per instance of its block."""
+
+    name: str
+    values: tuple[Any, ...]
+    reads: bool = False
+    """True where it is the number of channels of the step's first operand."""
+    makes: bool = False
+    """True where it is the number of channels of the step's result."""
+    counts_channels: bool = False
+    """True where it is a number of channels, of whatever."""
+    positional: bool = False
+    default: object = _NONE
+
+    @property
+    def needed(self) -> bool:
+        """False where every instance has PyTorch's default."""
+        return any(v != self.default for v in self.values if v is not None)
+
+
+@dataclass
+class Layer:
+    """One step as PyTorch source."""
+
+    call: str
+    """A format: `{0}`, `{1}` the operands, `{me}` the layer, `{name}` a slot of `inline`, `{training}`."""
+    make: str = ""
+    """The class that `__init__` instantiates with `slots`; empty for a mere function."""
+    slots: list[Slot] = field(default_factory=list)
+    inline: list[Slot] = field(default_factory=list)
+    joins: bool = False
+    """True where it reads well around its first operand's expression: `relu(bn(conv(x)))`."""
+    light: bool = False
+    """True where it reads well inside of any call: a slice, a flatten, a global pool."""
+    infix: str = ""
+    same_channels: bool = False
+    helpers: tuple[str, ...] = ()
+    outs: int = 1
+
+
+def access(tensor: TensorRef) -> str:
+    """How `forward` says a tensor that belongs to no layer."""
+    home, _, leaf = tensor.name.rpartition(".")
+    drawer = "_parameters" if tensor.role == "weight" else "_buffers"
+    return me(home) + (f".{leaf}" if is_plain_name(leaf) else f".{drawer}[{literal(leaf)}]")
+
+
+def me(name: str) -> str:
+    """How a layer or block of this dotted name is reached: `self.conv1`, `self._modules["half"]`."""
+    parts = name.split(".") if name else []
+    return "self" + "".join(f".{p}" if is_plain_name(p) else f"._modules[{literal(p)}]" for p in parts)
+
+
+Describe = Callable[[Sequence[Any], Sequence[Step]], Layer]
+_TABLE: dict[str, Describe] = {}
+
+
+def describe(steps: Sequence[Step | None]) -> Layer:
+    """How a step is written, given what it is in every instance of its block (None where it is left out)."""
+    present = [s for s in steps if s is not None]
+    op = present[0].op
+    if isinstance(op, Split):
+        layer = _split([s.op for s in present], present)
+    elif op.name in _TABLE:
+        layer = _TABLE[op.name]([s.op for s in present], present)
+    else:
+        raise CompactError("CIR501", f"PyTorch source for `{op.name}` is not known")
+    if len(present) < len(steps):
+        layer.slots = [_spread(s, steps) for s in layer.slots]
+        layer.inline = [_spread(s, steps) for s in layer.inline]
+    return layer
+
+
+def kind(step: Step) -> tuple[object, ...]:
+    """What must be equal for two steps to be one step of one class."""
+    op = step.op
+    more: tuple[object, ...] = ()
+    if isinstance(op, Conv):
+        more = (_conv_form(op), len(op.connect.families), op.masked and op.masked.fine)
+    elif isinstance(op, Split):
+        return ("split", len(op.sizes))
+    elif isinstance(op, AvgPool):
+        more = (op.divisor > 0,)
+    elif isinstance(op, Gather):
+        more = (_is_slice(op),)
+    ranks = tuple(t.rank for t in step.types)
+    return (op.name, ranks, step.tensors, step.repeated, *more)
+
+
+def has_state(step: Step) -> bool:
+    """True for a step whose layer holds parameters: its name is fixed."""
+    return step.tensors is None and bool(step.op.params(step.types[0]))
+
+
+def _spread(slot: Slot, steps: Sequence[Step | None]) -> Slot:
+    values = iter(slot.values)
+    spread = tuple(None if s is None else next(values) for s in steps)
+    return replace(slot, values=spread)
+
+
+def _table(name: str) -> Callable[[Describe], Describe]:
+    def add(function: Describe) -> Describe:
+        _TABLE[name] = function
+        return function
+
+    return add
+
+
+def _square(pair: Sequence[int]) -> int | tuple[int, ...]:
+    return pair[0] if len(set(pair)) == 1 else tuple(pair)
+
+
+# -- layers with parameters ------------------------------------------------------------------------------------------
+
+
+def _conv_form(op: Conv) -> str:
+    families = op.connect.families
+    if op.connect.groups is not None:
+        return "plain"
+    plain = all(f.inputs.is_plain_range and f.outputs.is_plain_range for f in families)
+    ins = np.concatenate([f.inputs.array for f in families]) if families else np.empty(0, np.int64)
+    outs = np.concatenate([f.outputs.array for f in families]) if families else np.empty(0, np.int64)
+    ordered = np.array_equal(outs, np.arange(op.connect.out_channels))
+    if plain and ordered and np.array_equal(ins, np.arange(op.connect.in_channels)) and not op.masked:
+        return "split"
+    same = len({(f.kernel, f.pad) for f in families}) == 1
+    degrees = [f.ins for f in families]
+    runs = all(a != b for a, b in zip(degrees, degrees[1:], strict=False))
+    table = same and ordered and runs and not op.masked and all(f.outs == 1 for f in families)
+    return "table" if table and max(degrees, default=1) > 1 else "blocks"
+
+
+@_table("conv")
+def _conv(ops: Sequence[Conv], steps: Sequence[Step]) -> Layer:
+    form = _conv_form(ops[0])
+    common = [
+        Slot("stride", tuple(_square(op.stride) for op in ops), default=1),
+        Slot("dilation", tuple(_square(op.dilation) for op in ops), default=1),
+        Slot("bias", tuple(op.bias for op in ops), default=True),
+    ]
+    if form == "plain":
+        layer = _plain_conv(ops, common)
+    elif form == "table":
+        layer = Layer("{me}({0})", "TableConv2d", _table_slots(ops, common), helpers=("BlockConv2d", "TableConv2d"))
+    elif form == "split":
+        layer = Layer("{me}({0})", "SplitConv2d", _split_slots(ops, common), helpers=("SplitConv2d",))
+    else:
+        layer = Layer("{me}({0})", "BlockConv2d", _block_slots(ops, common), helpers=("BlockConv2d",))
+    if not ops[0].connect.families:
+        return _constant_map(ops, steps)
+    return _direct_conv(ops, steps) if steps[0].tensors is not None else layer
+
+
+def _plain_conv(ops: Sequence[Conv], common: list[Slot]) -> Layer:
+    families = [op.connect.families[0] for op in ops]
+    groups = tuple(f.count for f in families)
+    ins = tuple(op.connect.in_channels for op in ops)
+    outs = tuple(op.connect.out_channels for op in ops)
+    stride, dilation, bias = common
+    slots = [
+        Slot("in_channels", ins, reads=True, positional=True),
+        Slot("out_channels", outs, makes=True, reads=groups == outs == ins, positional=True),
+        Slot("kernel_size", tuple(_square(f.kernel) for f in families), positional=True),
+        stride,
+    ]
+    layer = Layer("{me}({0})", "nn.Conv2d")
+    pads = [f.pad for f in families]
+    if all(p[:2] == p[2:] for p in pads):
+        slots.append(Slot("padding", tuple(_square(p[:2]) for p in pads), default=0))
+    else:
+        layer.call = "{me}(F.pad({0}, {pad}))"
+        layer.inline = [Slot("pad", tuple(_torch_pad(p) for p in pads))]
+    layer.slots = [*slots, dilation, Slot("groups", groups, reads=groups == ins, default=1), bias]
+    if ops[0].masked:
+        layer.make, layer.helpers = "MaskedConv2d", ("MaskedConv2d",)
+        layer.slots.append(Slot("fine", tuple(bool(op.masked and op.masked.fine) for op in ops), default=False))
+    return layer
+
+
+def _torch_pad(pad: Sequence[int]) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right) as F.pad takes it: (left, right, top, bottom)."""
+    top, left, bottom, right = pad
+    return left, right, top, bottom
+
+
+def _part_pad(family: Family) -> int | tuple[int, int, int, int]:
+    return family.pad[0] if len(set(family.pad)) == 1 else _torch_pad(family.pad)
+
+
+def _per_part(ops: Sequence[Conv], read: Callable[[Family], Any], shared: object = _NONE) -> tuple[Any, ...]:
+    """One list per instance, or the one number where all parts of all instances share the default."""
+    lists = [[read(f) for f in op.connect.families] for op in ops]
+    return tuple(shared for _ in ops) if all(v == shared for one in lists for v in one) else tuple(lists)
+
+
+def _part_slots(ops: Sequence[Conv], common: list[Slot]) -> list[Slot]:
+    stride, dilation, bias = common
+    return [
+        Slot("kernel_size", _per_part(ops, lambda f: _square(f.kernel))),
+        stride,
+        Slot("padding", _per_part(ops, _part_pad, 0), default=0),
+        dilation,
+        Slot("groups", _per_part(ops, lambda f: f.count, 1), default=1),
+        bias,
+    ]
+
+
+def _split_slots(ops: Sequence[Conv], common: list[Slot]) -> list[Slot]:
+    return [
+        Slot("in_channels", _per_part(ops, lambda f: len(f.inputs))),
+        Slot("out_channels", _per_part(ops, lambda f: len(f.outputs))),
+        *_part_slots(ops, common),
+    ]
+
+
+def _block_slots(ops: Sequence[Conv], common: list[Slot]) -> list[Slot]:
+    made = tuple(sum(len(f.outputs) for f in op.connect.families) for op in ops)
+    outs = tuple(op.connect.out_channels for op in ops)
+    slots = [
+        Slot("inputs", _per_part(ops, lambda f: f.inputs)),
+        Slot("outputs", _per_part(ops, lambda f: f.outputs)),
+        *_part_slots(ops, common),
+    ]
+    if made != outs:
+        slots.append(Slot("out_channels", outs))
+    if ops[0].masked:
+        slots.append(Slot("mask", tuple(_mask_shape(op) for op in ops)))
+    return slots
+
+
+def _mask_shape(op: Conv) -> tuple[int, ...]:
+    shape = op.connect.weight_shapes[0]
+    return shape if op.masked and op.masked.fine else (*shape[:2], 1, 1)
+
+
+def _table_slots(ops: Sequence[Conv], common: list[Slot]) -> list[Slot]:
+    stride, dilation, bias = common
+    first = [op.connect.families[0] for op in ops]
+    tables = [[list(b.inputs) for f in op.connect.families for b in f.blocks()] for op in ops]
+    return [
+        Slot("table", tuple(tables), positional=True),
+        Slot("kernel_size", tuple(_square(f.kernel) for f in first), positional=True),
+        stride,
+        Slot("padding", tuple(_part_pad(f) for f in first), default=0),
+        dilation,
+        bias,
+    ]
+
+
+def _constant_map(ops: Sequence[Conv], steps: Sequence[Step]) -> Layer:
+    """No block makes any output: every channel is zero, or its bias."""
+    inline = [
+        Slot("channels", tuple(op.connect.out_channels for op in ops)),
+        Slot("rows", tuple(op.stride[0] for op in ops)),
+        Slot("columns", tuple(op.stride[1] for op in ops)),
+    ]
+    zeros = "torch.zeros_like({0}[:, :1, ::{rows}, ::{columns}]).repeat(1, {channels}, 1, 1)"
+    if not steps[0].tensors:
+        return Layer(zeros, inline=inline)
+    return Layer(f"{zeros} + {_tensors(steps[0])[0]}[:, None, None]", inline=inline, infix="+")
+
+
+def _tensors(step: Step) -> list[str]:
+    """The texts of the parameters of a step without a layer."""
+    return [access(t).replace("{", "{{").replace("}", "}}") for t in step.tensors or ()]
+
+
+def _direct_conv(ops: Sequence[Conv], steps: Sequence[Step]) -> Layer:
+    """A convolution by tensors that belong to others: spelled out, part by part."""
+    op, tensors = ops[0], _tensors(steps[0])
+    families = op.connect.families
+    weights = [tensors.pop(0) for _ in families]
+    if op.masked:
+        weights[0] = f"{weights[0]} * {tensors.pop(0)}"
+    bias = tensors.pop(0) if op.bias else "None"
+    single = len(families) == 1 and families[0].outputs.is_identity(op.connect.out_channels)
+    inline = [Slot("stride", tuple(_square(op.stride) for op in ops), default=1)]
+    inline.append(Slot("dilation", tuple(_square(op.dilation) for op in ops), default=1))
+    parts = []
+    for k, weight in enumerate(weights):
+        inputs = tuple(op.connect.families[k].inputs for op in ops)
+        pads = tuple(_torch_pad(op.connect.families[k].pad) for op in ops)
+        source = "{0}"
+        if any(not i.is_identity(op.connect.in_channels) for i, op in zip(inputs, ops, strict=True)):
+            inline.append(Slot(f"inputs{k}", tuple(list(i) for i in inputs)))
+            source = f"{{0}}[:, {{inputs{k}}}]"
+        if any(any(p) for p in pads):
+            inline.append(Slot(f"pad{k}", pads))
+            source = f"F.pad({source}, {{pad{k}}})"
+        inline.append(Slot(f"groups{k}", tuple(op.connect.families[k].count for op in ops)))
+        own = bias if single else "None"
+        parts.append(f"F.conv2d({source}, {weight}, {own}, {{stride}}, 0, {{dilation}}, {{groups{k}}})")
+    if single:
+        return Layer(parts[0], inline=inline)
+    if sum(len(f.outputs) for f in families) < op.connect.out_channels:
+        parts.append(f"torch.zeros_like({parts[0]}[:, :1])")
+    inline.append(Slot("order", tuple(_output_order(op) for op in ops)))
+    call = f"torch.cat([{', '.join(parts)}], dim=1)[:, {{order}}]"
+    call += f" + {bias}[:, None, None]" if bias != "None" else ""
+    return Layer(call, inline=inline, infix="+" if bias != "None" else "")
+
+
+def _output_order(op: Conv) -> list[int]:
+    """Where each output channel lies in the concatenated parts; one past their end where no part makes it."""
+    made = np.concatenate([f.outputs.array for f in op.connect.families])
+    order = np.full(op.connect.out_channels, len(made))
+    order[made] = np.arange(len(made))
+    return [int(c) for c in order]
+
+
+@_table("bn")
+def _bn(ops: Sequence[BatchNorm], steps: Sequence[Step]) -> Layer:
+    channels = tuple(s.types[0].channels for s in steps)
+    eps = Slot("eps", tuple(op.eps for op in ops), default=1e-5)
+    if steps[0].tensors is not None:
+        weight, bias, mean, var = _tensors(steps[0])
+        tail = ", eps={eps}" if eps.needed else ""
+        call = f"F.batch_norm({{0}}, {mean}, {var}, {weight}, {bias}, {{training}}{tail})"
+        return Layer(call, inline=[eps], joins=True, same_channels=True)
+    make = "nn.BatchNorm2d" if steps[0].types[0].rank == 4 else "nn.BatchNorm1d"
+    slots = [Slot("num_features", channels, reads=True, positional=True), eps]
+    return Layer("{me}({0})", make, slots, joins=True, same_channels=True)
+
+
+@_table("affine")
+def _affine(ops: Sequence[Op], steps: Sequence[Step]) -> Layer:
+    channels = Slot("channels", tuple(s.types[0].channels for s in steps), reads=True, positional=True)
+    if steps[0].tensors is not None:
+        weight, bias = _tensors(steps[0])
+        at = "[:, None, None]" if steps[0].types[0].rank == 4 else ""
+        return Layer(f"torch.addcmul({bias}{at}, {{0}}, {weight}{at})", joins=True, same_channels=True)
+    return Layer("{me}({0})", "Affine", [channels], joins=True, same_channels=True, helpers=("Affine",))
+
+
+def _vector(step: Step) -> str:
+    """The operand as (N, F): a 1x1 map is flattened."""
+    return "torch.flatten({0}, 1)" if step.types[0].rank == 4 else "{0}"
+
+
+@_table("linear")
+def _linear(ops: Sequence[Linear], steps: Sequence[Step]) -> Layer:
+    x = _vector(steps[0])
+    if steps[0].tensors is not None:
+        return Layer(f"F.linear({x}, {', '.join(_tensors(steps[0]))})")
+    slots = [
+        Slot("in_features", tuple(s.types[0].channels for s in steps), reads=True, positional=True),
+        Slot("out_features", tuple(op.out for op in ops), makes=True, positional=True),
+        Slot("bias", tuple(op.bias for op in ops), default=True),
+    ]
+    return Layer(f"{{me}}({x})", "nn.Linear", slots)
+
+
+@_table("rbf")
+def _rbf(ops: Sequence[Rbf], steps: Sequence[Step]) -> Layer:
+    x = _vector(steps[0])
+    if steps[0].tensors is not None:
+        return Layer(f"({x}[:, None, :] - {_tensors(steps[0])[0]}).square().sum(dim=2)")
+    slots = [
+        Slot("in_features", tuple(s.types[0].channels for s in steps), reads=True, positional=True),
+        Slot("out_features", tuple(op.out for op in ops), makes=True, positional=True),
+    ]
+    return Layer(f"{{me}}({x})", "Rbf", slots, helpers=("Rbf",))
+
+
+# -- functions of one element ----------------------------------------------------------------------------------------
+
+_FUNCTIONS = {
+    "relu": "F.relu({0})",
+    "relu6": "F.relu6({0})",
+    "sigmoid": "torch.sigmoid({0})",
+    "swish": "F.silu({0})",
+    "hard_sigmoid": "F.hardsigmoid({0})",
+    "hard_swish": "F.hardswish({0})",
+    "softmax": "F.softmax({0}, dim=1)",
+}
+
+
+def _function(call: str) -> Describe:
+    return lambda ops, steps: Layer(call, joins=True, same_channels=True)
+
+
+for _name, _call in _FUNCTIONS.items():
+    _TABLE[_name] = _function(_call)
+
+
+@_table("clip")
+def _clip(ops: Sequence[Clip], steps: Sequence[Step]) -> Layer:
+    slots = [Slot("low", tuple(op.low for op in ops)), Slot("high", tuple(op.high for op in ops))]
+    return Layer("torch.clamp({0}, {low}, {high})", inline=slots, joins=True, same_channels=True)
+
+
+@_table("leaky_relu")
+def _leaky_relu(ops: Sequence[LeakyRelu], steps: Sequence[Step]) -> Layer:
+    slope = Slot("slope", tuple(op.slope for op in ops), default=0.01)
+    call = "F.leaky_relu({0}, {slope})" if slope.needed else "F.leaky_relu({0})"
+    return Layer(call, inline=[slope], joins=True, same_channels=True)
+
+
+@_table("tanh")
+def _tanh(ops: Sequence[Tanh], steps: Sequence[Step]) -> Layer:
+    scale = Slot("scale", tuple(op.scale for op in ops), default=1.0)
+    slope = Slot("slope", tuple(op.slope for op in ops), default=1.0)
+    if not scale.needed and not slope.needed:
+        return Layer("torch.tanh({0})", joins=True, same_channels=True)
+    call = "scaled_tanh({0}, {scale}, {slope})"
+    return Layer(call, inline=[scale, slope], joins=True, same_channels=True, helpers=("scaled_tanh",))
+
+
+@_table("lrn")
+def _lrn(ops: Sequence[Lrn], steps: Sequence[Step]) -> Layer:
+    slots = [
+        Slot("size", tuple(op.size for op in ops)),
+        Slot("alpha", tuple(op.alpha for op in ops), default=1e-4),
+        Slot("beta", tuple(op.beta for op in ops), default=0.75),
+        Slot("k", tuple(op.k for op in ops), default=1.0),
+    ]
+    call = "F.local_response_norm({0}, {size}" + _given(slots[1:]) + ")"
+    return Layer(call, inline=slots, joins=True, same_channels=True)
+
+
+def _given(slots: Sequence[Slot]) -> str:
+    """Further arguments of a call, those with another value than the default."""
+    return "".join(f", {s.name}={{{s.name}}}" for s in slots if s.needed)
+
+
+# -- pools -----------------------------------------------------------------------------------------------------------
+
+
+def _sayable(op: Pool) -> bool:
+    """PyTorch pads both sides alike, and by at most half of the kernel."""
+    half = all(p <= k // 2 for p, k in zip(op.pad, (*op.kernel, *op.kernel), strict=True))
+    return half and op.pad[:2] == op.pad[2:]
+
+
+def _reach(op: Pool, step: Step) -> tuple[int, int, int, int]:
+    """(left, right, top, bottom) that makes the windows fit exactly; negative where the input's end is not read."""
+    ends = []
+    for axis in (0, 1):
+        size, before = step.types[0].spatial[axis], op.pad[axis]
+        last = (step.outs[0].spatial[axis] - 1) * op.stride[axis] + op.kernel[axis]
+        ends.append(last - before - size)
+    return op.pad[1], ends[1], op.pad[0], ends[0]
+
+
+def _pool_slots(ops: Sequence[Pool]) -> list[Slot]:
+    return [
+        Slot("kernel_size", tuple(_square(op.kernel) for op in ops)),
+        Slot("stride", tuple(_square(op.stride) for op in ops)),
+        Slot("padding", tuple(_square(op.pad[:2]) for op in ops), default=0),
+        Slot("ceil_mode", tuple(op.ceil for op in ops), default=False),
+    ]
+
+
+def _window(slots: Sequence[Slot]) -> str:
+    kernel, stride = slots
+    return "{kernel_size}" + ("" if kernel.values == stride.values else ", stride={stride}")
+
+
+@_table("max_pool")
+def _max_pool(ops: Sequence[MaxPool], steps: Sequence[Step]) -> Layer:
+    slots = _pool_slots(ops)
+    window = _window(slots[:2])
+    if all(map(_sayable, ops)):
+        return Layer(f"F.max_pool2d({{0}}, {window}{_given(slots[2:])})", inline=slots, same_channels=True)
+    reach = Slot("pad", tuple(_reach(op, s) for op, s in zip(ops, steps, strict=True)))
+    x = 'F.pad({0}, {pad}, value=float("-inf"))'
+    return Layer(f"F.max_pool2d({x}, {window})", inline=[*slots[:2], reach], same_channels=True)
+
+
+@_table("avg_pool")
+def _avg_pool(ops: Sequence[AvgPool], steps: Sequence[Step]) -> Layer:
+    slots = _pool_slots(ops)
+    window = _window(slots[:2])
+    padded = slots[2].needed
+    count = Slot("count_include_pad", tuple(op.count_pad for op in ops), default=True)
+    divisor = Slot("divisor_override", tuple(op.divisor for op in ops), default=0)
+    if all(map(_sayable, ops)):
+        more = [*slots[2:], *([count] if padded else []), divisor]
+        return Layer(f"F.avg_pool2d({{0}}, {window}{_given(more)})", inline=[*slots, count, divisor], same_channels=True)
+    reach = Slot("reach", tuple(_reach(op, s) for op, s in zip(ops, steps, strict=True)))
+    if all(op.divisor for op in ops):
+        call = f"F.avg_pool2d(F.pad({{0}}, {{reach}}), {window}{_given([divisor])})"
+        return Layer(call, inline=[*slots[:2], reach, divisor], same_channels=True)
+    counted = Slot("counted", tuple(_torch_pad(op.pad if op.count_pad else (0, 0, 0, 0)) for op in ops))
+    call = "windowed_mean({0}, {kernel_size}, {stride}, {reach}, {counted})"
+    inline = [*slots[:2], reach, counted]
+    return Layer(call, inline=inline, same_channels=True, helpers=("windowed_mean",))
+
+
+_TABLE["global_avg_pool"] = lambda ops, steps: Layer(
+    "F.adaptive_avg_pool2d({0}, 1)", light=True, same_channels=True
+)
+_TABLE["global_max_pool"] = lambda ops, steps: Layer(
+    "F.adaptive_max_pool2d({0}, 1)", light=True, same_channels=True
+)
+
+
+@_table("upsample")
+def _upsample(ops: Sequence[Upsample], steps: Sequence[Step]) -> Layer:
+    sizes = Slot("size", tuple(op.size for op in ops))
+    if not all(_interpolates(op.size, s.types[0].spatial) for op, s in zip(ops, steps, strict=True)):
+        return Layer("resize_nearest({0}, {size})", inline=[sizes], same_channels=True, helpers=("resize_nearest",))
+    factors = {
+        new / old for op, s in zip(ops, steps, strict=True) for new, old in zip(op.size, s.types[0].spatial, strict=True)
+    }
+    if len(factors) == 1 and (factor := factors.pop()).is_integer():
+        return Layer(f"F.interpolate({{0}}, scale_factor={int(factor)})", same_channels=True)
+    return Layer("F.interpolate({0}, size={size})", inline=[sizes], same_channels=True)
+
+
+def _interpolates(new: Sequence[int], old: Sequence[int]) -> bool:
+    """True where PyTorch's arithmetic in float32 finds the same source for every row and column."""
+    for n, o in zip(new, old, strict=True):
+        at = np.arange(n)
+        theirs = np.floor(at.astype(np.float32) * (np.float32(o) / np.float32(n))).astype(np.int64)
+        if not np.array_equal(np.minimum(theirs, o - 1), at * o // n):
+            return False
+    return True
+
+
+# -- arrangement -----------------------------------------------------------------------------------------------------
+
+
+@_table("shuffle")
+def _shuffle(ops: Sequence[Shuffle], steps: Sequence[Step]) -> Layer:
+    groups = Slot("groups", tuple(op.groups for op in ops))
+    if steps[0].types[0].rank == 4:
+        return Layer("F.channel_shuffle({0}, {groups})", inline=[groups], joins=True, same_channels=True)
+    call = "{0}.unflatten(1, ({groups}, -1)).transpose(1, 2).flatten(1)"
+    return Layer(call, inline=[groups], same_channels=True)
+
+
+def _is_slice(op: Gather) -> bool:
+    return len(op.channels.runs) == 1 and op.channels.runs[0].step > 0
+
+
+@_table("gather")
+def _gather(ops: Sequence[Gather], steps: Sequence[Step]) -> Layer:
+    lists = tuple(op.channels for op in ops)
+    if not all(map(_is_slice, ops)):
+        slots = [Slot("channels", lists, positional=True)]
+        return Layer("{me}({0})", "PickChannels", slots, joins=True, helpers=("PickChannels",))
+    runs = [c.runs[0] for c in lists]
+    start = Slot("start", tuple(r.start for r in runs), default=0)
+    stop = Slot("stop", tuple(r.start + r.step * (r.count - 1) + 1 for r in runs))
+    step = Slot("step", tuple(r.step for r in runs), default=1)
+    ends = all(r.start + r.step * r.count >= s.types[0].channels for r, s in zip(runs, steps, strict=True))
+    text = ("{start}" if start.needed else "") + ":" + ("" if ends else "{stop}") + (":{step}" if step.needed else "")
+    return Layer(f"{{0}}[:, {text}]", inline=[start, stop, step], light=True)
+
+
+def _split(ops: Sequence[Any], steps: Sequence[Step]) -> Layer:
+    sizes = tuple(list(op.sizes) for op in ops)
+    count = len(sizes[0])
+    if all(len(set(one)) == 1 for one in sizes):
+        return Layer(f"{{0}}.chunk({count}, dim=1)", outs=count)
+    return Layer("{0}.split({sizes}, dim=1)", inline=[Slot("sizes", sizes)], outs=count)
+
+
+@_table("concat")
+def _concat(ops: Sequence[Op], steps: Sequence[Step]) -> Layer:
+    operands = ", ".join(f"{{{i}}}" for i in range(len(steps[0].types)))
+    return Layer(f"torch.cat([{operands}], dim=1)")
+
+
+_TABLE["flatten"] = lambda ops, steps: Layer("torch.flatten({0}, 1)", light=True)
+_TABLE["as_map"] = lambda ops, steps: Layer("{0}[:, :, None, None]", light=True, same_channels=True)
+_TABLE["add"] = lambda ops, steps: Layer("{0} + {1}", infix="+", same_channels=True)
+_TABLE["mul"] = lambda ops, steps: Layer("{0} * {1}", infix="*", same_channels=True)
+
+
+@_table("dropout")
+def _dropout(ops: Sequence[Dropout], steps: Sequence[Step]) -> Layer:
+    p = Slot("p", tuple(op.p for op in ops), positional=True, default=0.5)
+    return Layer("{me}({0})", "nn.Dropout", [p], joins=True, light=True, same_channels=True)
+
+
+def is_long(value: object) -> bool:
+    """True for lists of numbers that would fill lines: they become named constants."""
+    if isinstance(value, ChannelList):
+        plain = len(value.runs) == 1 and value.runs[0].step > 0
+        return len(value) > LONG_LIST and not plain
+    if isinstance(value, list) and value and all(isinstance(v, list) for v in value):
+        return sum(map(len, value)) > LONG_LIST
+    return isinstance(value, list) and len(value) > LONG_LIST and all(isinstance(v, int) for v in value)

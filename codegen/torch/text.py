@@ -1,0 +1,186 @@
+"""Laying out Python source so that `ruff format` has nothing to change, at 88 columns and at any wider setting.
+
+What fits on a line stays on it; what does not is opened with one element per line and a trailing comma, which a
+formatter keeps. Long lists of numbers go several to a line under `# fmt: skip`.
+"""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+
+from compactir.ir.channels import ChannelList
+
+WIDTH = 88
+INDENT = "    "
+MODULE_NAMES = frozenset(
+    """T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches eval
+    extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu load_state_dict modules mtia
+    named_buffers named_children named_modules named_parameters parameters register_backward_hook register_buffer
+    register_forward_hook register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook
+    register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter
+    register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory
+    state_dict to to_empty train training type xpu zero_grad""".split()
+)
+"""What every `nn.Module` has already; a test compares this with PyTorch."""
+
+LONG_LIST = 16
+"""A list of more numbers than this becomes a named constant, several numbers to a line."""
+
+
+def statement(indent: int, before: str, expression: str, after: str = "") -> list[str]:
+    """The lines of `before` + expression + `after`, such as `x = ` and a call; `indent` counts steps of four."""
+    line = INDENT * indent + before + expression + after
+    if len(line) <= WIDTH:
+        return [line]
+    opened = _opened(expression)
+    if opened is None:
+        return [line]
+    start, elements, stop = opened
+    lines = [INDENT * indent + before + start]
+    for element in elements:
+        keyword_, value = _keyword(element)
+        lines += statement(indent + 1, keyword_, value, ",")
+    return [*lines, INDENT * indent + stop + after]
+
+
+def _opened(expression: str) -> tuple[str, list[str], str] | None:
+    """A call or display as what stands before its elements, the elements, and what closes it."""
+    node = ast.parse(expression, mode="eval").body
+
+    def source(part: ast.AST) -> str:
+        return ast.get_source_segment(expression, part) or ""
+
+    if isinstance(node, ast.Call) and (node.args or node.keywords):
+        elements = [source(a) for a in node.args] + [f"{k.arg}={source(k.value)}" for k in node.keywords]
+        return source(node.func) + "(", elements, ")"
+    if isinstance(node, (ast.List, ast.Tuple)) and node.elts:
+        brackets = "[]" if isinstance(node, ast.List) else "()"
+        return brackets[0], [source(e) for e in node.elts], brackets[1]
+    return None
+
+
+def _keyword(element: str) -> tuple[str, str]:
+    match = re.match(r"[A-Za-z_]\w*=(?!=)", element)
+    return (match[0], element[match.end() :]) if match else ("", element)
+
+
+def signature(indent: int, name: str, parameters: Sequence[str], result: str) -> list[str]:
+    """A `def` line, opened with one parameter per line where it is too long."""
+    line = f"{INDENT * indent}def {name}({', '.join(parameters)}) -> {result}:"
+    if len(line) <= WIDTH:
+        return [line]
+    inner = INDENT * (indent + 1)
+    return [
+        f"{INDENT * indent}def {name}(",
+        *(f"{inner}{p}," for p in parameters),
+        f"{INDENT * indent}) -> {result}:",
+    ]
+
+
+def docstring(indent: int, text: str) -> list[str]:
+    """A docstring; paragraphs are wrapped, lines of other paragraphs (tables, examples: indented) are kept."""
+    width = WIDTH - len(INDENT * indent)
+    lines: list[str] = []
+    for paragraph in re.split(r"\n\s*\n", text.strip("\n")):
+        body = textwrap.dedent(paragraph) if not lines else paragraph
+        first = not lines
+        if lines:
+            lines.append("")
+        if re.search(r"^ |\n ", body):
+            lines += [line.rstrip() for line in body.split("\n")]
+        else:
+            room = width - 3 if first else width
+            for line in body.split("\n"):
+                lines += textwrap.wrap(line, room, break_long_words=False, break_on_hyphens=False) or [""]
+    lines = [escaped(line) for line in lines] or [""]
+    if len(lines) == 1 and len(lines[0]) + 6 <= width and not lines[0].endswith('"'):
+        return [f'{INDENT * indent}"""{lines[0]}"""']
+    filled = [INDENT * indent + '"""' + lines[0], *(INDENT * indent + s if s else "" for s in lines[1:])]
+    return [*filled, INDENT * indent + '"""']
+
+
+def escaped(text: str) -> str:
+    """Text that may stand inside a docstring as it is."""
+    text = text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def constant(name: str, numbers: Sequence[int]) -> list[str]:
+    """A module-level list of numbers."""
+    body = textwrap.wrap(", ".join(map(str, numbers)) + ",", WIDTH - 4)
+    return [f"{name} = [", *(INDENT + line for line in body), "]  # fmt: skip"]
+
+
+def literal(value: object) -> str:
+    """A constant as a person writes it: 2 / 3 rather than 0.6666666666666666, channels as ranges where they are."""
+    if isinstance(value, ChannelList):
+        return _channels(value)
+    if isinstance(value, float):
+        return _float(value)
+    if isinstance(value, tuple):
+        inner = ", ".join(map(literal, value))
+        return f"({inner},)" if len(value) == 1 else f"({inner})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(literal, value))}]"
+    return '"' + escaped(value).replace('"', '\\"') + '"' if isinstance(value, str) else repr(value)
+
+
+def _float(value: float) -> str:
+    if value != value or value in (float("inf"), float("-inf")):
+        return f'float("{value}")'
+    text = repr(value)
+    if len(text) > 10:
+        fraction = Fraction(value).limit_denominator(64)
+        if float(fraction) == value and fraction.denominator > 1:
+            return f"{fraction.numerator} / {fraction.denominator}"
+    return text
+
+
+def _channels(channels: ChannelList) -> str:
+    if len(channels.runs) == 1 and len(channels) > 2:
+        run = channels.runs[0]
+        if run.step == 1:
+            return f"range({run.start}, {run.start + run.count})"
+        if run.step > 1:
+            return f"range({run.start}, {run.start + run.step * (run.count - 1) + 1}, {run.step})"
+    return literal(list(channels))
+
+
+def is_plain_name(name: str) -> bool:
+    """True for what can be written after `self.` and means that name: no keyword, no method of `nn.Module`."""
+    plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) and not keyword.iskeyword(name)
+    return bool(plain) and name not in MODULE_NAMES
+
+
+def identifier(text: str, taken: Iterable[str] = ()) -> str:
+    """A Python name for any text, different from the ones that are taken."""
+    name = re.sub(r"[^A-Za-z0-9_]", "_", text).strip("_") or "x"
+    if name[0].isdigit():
+        name = "x" + name
+    if keyword.iskeyword(name) or keyword.issoftkeyword(name) or name in ("l", "O", "I"):
+        name += "_"  # PEP 8: a trailing underscore avoids a keyword; E741: l, O and I look like digits
+    return unused(name, taken)
+
+
+def unused(name: str, taken: Iterable[str]) -> str:
+    """The name, or the name and the first number that makes it new."""
+    used = set(taken)
+    if name not in used:
+        return name
+    n = 2
+    while f"{name}{n}" in used:
+        n += 1
+    return f"{name}{n}"
+
+
+def class_name(text: str, taken: Iterable[str] = ()) -> str:
+    """CamelCase of a name: `inverted_residual` is `InvertedResidual`."""
+    words = [w for w in re.split(r"[^A-Za-z0-9]+", text) if w]
+    name = "".join(w[0].upper() + w[1:] for w in words) or "Network"
+    name = name if name[0].isalpha() else "Net" + name
+    return unused(name + "_" if keyword.iskeyword(name) else name, taken)

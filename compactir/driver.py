@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
 import shutil
 import signal
 import tempfile
@@ -27,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compactir import __version__
-from compactir.diagnostics import CompactError
+from compactir.diagnostics import CompactError, Span, remember_source
 from compactir.ir.graph import Graph
 from compactir.targets import Target, load_target
 
@@ -51,6 +53,8 @@ __all__ = [
     "read",
     "write",
 ]
+
+_log = logging.getLogger("compactir")
 
 Dump = Callable[[str, Graph], None]
 Say = Callable[[str], None]
@@ -141,7 +145,27 @@ def read_graph(source: Source) -> Graph:
         return _read_cir(path, source)
     from compactir.lang import elaborate, parse_file
 
-    return elaborate(parse_file(path), defines=source.defines, batch=source.batch, network=source.network)
+    graph = elaborate(parse_file(path), defines=source.defines, batch=source.batch, network=source.network)
+    _shorten_places(graph, path.parent)
+    return graph
+
+
+def _shorten_places(graph: Graph, folder: Path) -> None:
+    """Name source files as seen from the model: what is generated must not depend on where that lies."""
+    shorter: dict[str, str] = {}
+
+    def short(span: Span | None) -> Span | None:
+        if span is None or span.file.startswith("std/"):
+            return span
+        if span.file not in shorter:
+            shorter[span.file] = name = Path(os.path.relpath(span.file, folder)).as_posix()
+            with suppress(OSError, UnicodeDecodeError):
+                remember_source(name, Path(span.file).read_text(encoding="utf-8"))
+        return replace(span, file=shorter[span.file])
+
+    for node in graph.nodes:
+        node.span = short(node.span)
+    graph.scopes = {path: replace(scope, span=short(scope.span)) for path, scope in graph.scopes.items()}
 
 
 def _read_cir(path: Path, source: Source) -> Graph:
@@ -165,14 +189,17 @@ def bind(
 ) -> dict[str, Any]:
     """Give a graph its weights: from the file, else from the one it names, else random with a warning."""
     from compactir.weights.init import draw
-    from compactir.weights.safetensors import load_weights
+    from compactir.weights.load import load_weights
 
     if weights is not None and seed is not None:
         raise CompactError(
             "CIR661", "the weights are given twice: by a file and by a seed", help="leave one of them out"
         )
     if seed is None and (file := weights or graph.weights_file):
-        graph.weights = load_weights(graph, Path(file))
+        notes: list[str] = []
+        graph.weights = load_weights(graph, Path(file), notes)
+        for note in notes:
+            _log.info("%s", note)
         return {"weights": "file", "file": Path(file).name, "sha256": _sha256(Path(file))}
     if seed is None and graph.params and warn:
         warnings.warn(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from compactir.codegen.c.emit import symbol_for
 from compactir.driver import Generated, Planned
+from compactir.ir.graph import Graph
 from compactir.ir.plan import print_plan
 from compactir.ir.text import print_graph
 from compactir.tools.dot import dot
 from compactir.tools.dumps import Dumps
+from compactir.weights.safetensors import write_safetensors
 
-Files = dict[str, str]
+Files = dict[str, str | bytes]
 
 
 def emit_ir(planned: Planned) -> Files:
@@ -26,14 +30,23 @@ def emit_ir(planned: Planned) -> Files:
 
 
 def emit_py(planned: Planned) -> Files:
-    """The PyTorch module as authored, to train, and as deployed, after the passes."""
+    """The PyTorch module as authored, to train, and as deployed, after the passes; each with its weights."""
     from compactir.codegen.torch import emit_torch
 
     name = symbol_for(planned.graph.name)
     return {
         f"{name}.py": emit_torch(planned.authored.graph),
+        f"{name}.safetensors": _safetensors(planned.authored.graph),
         f"{name}_deployed.py": emit_torch(planned.graph, form="deployment"),
+        f"{name}_deployed.safetensors": _safetensors(planned.graph),
     }
+
+
+def _safetensors(graph: Graph) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="compactir-") as folder:
+        path = Path(folder) / "weights.safetensors"
+        write_safetensors(path, graph.weights)
+        return path.read_bytes()
 
 
 def emit_dot(planned: Planned) -> Files:
@@ -61,7 +74,7 @@ EMITTERS: Mapping[str, Callable[[Planned], Files]] = {
 
 def extras(planned: Planned, kinds: Sequence[str], dumps: Dumps) -> Files:
     """Everything that is to lie beside the module."""
-    files = {f"ir/{name}": text for name, text in dumps.texts.items()}
+    files: Files = {f"ir/{name}": text for name, text in dumps.texts.items()}
     for kind in kinds:
         if kind in EMITTERS:
             files |= EMITTERS[kind](planned)
@@ -75,5 +88,5 @@ def printable(generated: Generated, kinds: Sequence[str], dumps: Dumps) -> str:
         if kind == "c":
             texts += [generated.files.header, generated.files.source]
         elif kind in EMITTERS:
-            texts.append(next(iter(EMITTERS[kind](generated.planned).values())))
+            texts.append(str(next(iter(EMITTERS[kind](generated.planned).values()))))
     return "\n".join(texts)

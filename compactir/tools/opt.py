@@ -14,6 +14,7 @@ from compactir.tools import terminal
 from compactir.tools.dumps import Dumps
 from compactir.tools.fmt import replace_text
 from compactir.tools.source import source_of, target_of
+from compactir.weights.safetensors import write_safetensors
 
 
 def main(args: Namespace) -> int:
@@ -38,9 +39,7 @@ def main(args: Namespace) -> int:
         terminal.note(f"// ----- {name}\n{text}")
     text = print_graph(graph)
     if args.save_weights:
-        from compactir.weights.safetensors import save_weights
-
-        save_weights(graph, Path(args.save_weights))
+        write_safetensors(Path(args.save_weights), graph.weights)
     if args.out and args.out != "-":
         replace_text(Path(args.out), text)
     else:

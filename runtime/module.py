@@ -10,7 +10,7 @@ print(m.memory())             # who lives where in the workspace, and when
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -169,6 +169,32 @@ class Module:
         arrays = [_input(x, tensor) for x, tensor in zip(given, self._manifest.inputs, strict=True)]
         step = self._backend.stepper(arrays, self._results(None)[1])
         return measure(self._manifest, step, repeats, warmup, peak_gflops)
+
+    def stepwise(self, *inputs: Any, **named: Any) -> Iterator[tuple[Array, dict[str, Array]]]:
+        """Run step by step; after each, the workspace as floats and the outputs as they are by then.
+
+        The arrays are only valid until the next step. What `compactc verify --per-layer` reads.
+
+        Raises:
+            CompactError: as a call does.
+        """
+        from compactir.runtime.emulate import Emulated
+
+        given = self._in_order(inputs, named)
+        arrays = [_input(x, tensor) for x, tensor in zip(given, self._manifest.inputs, strict=True)]
+        results, targets = self._results(None)
+        outputs = dict(zip(self.outputs, results, strict=True))
+        if isinstance(self._backend, Native):
+            workspace = self._backend.workspace()
+            for step in range(len(self._manifest.steps)):
+                self._backend.run_steps(arrays, targets, workspace, step, step + 1)
+                yield self._backend.memory(workspace), outputs
+        elif isinstance(self._backend, Emulated):
+            for step in range(len(self._manifest.steps)):
+                memory = self._backend.run_steps(arrays, targets, step, step + 1)
+                yield np.frombuffer(memory, np.float32), outputs
+        else:
+            raise self._closed()
 
     def memory(self) -> MemoryPlan:
         """The plan of the workspace: who lives where and when, the peak and who lives at it."""

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from compactir.diagnostics import CompactError, spell_list
 from compactir.ir.types import Array
 from compactir.runtime.elf import read_elf
@@ -82,6 +84,10 @@ class Native:
             return self._spare.pop()
         except IndexError:
             return self._ffi.from_buffer(mmap.mmap(-1, max(self._manifest.workspace_bytes, 1)))
+
+    def memory(self, workspace: Any) -> Array:
+        """What a workspace holds, as floats, in place."""
+        return np.frombuffer(self._ffi.buffer(workspace), np.float32)
 
     def _keep(self, workspace: Any) -> None:
         if len(self._spare) < _KEPT_WORKSPACES:

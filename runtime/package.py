@@ -68,7 +68,7 @@ def build_library(
 
 
 def write_folder(folder: Path, manifest: Manifest, files: Mapping[str, str | bytes | Path]) -> None:
-    """Write an output folder; a file's content is a text, bytes or another file to copy.
+    """Write an output folder; a file's content is a text, bytes or another file to copy, its name may be `ir/x`.
 
     All files are written beside their places first, so that a full disk changes nothing.
 
@@ -83,6 +83,7 @@ def write_folder(folder: Path, manifest: Manifest, files: Mapping[str, str | byt
                 _write(Path(aside) / name, content)
             (folder / FILE).unlink(missing_ok=True)
             for name in everything:  # the manifest is the last of them
+                (folder / name).parent.mkdir(exist_ok=True)
                 os.replace(Path(aside) / name, folder / name)
     except OSError as error:
         problem = f"the output folder {folder} cannot be written: {error.strerror or error}"
@@ -92,6 +93,7 @@ def write_folder(folder: Path, manifest: Manifest, files: Mapping[str, str | byt
 
 
 def _write(path: Path, content: str | bytes | Path) -> None:
+    path.parent.mkdir(exist_ok=True)
     if isinstance(content, Path):
         shutil.copyfile(content, path)
     elif isinstance(content, bytes):

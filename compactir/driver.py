@@ -15,7 +15,6 @@ The steps are functions of their own, because every tool walks some part of the 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -411,19 +410,20 @@ def undisturbed() -> Iterator[None]:
 
 
 def _written_before(folder: Path) -> set[str]:
-    """The files that an earlier compilation lists in its manifest; nothing where that cannot be read."""
-    from compactir.runtime.manifest import FILE
+    """The module and the dumps of an earlier compilation; PyTorch files stay, people make them their own."""
+    from compactir.runtime.manifest import read_manifest
 
     try:
-        listed = json.loads((folder / FILE).read_text(encoding="utf-8")).get("files", [])
-    except (OSError, ValueError, AttributeError):
+        old = read_manifest(folder)
+    except CompactError:
         return set()
-    plain = [
-        name
-        for name in listed
-        if isinstance(name, str) and not Path(name).is_absolute() and ".." not in Path(name).parts
-    ]
-    return set(plain)
+    module = {old.library, old.weights or "", old.source, old.header, old.ffi}
+    dumps = {name for name in old.raw.get("files", []) if str(name).startswith("ir/")}
+    return {name for name in (module | dumps) - {""} if _is_below(Path(name))}
+
+
+def _is_below(path: Path) -> bool:
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def _remove(folder: Path, names: set[str]) -> None:

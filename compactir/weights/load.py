@@ -1,0 +1,281 @@
+"""Weights from a file onto a graph: read by its ending, matched by name, checked before any is used.
+
+    notes: list[str] = []
+    graph.weights = load_weights(graph, Path("lenet5.safetensors"), notes)
+
+Nothing here executes what a file holds: .pt files go through PyTorch's restricted reader only.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compactir.diagnostics import CompactError, did_you_mean, spell_list
+from compactir.ir.graph import Graph, Param
+from compactir.ir.types import Array
+from compactir.weights.safetensors import read_safetensors
+from compactir.weights.stored import Stored
+
+__all__ = ["ENDINGS", "load_weights", "match_weights", "read_weights"]
+
+_WIDENED = {"float16", "bfloat16"}
+_ROUNDED = {"float64"}
+_COUNTERS = ".num_batches_tracked"
+"""PyTorch's batch norms count their training batches; nothing reads it afterwards."""
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+_LISTED = 40
+"""Lines per kind of problem: more than anybody reads, less than fills a terminal's memory."""
+
+
+def load_weights(graph: Graph, path: Path, notes: list[str] | None = None) -> dict[str, Array]:
+    """The arrays for all parameters of a graph, float32, in memory of their own.
+
+    Args:
+        graph: whose `params` name what is needed; its `weights` are not touched.
+        path: a .safetensors, .npz or PyTorch file (.pt, .pth, .bin).
+        notes: gets a line for everything that is not exactly as in the file.
+
+    Raises:
+        CompactError: CIR640…642, 644, 645 when the file cannot be used; CIR643, listing every difference,
+            when it does not fit.
+    """
+    said = notes if notes is not None else []
+    return match_weights(graph, read_weights(path, said), path.name, said)
+
+
+def read_weights(path: Path, notes: list[str] | None = None) -> dict[str, Stored]:
+    """Everything that a weights file holds, by name. Arguments and errors as `load_weights`."""
+    said = notes if notes is not None else []
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        ending = f"`{path.suffix}`" if path.suffix else "no ending"
+        raise CompactError(
+            "CIR641",
+            f"{path} has {ending}, which says nothing about how to read it",
+            help=f"the endings are {spell_list(ENDINGS, 'or')}; safetensors is the best of them",
+        )
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise CompactError("CIR640", f"the weights file {path} {what}", help=_nearby(path))
+    return _without_prefix(reader(path, said), said)
+
+
+def match_weights(
+    graph: Graph, tensors: Mapping[str, Stored], origin: str, notes: list[str] | None = None
+) -> dict[str, Array]:
+    """Check tensors against the parameters of a graph, all of them, and convert them to float32.
+
+    Args:
+        graph: whose parameters they are for.
+        tensors: by name.
+        origin: the file's name, for messages.
+        notes: gets a line for each kind of conversion.
+
+    Raises:
+        CompactError: CIR643 with a note per difference.
+    """
+    said = notes if notes is not None else []
+    counters = {name for name in tensors if name.endswith(_COUNTERS) and name not in graph.params}
+    missing = [name for name in graph.params if name not in tensors]
+    extra = [name for name in tensors if name not in graph.params and name not in counters]
+    common = {name: (param, tensors[name]) for name, param in graph.params.items() if name in tensors}
+    wrong = {name: p for name, (param, tensor) in common.items() if (p := _problem(param, tensor))}
+    if missing or extra or wrong:
+        raise _misfit(graph, tensors, origin, missing, extra, wrong)
+    if counters:
+        said.append(f"{_count(len(counters), 'counter')} of training batches in {origin} play no part")
+    _say_conversions(common, origin, said)
+    return {name: np.array(tensor.array, np.float32) for name, (_, tensor) in common.items()}
+
+
+# -- does it fit? --------------------------------------------------------------------------------------------
+
+
+def _problem(param: Param, tensor: Stored) -> str | None:
+    """What is wrong with the tensor of one parameter."""
+    if tensor.dtype not in {"float32", *_WIDENED, *_ROUNDED}:
+        return f"`{param.name}` is {tensor.dtype}, not a floating-point number"
+    array = tensor.array
+    if array.shape != param.type.shape:
+        return f"`{param.name}` has shape {list(array.shape)}, the network wants {list(param.type.shape)}"
+    if count := int(np.isnan(array).sum()):
+        return f"`{param.name}` holds NaN in {_count(count, 'place')}, first at {_first(np.isnan(array))}"
+    if param.init == "variance" and (array < 0).any():
+        return f"`{param.name}` is a variance and negative at {_first(array < 0)}"
+    if tensor.dtype in _ROUNDED:
+        with np.errstate(over="ignore"):
+            lost = np.isinf(array.astype(np.float32)) & ~np.isinf(array)
+        if lost.any():
+            return f"`{param.name}` is too large for float32 at {_first(lost)}"
+    return None
+
+
+def _misfit(
+    graph: Graph,
+    tensors: Mapping[str, Stored],
+    origin: str,
+    missing: list[str],
+    extra: list[str],
+    wrong: Mapping[str, str],
+) -> CompactError:
+    """One error with all differences."""
+    counts = {"missing": len(missing), "unknown": len(extra), "wrong": len(wrong)}
+    summary = spell_list([f"{n} {what}" for what, n in counts.items() if n])
+    wanted = [f"missing: `{name}` {graph.params[name].type}" for name in missing]
+    unknown = [f"unknown: `{name}` {tensors[name].dtype}{list(tensors[name].array.shape)}" for name in extra]
+    notes = [line for lines in (wanted, unknown, list(wrong.values())) for line in _cut(lines)]
+    return CompactError(
+        "CIR643",
+        f"the weights in {origin} do not fit `{graph.name}`: {summary}",
+        notes=notes,
+        help=_misfit_help(graph, tensors, missing, extra),
+    )
+
+
+def _misfit_help(graph: Graph, tensors: Mapping[str, Stored], missing: list[str], extra: list[str]) -> str:
+    """A misspelt name if there is one, else where names come from."""
+    for name in missing:
+        shape = graph.params[name].type.shape
+        fitting = [other for other in extra if tensors[other].array.shape == shape]
+        if near := get_close_matches(name, fitting, n=1, cutoff=0.8):
+            return f"is `{near[0]}` meant to be `{name}`? their shapes are equal"
+    if missing and len(missing) == len(graph.params):
+        return "no name is common to both: was this file saved from another network?"
+    if missing or extra:
+        return (
+            "parameters are named after block, operation and position, or labels: `compactc MODEL --emit py`"
+        )
+    return "were they saved from this network, with the same parameters (`-D`)?"
+
+
+def _say_conversions(common: Mapping[str, tuple[Param, Stored]], origin: str, notes: list[str]) -> None:
+    for kinds, how in ((_WIDENED, "widened to float32, exactly"), (_ROUNDED, "rounded to float32")):
+        for kind in sorted(kinds):
+            count = sum(tensor.dtype == kind for _, tensor in common.values())
+            notes += [f"{_count(count, 'tensor')} of {origin}: {kind}, {how}"] if count else []
+
+
+def _first(mask: Array) -> list[int]:
+    """The index of the first true element."""
+    return [int(i) for i in np.argwhere(mask)[0]]
+
+
+def _cut(lines: list[str]) -> list[str]:
+    return (
+        lines
+        if len(lines) <= _LISTED
+        else [*lines[:_LISTED], f"… and {len(lines) - _LISTED} more like these"]
+    )
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
+# -- reading the formats -------------------------------------------------------------------------------------
+
+
+def _read_safetensors(path: Path, notes: list[str]) -> dict[str, Stored]:
+    return read_safetensors(path)
+
+
+def _read_npz(path: Path, notes: list[str]) -> dict[str, Stored]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
+                raise ValueError("it holds a single array")
+            return {name: Stored(arrays[name].dtype.name, arrays[name]) for name in arrays.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise CompactError(
+            "CIR642", f"{path} is damaged: {error}", help="copy it again, or save it again"
+        ) from error
+
+
+def _read_torch(path: Path, notes: list[str]) -> dict[str, Stored]:
+    try:
+        import torch
+    except ImportError as error:
+        problem = f"{path} is in PyTorch's format, and PyTorch is not installed"
+        convert = "`pip install torch`, or convert the file to .safetensors where PyTorch is"
+        raise CompactError("CIR645", problem, help=convert) from error
+    from pickle import UnpicklingError
+
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise CompactError(
+            "CIR644",
+            f"{path} holds more than tensors; reading it would execute code from the file",
+            notes=[str(error).strip().partition("\n")[0]],
+            help='save tensors only: `torch.save(model.state_dict(), "model.pt")`, or safetensors',
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise CompactError(
+            "CIR642", f"{path} is damaged: {first}", help="copy it again, or save it again"
+        ) from error
+    return {name: _of_torch(value) for name, value in _unwrapped(loaded, path, notes).items()}
+
+
+def _unwrapped(loaded: Any, path: Path, notes: list[str]) -> Mapping[str, Any]:
+    """The state dictionary in what was saved: itself, or the one inside a checkpoint."""
+    if isinstance(loaded, Mapping):
+        inner = next((key for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
+        if inner is None:
+            return {str(name): value for name, value in loaded.items()}
+        others = sorted(str(key) for key in loaded if key != inner)
+        rest = f"; {spell_list(others)} play no part" if others else ""
+        notes.append(f"the weights are those under `{inner}` in {path.name}{rest}")
+        return {str(name): value for name, value in loaded[inner].items()}
+    what = f"{path} holds a {type(loaded).__name__}, not a state dictionary"
+    raise CompactError("CIR643", what, help='save one: `torch.save(model.state_dict(), "model.pt")`')
+
+
+def _of_torch(value: Any) -> Stored:
+    if not hasattr(value, "detach"):
+        return Stored(type(value).__name__, np.empty(0))
+    kind = str(value.dtype).removeprefix("torch.")
+    plain = value.detach().float() if kind == "bfloat16" else value.detach()
+    return Stored(kind, plain.resolve_conj().cpu().numpy())
+
+
+def _without_prefix(tensors: dict[str, Stored], notes: list[str]) -> dict[str, Stored]:
+    """`torch.nn.DataParallel` puts `module.` before every name, `torch.compile` `_orig_mod.`."""
+    for prefix in ("module.", "_orig_mod."):
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            notes.append(f"every name in the file begins with `{prefix}`: left out")
+            return _without_prefix({name.removeprefix(prefix): t for name, t in tensors.items()}, notes)
+    return tensors
+
+
+_READERS: dict[str, Callable[[Path, list[str]], dict[str, Stored]]] = {
+    ".safetensors": _read_safetensors,
+    ".npz": _read_npz,
+    ".pt": _read_torch,
+    ".pth": _read_torch,
+    ".bin": _read_torch,
+}
+
+ENDINGS = tuple(_READERS)
+"""The endings of files that can be read."""
+
+
+def _nearby(path: Path) -> str:
+    """Weights files in the same folder whose name is near, or all of them."""
+    there = sorted(_files_of(path.parent))
+    known = f"the weights files there are {spell_list(there)}" if there else "correct the path"
+    return did_you_mean(path.name, there) or known
+
+
+def _files_of(folder: Path) -> Iterable[str]:
+    try:
+        return [p.name for p in folder.iterdir() if p.suffix.lower() in _READERS]
+    except OSError:
+        return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from compactir.diagnostics import CompactError, Span
 from compactir.ir.op import Op
@@ -80,7 +81,7 @@ class Scope:
     span: Span | None = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Graph:
     """A network: `nodes` in topological order, `weights` the arrays of `params` once they are bound."""
 
@@ -90,10 +91,24 @@ class Graph:
     params: dict[str, Param] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     scopes: dict[str, Scope] = field(default_factory=dict)
+    regions: list[Region] = field(default_factory=list)
     weights: dict[str, Array] = field(default_factory=dict)
     doc: str = ""
     weights_file: str | None = None
     _taken: set[str] = field(default_factory=set, repr=False)
+
+    def __repr__(self) -> str:
+        """The text form: what a failing test and a debugger show."""
+        from compactir.ir.text import print_graph  # which stands on this module
+
+        return print_graph(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """The same for IPython and hypothesis, which would list the fields of a dataclass."""
+        for i, line in enumerate(repr(self).splitlines()):
+            if i:
+                printer.break_()
+            printer.text(line)
 
     # -- building --------------------------------------------------------------------------------------------
 
@@ -250,5 +265,6 @@ class Graph:
         other.outputs = {name: twin[v] for name, v in self.outputs.items()}
         other.params = {name: twin[p] for name, p in self.params.items()}  # type: ignore[misc]  # twins of Params
         other.scopes = dict(self.scopes)
+        other.regions = list(self.regions)
         other.weights = dict(self.weights)
         return other

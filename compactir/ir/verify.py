@@ -71,18 +71,11 @@ def _made_twice(graph: Graph) -> Iterator[Problem]:
 
 
 def _values_named_alike(graph: Graph) -> Iterator[Problem]:
-    yield from _repeated([(str(v), None) for v in graph.inputs] + [(str(n.out), n.span) for n in graph.nodes])
-
-
-def _nodes_named_alike(graph: Graph) -> Iterator[Problem]:
-    yield from _repeated([(f"`{n.name}`", n.span) for n in graph.nodes])
-
-
-def _repeated(named: Sequence[Problem]) -> Iterator[Problem]:
-    times = Counter(name for name, _ in named)
-    for name, span in dict(named).items():
+    named = [(v, None) for v in graph.inputs] + [(n.out, n.span) for n in graph.nodes]
+    times = Counter(value.name for value, _ in named)
+    for name, span in {value.name: span for value, span in named}.items():
         if times[name] > 1:
-            yield f"{name} occurs {times[name]} times", span
+            yield f"%{name} occurs {times[name]} times", span
 
 
 def _wrong_type(node: Node) -> str | None:
@@ -162,9 +155,10 @@ def _unfit_weights(graph: Graph) -> Iterator[Problem]:
 def _unknown_scopes(graph: Graph) -> Iterator[Problem]:
     named = [(node.name, node.span) for node in graph.nodes]
     named += [(path, scope.span) for path, scope in graph.scopes.items()]
+    known = {*graph.scopes, *(node.name for node in graph.nodes)}  # `conv1.map` may stand beside `conv1`
     for name, span in named:
         around = name.rpartition(".")[0]
-        if around and around not in graph.scopes:
+        if around and around not in known:
             yield f"`{name}` lies in `{around}`", span
 
 
@@ -172,7 +166,6 @@ RULES: tuple[Rule, ...] = (
     Rule("every operand is defined before it is read", _undefined_operands),
     Rule("every value is made once", _made_twice),
     Rule("no two values have the same name", _values_named_alike),
-    Rule("no two nodes have the same name", _nodes_named_alike),
     node_rule("every result has the type that its operation infers", _wrong_type),
     node_rule("an operation's parameters are the ones it declares", _wrong_parameters),
     Rule("every parameter is declared under its name", _foreign_parameters),

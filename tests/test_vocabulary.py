@@ -423,8 +423,11 @@ def arguments(name: str) -> list[F32]:
     pairs = np.array(
         list(itertools.product([*np.abs(SPECIAL[:14]), np.inf, np.nan, -2], [*SPECIAL[:6], 0.75, np.nan]))
     )
-    a = np.concatenate([np.exp(rng.uniform(-80, 80, 60000)), rng.uniform(0, 4, 60000), pairs[:, 0]])
-    b = np.concatenate([rng.uniform(-1.2, 1.2, 60000), rng.uniform(-60, 60, 60000), pairs[:, 1]])
+    near = rng.uniform(0.5, 2, 200000).astype(np.float32)
+    a = np.concatenate([np.exp(rng.uniform(-80, 80, 60000)), near, pairs[:, 0]])
+    b = np.concatenate(
+        [rng.uniform(-1.2, 1.2, 60000), rng.uniform(-130, 130, 200000) / np.log2(near), pairs[:, 1]]
+    )
     return [a.astype(np.float32), b.astype(np.float32)]
 
 
@@ -459,10 +462,10 @@ def test_elementary_functions_keep_their_bounds(driver: Driver, name: str) -> No
 DIGITS = {
     "v_exp": ("947847bbf3900909", "99da1501e18de4a6"),
     "v_exp2": ("1409abf774880d92", "890d987bfc0dc654"),
-    "v_log2": ("2651ecf6e449f8a4", "2651ecf6e449f8a4"),
+    "v_log2": ("1850f4e416eda728", "2651ecf6e449f8a4"),
     "v_tanh": ("00d48a0855a00686", "9530211a48c8389e"),
     "v_sigmoid": ("00ca64e4d63a9326", "55a177bb368ca23b"),
-    "v_pow": ("47e396bf7e69b01a", "ff4a55dfdfa49b6d"),
+    "v_pow": ("19592e4eb259ba9a", "ff4a55dfdfa49b6d"),
 }
 """Digest of the results on fixed bit patterns, fused and not: the same from every compiler and machine."""
 

@@ -34,7 +34,9 @@ V_FN vf32 v_max(vf32 c, vf32 x) { return _mm256_max_ps(c, x); }
 V_FN vf32 v_max_nan(vf32 a, vf32 b) {
   return _mm256_blendv_ps(_mm256_max_ps(a, b), a, _mm256_cmp_ps(a, a, _CMP_UNORD_Q));
 }
-V_FN vf32 v_less(vf32 a, vf32 b, vf32 x, vf32 y) { return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ)); }
+V_FN vf32 v_less(vf32 a, vf32 b, vf32 x, vf32 y) {
+  return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
+}
 
 V_FN vi32 vi_bits(vf32 a) { return _mm256_castps_si256(a); }
 V_FN vf32 vi_float(vi32 a) { return _mm256_castsi256_ps(a); }

@@ -1,8 +1,8 @@
 /* Portable C99.
  *
- * A vector is a struct of V_LANES floats and every word a loop over them. Plain loops on purpose: gcc from version 12 and
- * clang turn each into the CPU's vectors at -O2 and keep the struct in registers (written out lane by lane, gcc 12 kept
- * it in memory). Compile with -ffp-contract=off; no word is fused then, on any CPU. */
+ * A vector is a struct of V_LANES floats and every word a loop over them. Plain loops on purpose: gcc from version
+ * 12 and clang turn each into the CPU's vectors at -O2 and keep the struct in registers (written out lane by lane,
+ * gcc 12 kept it in memory). Compile with -ffp-contract=off; no word is fused then, on any CPU. */
 #ifndef V_LANES
 #define V_LANES 4
 #endif
@@ -22,8 +22,14 @@ V_FN vf32 v_set1(float s) { vf32 r; V_EACH r.f[i] = s; return r; }
 V_FN vf32 v_zero(void) { return v_set1(0.0f); }
 V_FN vf32 v_load(const float *p) { vf32 r; V_EACH r.f[i] = p[i]; return r; }
 V_FN void v_store(float *p, vf32 a) { V_EACH p[i] = a.f[i]; }
-V_FN vf32 v_load_n(const float *p, int n) { vf32 r = v_zero(); for (int i = 0; i < n && i < V_LANES; ++i) r.f[i] = p[i]; return r; }
-V_FN void v_store_n(float *p, vf32 a, int n) { for (int i = 0; i < n && i < V_LANES; ++i) p[i] = a.f[i]; }
+V_FN vf32 v_load_n(const float *p, int n) {
+  vf32 r = v_zero();
+  for (int i = 0; i < n && i < V_LANES; ++i) r.f[i] = p[i];
+  return r;
+}
+V_FN void v_store_n(float *p, vf32 a, int n) {
+  for (int i = 0; i < n && i < V_LANES; ++i) p[i] = a.f[i];
+}
 
 V_FN vf32 v_add(vf32 a, vf32 b) { vf32 r; V_EACH r.f[i] = a.f[i] + b.f[i]; return r; }
 V_FN vf32 v_sub(vf32 a, vf32 b) { vf32 r; V_EACH r.f[i] = a.f[i] - b.f[i]; return r; }
@@ -32,8 +38,16 @@ V_FN vf32 v_div(vf32 a, vf32 b) { vf32 r; V_EACH r.f[i] = a.f[i] / b.f[i]; retur
 V_FN vf32 v_fma(vf32 a, vf32 b, vf32 c) { return v_add(v_mul(a, b), c); }
 V_FN vf32 v_min(vf32 c, vf32 x) { vf32 r; V_EACH r.f[i] = c.f[i] < x.f[i] ? c.f[i] : x.f[i]; return r; }
 V_FN vf32 v_max(vf32 c, vf32 x) { vf32 r; V_EACH r.f[i] = c.f[i] > x.f[i] ? c.f[i] : x.f[i]; return r; }
-V_FN vf32 v_less(vf32 a, vf32 b, vf32 x, vf32 y) { vf32 r; V_EACH r.f[i] = a.f[i] < b.f[i] ? x.f[i] : y.f[i]; return r; }
-V_FN vf32 v_max_nan(vf32 a, vf32 b) { vf32 r; V_EACH r.f[i] = ((a.f[i] <= b.f[i]) | (b.f[i] != b.f[i])) ? b.f[i] : a.f[i]; return r; }
+V_FN vf32 v_less(vf32 a, vf32 b, vf32 x, vf32 y) {
+  vf32 r;
+  V_EACH r.f[i] = a.f[i] < b.f[i] ? x.f[i] : y.f[i];
+  return r;
+}
+V_FN vf32 v_max_nan(vf32 a, vf32 b) {
+  vf32 r;
+  V_EACH r.f[i] = ((a.f[i] <= b.f[i]) | (b.f[i] != b.f[i])) ? b.f[i] : a.f[i];
+  return r;
+}
 
 V_FN vi32 vi_bits(vf32 a) { union { vf32 f; vi32 u; } r; r.f = a; return r.u; }
 V_FN vf32 vi_float(vi32 a) { union { vi32 u; vf32 f; } r; r.u = a; return r.f; }
@@ -47,8 +61,8 @@ V_FN vi32 vi_shr23(vi32 a) { vi32 r; V_EACH r.u[i] = a.u[i] >> 23; return r; }
 V_FN vi32 vi_shr1(vi32 a) { vi32 r; V_EACH r.u[i] = a.u[i] >> 1; return r; }
 V_FN vf32 v_abs(vf32 a) { return vi_float(vi_and(vi_bits(a), vi_set1(0x7fffffffu))); }
 
-/* The correctly rounded root, bit by bit, so that no library is needed. a = m 2^e; n = m 2^s has a root of 25 bits, the
- * last of which is the one to round by. It is never a tie, since an odd root would have an odd square. */
+/* The correctly rounded root, bit by bit, so that no library is needed. a = m 2^e; n = m 2^s has a root of 25 bits,
+ * the last of which is the one to round by. It is never a tie, since an odd root would have an odd square. */
 V_BIG float v_sqrt_1(float a) {
   union { float f; uint32_t u; } b;
   b.f = a;

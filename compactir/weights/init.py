@@ -170,7 +170,8 @@ def _mixed(xs: list[Array], counts: list[int]) -> Array:
     weights = np.repeat(np.array(counts) / (len(_SHARES) * sum(counts)), len(_SHARES))
     order = np.argsort(points, kind="stable")
     shares = np.cumsum(weights[order]) - weights[order] / 2
-    return np.interp(_SHARES, shares, points[order])
+    mixed: Array = np.interp(_SHARES, shares, points[order])
+    return mixed
 
 
 def _normal(mean: float, variance: float) -> Array:

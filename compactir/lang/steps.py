@@ -352,7 +352,7 @@ class Stepper(Evaluator):
             elif one is not None:
                 value = self._argument(parameter, one, frame)
             elif parameter.default is not None:
-                value = self.typed(parameter, self.eval(parameter.default, inner), parameter.default.span)
+                value = self._default(parameter, parameter.default, inner)
             else:
                 is_first_tensor = parameter is parameters[0] and isinstance(declaration, ast.Block)
                 help = (
@@ -362,6 +362,11 @@ class Stepper(Evaluator):
                     "CIR130", f"`{call.function}` needs `{parameter.name}`", span=call.span, help=help
                 )
             inner.names[parameter.name] = value
+
+    def _default(self, parameter: ast.Parameter, default: ast.Expr, inner: Frame) -> Any:
+        if parameter.type is not None and parameter.type.name == "step":
+            return self._as_step(default, inner)
+        return self.typed(parameter, self.eval(default, inner), default.span)
 
     def _place_argument(
         self, call: ast.Call, arg: ast.Argument, names: list[str], given: dict[str, ast.Argument | Value]

@@ -86,7 +86,8 @@ def kind(value: object) -> str:
         return "a tensor"
     if isinstance(value, (Items, range)):
         return "a list"
-    return "a string" if isinstance(value, str) else f"a {type(value).__name__.lower()}"
+    names = {"str": "a string", "StepValue": "a step", "Masked": "`learned(...)`"}
+    return names.get(type(value).__name__, f"a {type(value).__name__.lower()}")
 
 
 # -- arithmetic --------------------------------------------------------------------------------------------
@@ -112,7 +113,7 @@ def binary(op: str, a: Any, b: Any) -> Any:
         return _same(a, b, op) == (op == "==")
     if op == "in" and isinstance(b, (Items, range)):
         return any(_comparable(a, item) and a == item for item in b)
-    if is_number(a) and is_number(b):
+    if is_number(a) and is_number(b) and op != "in":
         return _ORDER[op](a, b) if op in _ORDER else arithmetic(op, a, b)
     if op == "+" and isinstance(a, (Items, range)) and isinstance(b, (Items, range)):
         return Items.of((*a, *b))
@@ -134,6 +135,8 @@ def _advice(op: str, a: Any, b: Any) -> str | None:
         return "a tensor's numbers are `x.channels`, `x.height`, `x.width`, `x.size` and `x.shape`"
     if isinstance(a, Value):
         return "tensors are added and multiplied; everything else is an operation: `x -> op`"
+    if op == "in":
+        return "what follows `in` must be a list or a range"
     if op in ("==", "!=") and bool in (type(a), type(b)):
         return "a truth value needs no comparison: write `if a` or `if not a`"
     return None

@@ -13,10 +13,12 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.util import find_spec
@@ -277,13 +279,21 @@ _{symbol}:
 def _objects(sources: Sequence[Path], folder: Path, compiler: Compiler, flags: Sequence[str]) -> list[str]:
     """Compile every source to an object file in `folder`, as many at once as there are cores."""
     names = [f"{i}-{source.stem}.o" for i, source in enumerate(sources)]
+    running: set[subprocess.Popen[bytes]] = set()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         jobs = [
-            pool.submit(partial(_compile, source.absolute(), folder / name, compiler, flags))
+            pool.submit(partial(_compile, source.absolute(), folder / name, compiler, flags, running))
             for source, name in zip(sources, names, strict=True)
         ]
-        for job in jobs:
-            job.result()
+        try:
+            for job in jobs:
+                job.result()
+        except BaseException:  # Ctrl-C above all: the pool would wait for its compilers
+            for job in jobs:
+                job.cancel()
+            for process in list(running):
+                _stop(process)
+            raise
     return names
 
 
@@ -299,34 +309,69 @@ def _link(objects: Sequence[str], folder: Path, out: Path, compiler: Compiler, f
     return replace_file(folder / out.name, out)
 
 
-def _compile(source: Path, out: Path, compiler: Compiler, flags: Sequence[str]) -> None:
+def _compile(
+    source: Path,
+    out: Path,
+    compiler: Compiler,
+    flags: Sequence[str],
+    running: set[subprocess.Popen[bytes]],
+) -> None:
     language = LANGUAGE if source.suffix == ".c" else ()
-    _run(compiler, [*flags, *language, "-c", source.name, "-o", str(out)], source.parent, source.name)
+    arguments = [*flags, *language, "-c", source.name, "-o", str(out)]
+    _run(compiler, arguments, source.parent, source.name, running)
 
 
-def _run(compiler: Compiler, arguments: Sequence[str], folder: Path, what: str) -> None:
-    """Run the compiler in `folder`; says so (once per process) when it takes longer than a few seconds."""
+def _run(
+    compiler: Compiler,
+    arguments: Sequence[str],
+    folder: Path,
+    what: str,
+    running: set[subprocess.Popen[bytes]] | None = None,
+) -> None:
+    """Run the compiler in `folder`; says so (once per process) when it takes longer than a few seconds.
+
+    It gets a process group of its own, because gcc and clang start further processes: `_stop` ends them all.
+    While it runs it is in `running`, for whoever has to stop it from another thread.
+    """
     argv = [*compiler.command, *arguments]
     _log.debug("%s", shlex.join(argv))
     try:
         pipe, both = subprocess.PIPE, subprocess.STDOUT
-        process = subprocess.Popen(argv, cwd=folder, stdout=pipe, stderr=both, env=_environment())
+        process = subprocess.Popen(
+            argv, cwd=folder, stdout=pipe, stderr=both, env=_environment(), process_group=0
+        )
     except OSError as error:
         problem = f"the compiler `{compiler.name}` cannot be run: {error.strerror}"
         raise CompactError(
             "CIR512", problem, help="install it again, or name another one with `--cc`"
         ) from error
+    watched = running if running is not None else set()
+    watched.add(process)
     with process:
         try:
-            said, _ = process.communicate(timeout=_PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            _log.info("%s is still working on %s%s", compiler.name, what, _why_slow(compiler))
-            said, _ = process.communicate()
+            said = _answer_of(process, compiler, what)
         except BaseException:
-            process.kill()
+            _stop(process)
             raise
+        finally:
+            watched.discard(process)
     if process.returncode:
         raise _failed(compiler, what, process.returncode, said.decode(errors="replace"))
+
+
+def _answer_of(process: subprocess.Popen[bytes], compiler: Compiler, what: str) -> bytes:
+    """What the compiler prints until it ends."""
+    try:
+        return process.communicate(timeout=_PATIENCE_S)[0]
+    except subprocess.TimeoutExpired:
+        _log.info("%s is still working on %s%s", compiler.name, what, _why_slow(compiler))
+        return process.communicate()[0]
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Kill a compiler and what it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _why_slow(compiler: Compiler) -> str:

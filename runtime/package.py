@@ -68,7 +68,7 @@ def build_library(
 
 
 def write_folder(folder: Path, manifest: Manifest, files: Mapping[str, str | bytes | Path]) -> None:
-    """Write an output folder; the content of a file is a text, bytes or a file to copy, its name may be `ir/x`.
+    """Write an output folder; the content of a file is text, bytes or a file to copy, its name may be `ir/x`.
 
     All files are written beside their places first, so that a full disk changes nothing.
 

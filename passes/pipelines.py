@@ -11,7 +11,7 @@ CLEAN = ["drop-identity", "dead-code", "common-subexpressions", "constant-foldin
 PIPELINES: dict[str, list[str]] = {
     "none": [],
     "clean": CLEAN,
-    "c": [*CLEAN, "linear-to-conv", "fold-batchnorm", "fold-shuffle", "fuse-epilogue"],
+    "c": [*CLEAN, "linear-to-conv", "fold-batchnorm", "fold-shuffle", "fuse-epilogue", "fuse-separable"],
 }
 
 
@@ -23,4 +23,5 @@ def pipeline(name: str, target: Target | None = None) -> list[Pass]:
             f"there is no pipeline `{name}`",
             help=did_you_mean(name, PIPELINES) or " ".join(PIPELINES),
         )
-    return parse_pipeline(",".join(PIPELINES[name]))
+    options = {"fuse-separable": f"{{cache={target.l2_bytes}}}"} if target else {}
+    return parse_pipeline(",".join(p + options.get(p, "") for p in PIPELINES[name]))

@@ -15,7 +15,7 @@ from compactir import __version__
 from compactir.codegen.c.render import environment, has_weights, name_kernel, render_kernel, wrapped
 from compactir.codegen.lower import Lowered
 from compactir.ir.channel_map import ChannelMap
-from compactir.ir.plan import Call, Kernel, Plan, print_plan
+from compactir.ir.plan import Call, Kernel, Plan, Step, print_plan
 from compactir.targets import Target
 
 HEADER_BYTES = 64
@@ -122,6 +122,31 @@ def vocabulary(target: Target) -> str:
     return lanes + "\n".join(texts)
 
 
+def sweep(step: Step, calls: list[tuple[str, list[str]]]) -> list[str]:
+    """A fused step: every round makes the next rows of the last stage, and first what they need of the others."""
+    last = len(step.stages) - 1
+    lines = [f"int {', '.join(f'r{i} = 0' for i in range(last + 1))}; /* rows made so far, stage by stage */"]
+    final = step.stages[last]
+    lines.append(
+        f"for (int e{last} = {final.window}; r{last} < {final.height}; e{last} += {final.window}) {{"
+    )
+    for i in range(last - 1, -1, -1):
+        s = step.stages[i]
+        need = f"{_times(f'(e{i + 1} - 1)', s.stride)} + {s.window - s.pad}"
+        lines.append(f"  const int n{i} = {need}, e{i} = n{i} < {s.height} ? n{i} : {s.height};")
+    at = 0
+    for i, stage in enumerate(step.stages):
+        for function, arguments in calls[at : at + stage.calls]:
+            lines.append(f"  {function}({', '.join([*arguments, f'r{i}', f'e{i}'])});")
+        lines.append(f"  r{i} = e{i};")
+        at += stage.calls
+    return [*lines, "}"]
+
+
+def _times(text: str, factor: int) -> str:
+    return text if factor == 1 else f"{text} * {factor}"
+
+
 class _Names:
     """The C names of the caller's tensors."""
 
@@ -170,19 +195,16 @@ class _Writer:
 
     def step(self, index: int, names: _Names) -> dict[str, Any]:
         step = self.plan.steps[index]
-        lines, used = [], set()
-        for call in step.calls:
-            arguments = self.arguments(call, names)
-            used |= {a.split(" ")[0].split("->")[0] for a in arguments}
-            lines.append(f"{self.function(call.kernel)}({', '.join(arguments)});")
+        calls = [(self.function(call.kernel), self.arguments(call, names)) for call in step.calls]
+        used = {a.split(" ")[0] for _, arguments in calls for a in arguments}
         parameters = {"w": "const float *w", "ws": "float *ws"}
-        parameters |= {n: p for n, p in zip(names.ordered, names.parameters, strict=True)}
+        parameters |= dict(zip(names.ordered, names.parameters, strict=True))
         needed = [n for n in parameters if n in used]
         return {
             "name": step.name,
             "op": step.op,
             "where": step.where,
-            "lines": lines,
+            "lines": sweep(step, calls) if step.stages else [f"{f}({', '.join(a)});" for f, a in calls],
             "parameters": ", ".join(parameters[n] for n in needed) or "void",
             "arguments": ", ".join("w->data" if n == "w" else n for n in needed),
         }

@@ -62,9 +62,13 @@ def _context(kernel: Kernel, target: Target) -> dict[str, Any]:
                 kernel.tile,
             ),
             "clipped": _clipped(kernel),
+            "moving": kernel.out[0] > 1 or kernel.ranged,
+            "xrow": lambda row: _ring(row, kernel.x_ring),
+            "yrow": _ring("oy", kernel.y_ring),
             "pixel_step": kernel.stride[1] * kernel.x_strides[1],
         }
     if isinstance(kernel, Conv):
+        context["swept"] = kernel.rows < kernel.out[0] and not kernel.ranged
         context |= {"x_step": target.x_step, "pin": kernel.tile <= 4, "reading": _READING[kernel.reads]}
     if isinstance(kernel, Pool):
         context["shares"] = wrapped([literal(1 / d) for d in kernel.divisors])
@@ -76,6 +80,12 @@ _READING = {
     "planes": "one plane each",
     "table": "each at its own address",
 }
+
+
+def _ring(row: str, held: int) -> str:
+    """The row of a buffer that holds all rows, or the last `held` of them."""
+    plain = row if row.isidentifier() else f"({row})"
+    return f"({plain} & {held - 1})" if held else plain
 
 
 def _clipped(kernel: Grid) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from compactir.codegen.lower import convolution, lanewise, memory, views
+from compactir.codegen.lower import convolution, lanewise, memory, regions, views
 from compactir.codegen.lower.pack import ALIGN
 from compactir.codegen.lower.state import RULES, Lowering, spatial, tensor
 from compactir.diagnostics import CompactError
@@ -43,6 +43,11 @@ def lower(graph: Graph, target: Target) -> Lowered:
             value.name, spatial(value.type), value.type.channels, f"input:{value.name}", lanes=1
         )
         state.maps[value] = ChannelMap.whole(buffer.name, value.type.channels)
+    chains = regions.chains(graph)
+    state.fused.update(chains)
+    for chain in chains.values():
+        regions.hold(state, chain)
+    pending: dict[regions.Chain, list[Step]] = {}
     for node in graph.nodes:
         rule = RULES.get(type(node.op))
         if rule is None:
@@ -53,6 +58,11 @@ def lower(graph: Graph, target: Target) -> Lowered:
                 help="the reference and the PyTorch module run it",
             )
         rule(state, node)
+        if node.out.name in chains:
+            chain = chains[node.out.name]
+            pending.setdefault(chain, []).append(state.steps.pop())
+            if node is chain.nodes[-1]:
+                state.steps.append(regions.fuse(chain, pending.pop(chain)))
     for name, value in graph.outputs.items():
         _export(state, name, value)
     buffers = memory.lifetimes(state.buffers.values(), state.steps)

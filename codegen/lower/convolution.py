@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 
@@ -141,7 +142,7 @@ def _depthwise(state: Lowering, run: Operands, rows: Rows) -> None:
             )
         )
     taps = sum((w[0] + w[2] + 1) * (w[1] + w[3] + 1) * len(b) for w, b in groups.items())
-    state.step(node, calls, executed=taps * state.lanes * buffer.height * buffer.width)
+    state.step(node, calls, executed=taps * state.lanes * prod(spatial(node.out.type)))
 
 
 def _depthwise_tile(state: Lowering, width: int) -> int:
@@ -213,7 +214,7 @@ def _panels(state: Lowering, run: Operands) -> None:
         for c in emitted
         if isinstance(c.kernel, ConvKernel)
     )
-    state.step(node, emitted, executed=executed * buffer.height * buffer.width)
+    state.step(node, emitted, executed=executed * prod(spatial(node.out.type)))
 
 
 def _call(
@@ -399,9 +400,15 @@ def _grid(state: Lowering, run: Operands, source: Buffer, buffer: Buffer, window
     x_strides, y_strides = (source.row, source.pixel), (buffer.row, buffer.pixel)
     plain = taps == (1, 1) and run.stride == (1, 1) and window[:2] == run.offset == (0, 0) and size == out
     spread = tuple(spatial(v.type) != out for v in run.extra)
-    if plain:
-        flat = (1, size[0] * size[1])
-        size = out = flat
+    ranged = run.node.out.name in state.fused
+    x_ring = state.held.get(run.x, 0)
+    if plain and not ranged:
+        size = out = (1, size[0] * size[1])
+    elif plain and x_ring and not state.held.get(run.node.out):
+        # The reader of a strip: its rows are the strip's, all pixels of it in one run.
+        size = out = (size[0] // x_ring, size[1] * x_ring)
+        x_strides, y_strides = (source.row * x_ring, source.pixel), (buffer.row * x_ring, buffer.pixel)
+        x_ring = 1
     if min(taps) < 1:
         raise CompactError("CIR502", f"`{run.node.name}` has a window without taps", span=run.node.span)
     return {
@@ -415,6 +422,9 @@ def _grid(state: Lowering, run: Operands, source: Buffer, buffer: Buffer, window
         "x_strides": x_strides,
         "y_strides": y_strides,
         "tile": tile,
+        "x_ring": x_ring,
+        "y_ring": state.held.get(run.node.out, 0),
+        "ranged": ranged,
         "epilogue": run.epilogue,
         "spread": spread,
     }

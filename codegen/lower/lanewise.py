@@ -39,12 +39,12 @@ def lower_pool(state: Lowering, node: Node) -> None:
     source = state.buffers[xmap.buffers[0]]
     divisors: tuple[int, ...] = ()
     if isinstance(op, pool.AvgPool):
-        divisors = tuple(d for row in op.divisors((source.height, source.width)) for d in row)
+        divisors = tuple(d for row in op.divisors(spatial(node.args[0].type)) for d in row)
         divisors = divisors[:1] if len(set(divisors)) == 1 else divisors
     kernel = PoolKernel(
         lanes=state.lanes,
-        size=(source.height, source.width),
-        out=(buffer.height, buffer.width),
+        size=spatial(node.args[0].type),
+        out=spatial(node.out.type),
         window=op.kernel,
         stride=op.stride,
         dilation=(1, 1),
@@ -52,6 +52,9 @@ def lower_pool(state: Lowering, node: Node) -> None:
         x_strides=(source.row, source.pixel),
         y_strides=(buffer.row, buffer.pixel),
         tile=tiles.split(buffer.width, min(8, buffer.width))[0][0],
+        x_ring=state.held.get(node.args[0], 0),
+        y_ring=state.held.get(node.out, 0),
+        ranged=node.out.name in state.fused,
         blocks=len(rows),
         average=isinstance(op, pool.AvgPool),
         divisors=divisors,

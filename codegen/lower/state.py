@@ -40,6 +40,10 @@ class Lowering:
         self.buffers: dict[str, Buffer] = {}
         self.steps: list[Step] = []
         self.packer = Packer()
+        self.fused: set[str] = set()
+        """Names of the values that fused regions make."""
+        self.held: dict[Value, int] = {}
+        """Rows kept of the values inside fused regions."""
         self.users = graph.users()
         self._blocked: dict[Value, ChannelMap] = {}
 
@@ -62,7 +66,8 @@ class Lowering:
         `direct`: the kernel can end inside a vector, so that it may write into the caller's own memory.
         """
         region = self._output_region(value, rows) if direct else ()
-        buffer = self.buffer(value.name, spatial(value.type), len(rows), *region)
+        height, width = spatial(value.type)
+        buffer = self.buffer(value.name, (self.held.get(value, height), width), len(rows), *region)
         places = [("", 0)] * value.type.channels
         for block, lanes in enumerate(rows):
             for lane, channel in enumerate(lanes):

@@ -81,6 +81,17 @@ class Scope:
     span: Span | None = None
 
 
+@dataclass(frozen=True)
+class Region:
+    """Nodes that run together, each reading the one before it: the values between them never exist as whole maps.
+
+    `values` names the results of the nodes; `rows` is how many rows the window among them makes at a time.
+    """
+
+    values: tuple[str, ...]
+    rows: int
+
+
 @dataclass(eq=False, repr=False)
 class Graph:
     """A network: `nodes` in topological order, `weights` the arrays of `params` once they are bound."""

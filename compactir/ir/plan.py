@@ -25,6 +25,7 @@ class Buffer:
 
         (c // lanes)·block + y·row + x·pixel + c % lanes        with pixel = lanes, row = W·lanes, block = H·row
 
+    with rows counted modulo `height` where a fused step keeps only some of them.
     `region` is "arena" (the workspace), "input:NAME" or "output:NAME" (the caller's dense NCHW: lanes = 1). `offset`
     counts floats from the start of the region; steps first … last use it.
     """
@@ -91,6 +92,9 @@ class Grid(Kernel):
     x_strides: tuple[int, int]  # row, pixel
     y_strides: tuple[int, int]
     tile: int  # pixels at once
+    x_ring: int = 0  # rows that the input's buffer holds at a time (a power of two), 0 for all of them
+    y_ring: int = 0
+    ranged: bool = False  # runs on the output rows from … to − 1 that it is called with
     epilogue: tuple[Op, ...] = ()
     spread: tuple[bool, ...] = ()  # for every further operand: one vector per block instead of one per pixel
 
@@ -208,16 +212,32 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """Part of a fused step: `calls` calls of it, which make `height` rows in all.
+
+    To let the next stage make its rows up to e, this one must have made min(height, (e − 1)·stride − pad + window).
+    """
+
+    calls: int
+    height: int
+    stride: int = 1
+    window: int = 1
+    pad: int = 0
+
+
+@dataclass(frozen=True)
 class Step:
     """What one node (or fused region) of the graph runs.
 
     `macs` are those of the graph, `executed` those of the kernels with their padding. `copied` counts elements that
-    the step writes but only read; `conversion` marks the caller's tensors going in or out.
+    the step writes but only read; `conversion` marks the caller's tensors going in or out. With `stages` the calls
+    are those of one stage after the other, and all run row by row in turn.
     """
 
     name: str
     op: str
     calls: tuple[Call, ...]
+    stages: tuple[Stage, ...] = ()
     macs: int = 0
     executed: int = 0
     read: int = 0
@@ -266,7 +286,7 @@ class Plan:
 
 _CLASSES: dict[str, type] = {
     c.__name__: c
-    for c in (Buffer, Conv, Depthwise, Pool, Map, GlobalPool, Column, Resize, Copy, Call, Step, Tensor)
+    for c in (Buffer, Conv, Depthwise, Pool, Map, GlobalPool, Column, Resize, Copy, Call, Stage, Step, Tensor)
 }
 
 

@@ -32,7 +32,7 @@ import numpy as np
 from compactir.diagnostics import CompactError, Span, did_you_mean, remember_source
 from compactir.ir.channels import ChannelList
 from compactir.ir.connectivity import Connectivity
-from compactir.ir.graph import Graph, Node, Param, Scope, Value
+from compactir.ir.graph import Graph, Node, Param, Region, Scope, Value
 from compactir.ir.op import OPS, Op, attributes, result_type
 from compactir.ir.types import Quantization, TensorType
 
@@ -81,6 +81,8 @@ def _statements(graph: Graph, spans: bool) -> Iterator[str]:
         yield _scope_text(path, scope, spans)
     for node in graph.nodes:
         yield node_text(node, spans)
+    for region in graph.regions:
+        yield f"region {', '.join(_named('%', name) for name in region.values)} rows {region.rows}"
     outputs = (
         _value(v) if name == v.name else f"{_word(name)}={_value(v)}" for name, v in graph.outputs.items()
     )
@@ -106,7 +108,11 @@ def _attributes(thing: Any) -> str:
 
 
 def _value(value: Value) -> str:
-    return value.sigil + (value.name if _PLAIN_NAME.fullmatch(value.name) else _string(value.name))
+    return _named(value.sigil, value.name)
+
+
+def _named(sigil: str, name: str) -> str:
+    return sigil + (name if _PLAIN_NAME.fullmatch(name) else _string(name))
 
 
 def _word(name: str) -> str:
@@ -190,7 +196,7 @@ def parse_graph(text: str, file: str = "<cir>") -> Graph:
     return _Parser(text, file).graph()
 
 
-_STATEMENTS = {"param", "scope", "doc", "weights", "return"}
+_STATEMENTS = {"param", "scope", "doc", "weights", "region", "rows", "return"}
 _NOT_WORDS = {"inf", "nan", *_STATEMENTS}
 _TOKEN = re.compile(
     r"""(?P<blank>(?:[ \t\r\n]|//[^\n]*)+)
@@ -343,6 +349,8 @@ class _Parser:
             self.result.doc = self.string()
         elif self.accept("weights"):
             self.result.weights_file = self.string()
+        elif self.accept("region"):
+            self.region()
         else:
             self.expected("a node, `param`, `scope` or `return`")
 
@@ -373,6 +381,14 @@ class _Parser:
             args.append((key, self.anything()))
         doc = self.string() if self.accept("doc") else ""
         self.result.scopes[path] = Scope(block, tuple(args), doc, self.loc())
+
+    def region(self) -> None:
+        """`region %expand, %filter, %project rows 2`."""
+        values = [self.value_name("%", "a value")[2]]
+        while self.accept(","):
+            values.append(self.value_name("%", "a value")[2])
+        self.expect("rows")
+        self.result.regions.append(Region(tuple(values), self.integer()))
 
     def node(self) -> None:
         """`%y: f32[1,8,4,4] = relu6(%x) {…} as name loc(…)`."""

@@ -1,0 +1,94 @@
+"""Fused regions: several nodes as one step whose stages run row by row, on buffers that hold a few rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from compactir.codegen.lower.state import Lowering, spatial
+from compactir.ir.graph import Graph, Node
+from compactir.ir.plan import Grid, Stage, Step
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A region with its nodes: `window` is the index of the depthwise convolution or pool."""
+
+    nodes: tuple[Node, ...]
+    window: int
+    rows: int
+
+    @property
+    def has_reader(self) -> bool:
+        """Whether a pointwise convolution reads the window's strip."""
+        return self.window + 1 < len(self.nodes)
+
+
+def chains(graph: Graph) -> dict[str, Chain]:
+    """The regions of a graph by the names of their values."""
+    nodes = {n.out.name: n for n in graph.nodes}
+    found: dict[str, Chain] = {}
+    for region in graph.regions:
+        members = tuple(nodes[name] for name in region.values)
+        window = max(i for i, n in enumerate(members) if _has_window(n))
+        found.update(dict.fromkeys(region.values, Chain(members, window, region.rows)))
+    return found
+
+
+def _has_window(node: Node) -> bool:
+    connect = getattr(node.op, "connect", None)
+    return connect is None or connect.is_depthwise
+
+
+def hold(state: Lowering, chain: Chain) -> None:
+    """Say how many rows the buffers between the stages keep: powers of two, so that rows wrap by a mask."""
+    for i, node in enumerate(chain.nodes[:-1]):
+        if i >= chain.window:
+            state.held[node.out] = chain.rows
+            continue
+        stride, window, _ = _reach(chain.nodes[i + 1])
+        height = spatial(node.out.type)[0]
+        needed = min(window + (chain.rows - 1) * stride, height)
+        state.held[node.out] = 1 << (needed - 1).bit_length()
+
+
+def _reach(node: Node) -> tuple[int, int, int]:
+    """(stride, window, pad) of a node along the rows; of blocks that differ, what holds them all."""
+    op = node.op
+    connect = getattr(op, "connect", None)
+    if connect is None:
+        return op.stride[0], op.kernel[0], op.pad[0]  # type: ignore[attr-defined]  # a windowed pool
+    pad = max(f.pad[0] for f in connect.families)
+    dilation = op.dilation[0]  # type: ignore[attr-defined]  # a convolution
+    below = max((f.kernel[0] - 1) * dilation + 1 - f.pad[0] for f in connect.families)
+    return op.stride[0], pad + below, pad  # type: ignore[attr-defined]  # a convolution
+
+
+def fuse(chain: Chain, steps: list[Step]) -> Step:
+    """One step of the steps of a chain's nodes, in order."""
+    stages = []
+    for i, (node, step) in enumerate(zip(chain.nodes, steps, strict=True)):
+        height = spatial(node.out.type)[0]
+        if i > chain.window:
+            stages.append(Stage(len(step.calls), height // chain.rows))
+        elif i == chain.window and chain.has_reader:
+            stages.append(Stage(len(step.calls), height, chain.rows, chain.rows))
+        elif i == chain.window:
+            stages.append(Stage(len(step.calls), height, 1, chain.rows))
+        else:
+            stride, window, pad = _reach(chain.nodes[i + 1])
+            stages.append(Stage(len(step.calls), height, stride, window, pad))
+    calls = tuple(call for step in steps for call in step.calls)
+    assert all(isinstance(c.kernel, Grid) and c.kernel.ranged for c in calls)
+    inner = sum(chain.nodes[i].out.type.size // chain.nodes[i].out.type.batch for i in range(len(steps) - 1))
+    return replace(
+        steps[-1],
+        op="+".join(step.op for step in steps),
+        calls=calls,
+        stages=tuple(stages),
+        macs=sum(s.macs for s in steps),
+        executed=sum(s.executed for s in steps),
+        # Values inside stay in the cache: they move no bytes of memory.
+        read=sum(s.read for s in steps) - inner,
+        written=steps[-1].written,
+        inplace=("", ""),
+    )

@@ -38,7 +38,8 @@ def explain_code(word: str, as_json: bool = False) -> int:
     code = word.upper() if word.upper().startswith("CIR") else f"CIR{word}"
     text = explain(code)
     if text is None:
-        near = [known for known in CATALOGUE if known[:5] == code[:5]]
+        room = [known for known in CATALOGUE if known[:4] == code[:4]]
+        near = [known for known in room if known[:5] == code[:5]] or room
         rooms = "1xx language, 2xx shapes, 3xx IR, 4xx passes, 5xx targets, 6xx runtime and files"
         raise CompactError(
             "CIR664",

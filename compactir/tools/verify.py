@@ -89,10 +89,11 @@ def _target_of(folder: str) -> Any:
 
 def _module(args: Namespace, planned: Planned) -> Module:
     """A new build, or the folder that --module names. Errors: CIR670 for a folder of another model."""
-    generated = generate(planned)
     if not args.module:
+        generated = generate(planned)
         return load(write_to_cache(generated, build(generated, args.cc)))
     module = load(args.module)
+    generated = generate(planned, pack="file" if module.manifest.weights else "inline")
     known = {name: t.shape for name, t in (module.inputs | module.outputs).items()}
     here = {t.name: t.shape for t in (*generated.manifest.inputs, *generated.manifest.outputs)}
     if known != here:

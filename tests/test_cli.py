@@ -1,0 +1,479 @@
+"""The command line from the outside: what is printed where, and which exit code says what."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compactir import __version__, cli
+from compactir.tools import terminal
+from compactir.tools.verbs import BY_NAME, VERBS
+
+MODEL = """\
+network tiny(classes: int = 3) {
+  input image: f32[3, 8, 8]
+  output scores = image -> conv(4, kernel=3) -> bn -> relu -> global_avg_pool -> linear(classes)
+}
+"""
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small model in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "tiny.arch"
+    path.write_text(MODEL, encoding="utf-8")
+    return path
+
+
+COMMAND = [sys.executable, "-m", "compactir"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent.parent)}
+
+
+# -- help and usage ------------------------------------------------------------------------------------------
+
+
+def test_help_is_whole_and_quick() -> None:
+    program = "import sys; from compactir.cli import main; main(['--help']); print(sorted(sys.modules))"
+    root = str(Path(cli.__file__).parent.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+    )
+    assert all(f"  {verb.name} " in done.stdout for verb in VERBS)
+    modules = done.stdout.splitlines()[-1]
+    for heavy in ("numpy", "rich", "torch", "lark", "cffi", "jinja2", "networkx"):
+        assert f"'{heavy}'" not in modules
+
+
+@pytest.mark.parametrize("verb", [verb.name for verb in VERBS])
+def test_every_verb_explains_itself_with_examples(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([verb, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(command in said for command, _ in BY_NAME[verb].examples)
+    assert all(flag in said for option in BY_NAME[verb].options for flag in option.flags)
+
+
+def test_every_example_parses() -> None:
+    for verb in VERBS:
+        for command, _ in verb.examples:
+            words = (
+                command.split("<")[0].split(">")[0].split("|")[0].replace('eval "$(', "").replace(')"', "")
+            )
+            if "*" not in words:
+                arguments = words.replace('"', "").split()[1:]
+                if "{" not in words:
+                    assert cli.parse(arguments).verb.name == verb.name, command
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"compactc {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["reprot"], "did you mean `report`"),
+        (["report", "x.arch", "--jason"], "did you mean `--json`"),
+        (["--taget", "arm"], "did you mean `--target`"),
+        (["x.arch", "--emit", "c,lub"], "did you mean `lib`"),
+        (["cache", "prun"], "did you mean `prune`"),
+        (["completion", "tcsh"], "it is one of bash, zsh, fish"),
+        (["x.arch", "-D", "width"], "write NAME=VALUE"),
+        (["x.arch", "--init", "seed=x"], "write --init seed=1"),
+        (["x.arch", "--batch", "0"], "not a whole number of at least 1"),
+        (["x.arch", "y.arch"], "`y.arch` is one argument too many"),
+        (["report"], "the following arguments are required: MODEL"),
+        (["run", "x.arch", "--top", "many"], "not a whole number"),
+        (["--json"], "there is no model on the command line"),
+        (["report", "x.arch", "--baseline", "1,b"], "`b` is not a number"),
+    ],
+)
+def test_usage_mistakes(words: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 2
+    said = capsys.readouterr()
+    assert hint in said.err
+    assert said.out == ""
+
+
+def test_nothing_at_all_prints_the_help_and_is_a_usage_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    assert "usage: compactc MODEL.arch" in capsys.readouterr().err
+
+
+def test_a_folder_is_not_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([str(tmp_path)]) == 2
+    assert "compactc run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["x.arch"], ["--target", "c", "x.cir"], ["compile", "x.arch", "--json"]])
+def test_a_model_among_the_words_means_compile(words: list[str]) -> None:
+    args = cli.parse(words)
+    assert (args.verb.name, args.model.startswith("x")) == ("compile", True)
+
+
+def test_options_may_stand_between_the_files() -> None:
+    args = cli.parse(["run", "x.arch", "--top", "2", "a.npy", "--target", "c", "b.npy"])
+    assert (args.model, args.files, args.top, args.target) == ("x.arch", ["a.npy", "b.npy"], 2, "c")
+
+
+# -- what goes wrong -----------------------------------------------------------------------------------------
+
+
+def test_a_mistake_in_the_model(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model.write_text(MODEL.replace("relu", "rellu"), encoding="utf-8")
+    assert cli.main(["explain", "tiny.arch"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error[CIR1")
+    assert "--> tiny.arch:3:" in said.err
+    assert "did you mean `relu`" in said.err
+
+
+def test_a_mistake_in_the_model_for_programs(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model.write_text(MODEL.replace("relu", "rellu"), encoding="utf-8")
+    assert cli.main(["explain", "tiny.arch", "--json"]) == 1
+    said = capsys.readouterr()
+    (error,) = json.loads(said.out)["errors"]
+    assert error["span"]["line"] == 3
+    assert said.err == ""
+
+
+def test_a_missing_model_is_a_mistake_not_a_crash(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([str(tmp_path / "none.arch")]) == 1
+    assert "CIR113" in capsys.readouterr().err
+
+
+def test_a_bug_of_ours_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(args: object) -> int:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr("compactir.tools.list_targets.main", broken)
+    assert cli.main(["targets"]) == 70
+    said = capsys.readouterr().err
+    assert "a bug of ours" in said
+    assert __version__ in said
+    assert "Traceback" not in said
+    monkeypatch.setenv("COMPACTIR_TRACEBACK", "1")
+    assert cli.main(["targets"]) == 70
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "completion", "bash"],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    with process.stderr as said:
+        assert (process.wait(60), said.read()) == (0, b"")
+
+
+SLOW_COMPILER = """\
+#!/bin/sh
+case "$*" in
+  *--version*) echo "gcc (slow) 12"; exit 0;;
+  *-dumpmachine*) echo "$(uname -m)-linux-gnu"; exit 0;;
+esac
+touch "$STARTED"
+exec sleep 60
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_leaves_nothing_half_written(
+    model: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    compiler, started, cache = tmp_path / "slow-gcc", tmp_path / "started", tmp_path / "cache"
+    compiler.write_text(SLOW_COMPILER, encoding="utf-8")
+    compiler.chmod(0o755)
+    process = subprocess.Popen(
+        [*COMMAND, "tiny.arch", "-o", "built/out", "--cc", str(compiler)],
+        cwd=tmp_path,
+        env=ENVIRONMENT | {"STARTED": str(started), "COMPACTIR_CACHE": str(cache)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not started.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "Traceback" not in said
+    assert not (tmp_path / "built").exists()
+    assert [path for path in cache.rglob("*") if path.is_file()] == []
+
+
+# -- the small verbs -----------------------------------------------------------------------------------------
+
+
+def test_explain_a_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["explain", "cir203"]) == 0
+    by_code = capsys.readouterr().out
+    assert cli.main(["explain", "203"]) == 0
+    assert capsys.readouterr().out == by_code
+    assert by_code.startswith("CIR203: ")
+    assert "What to do:" in by_code
+    assert cli.main(["explain", "CIR203", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["code"] == "CIR203"
+
+
+def test_explain_an_unknown_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["explain", "CIR299"]) == 1
+    assert "CIR203" in capsys.readouterr().err
+
+
+def test_explain_a_model(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["explain", "tiny.arch", "--json"]) == 0
+    decisions = json.loads(capsys.readouterr().out)["decisions"]
+    folded = [d for d in decisions if d["rule"] == "fold-batchnorm"]
+    assert [(d["node"], d["done"], d["where"]) for d in folded] == [("bn1", True, "tiny.arch:3:49")]
+    assert cli.main(["explain", "tiny.arch"]) == 0
+    said = capsys.readouterr()
+    assert "fold-batchnorm" in said.out
+    assert said.err == ""
+
+
+def test_targets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["targets", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert {"c", "arm", "x86"} <= {target["name"] for target in listed["targets"]}
+    assert [t["name"] for t in listed["targets"] if t["native"]] == [listed["native"]]
+    assert cli.main(["targets"]) == 0
+    assert f"`native` is {listed['native']}" in capsys.readouterr().out
+
+
+def test_an_unknown_target(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["tiny.arch", "--target", "arn"]) == 1
+    assert "CIR502" in capsys.readouterr().err
+
+
+def _thousand_bytes(folder: Path) -> None:
+    (folder / "file").write_bytes(b"x" * 1000)
+
+
+def test_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from compactir.runtime.cache import open_cache
+
+    monkeypatch.setenv("COMPACTIR_CACHE", str(tmp_path / "cache"))
+    open_cache().build("entry", _thousand_bytes)
+    assert cli.main(["cache", "--json"]) == 0
+    stats = json.loads(capsys.readouterr().out)
+    assert (stats["entries"], stats["root"]) == (1, str(tmp_path / "cache"))
+    assert cli.main(["cache", "prune", "--limit", "1G"]) == 0
+    assert cli.main(["cache"]) == 0
+    capsys.readouterr()
+    assert cli.main(["cache", "clear", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["freed_bytes"] >= 1000
+    assert open_cache().stats().entries == 0
+    assert cli.main(["cache", "prune", "--limit", "lots"]) == 1
+    assert "--limit" in capsys.readouterr().err
+
+
+UNTIDY = "network  n {\n input x:f32[1,8,8]   # an image\n output y=x->relu\n}\n"
+
+
+def test_fmt_in_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "ünordentlich.arch"
+    path.write_text(UNTIDY, encoding="utf-8")
+    path.chmod(0o640)
+    assert cli.main(["fmt", "--check", str(path)]) == 1
+    assert "+network n {" in capsys.readouterr().out
+    assert path.read_text(encoding="utf-8") == UNTIDY
+    assert cli.main(["fmt", str(path)]) == 0
+    formatted = path.read_text(encoding="utf-8")
+    assert "# an image" in formatted
+    assert formatted.startswith("network n {\n  input x")
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert cli.main(["fmt", "--check", str(path)]) == 0
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_fmt_leaves_what_does_not_parse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "n.arch"
+    path.write_text("network n {", encoding="utf-8")
+    assert cli.main(["fmt", str(path)]) == 1
+    assert path.read_text(encoding="utf-8") == "network n {"
+    assert "error[CIR1" in capsys.readouterr().err
+
+
+def test_fmt_as_a_filter() -> None:
+    done = subprocess.run(
+        [*COMMAND, "fmt"], input=UNTIDY, env=ENVIRONMENT, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    assert done.stdout.startswith("network n {\n")
+
+
+def test_opt(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from compactir.ir.text import parse_graph
+
+    words = ["opt", "tiny.arch", "--init", "seed=1", "--passes", "fold-batchnorm", "--verify-each"]
+    assert cli.main([*words, "--dump-ir", "before:fold-batchnorm"]) == 0
+    said = capsys.readouterr()
+    assert [n.op.name for n in parse_graph(said.out).nodes] == ["conv", "relu", "global_avg_pool", "linear"]
+    assert "= bn(" in said.err
+    assert cli.main([*words, "-o", "opt.cir", "--save-weights", "opt.safetensors"]) == 0
+    assert cli.main(["opt", "opt.cir", "--weights", "opt.safetensors", "--passes", ""]) == 0
+    assert capsys.readouterr().out.count("= bn(") == 0
+
+
+def test_opt_mistakes(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["opt", "tiny.arch", "--passes", "fold-batchnrm"]) == 1
+    assert "did you mean `fold-batchnorm`" in capsys.readouterr().err
+    assert cli.main(["opt", "tiny.arch", "--init", "seed=0", "--dump-ir", "fold-batchnrm"]) == 1
+    assert "did you mean `fold-batchnorm`" in capsys.readouterr().err
+    assert cli.main(["opt"]) == 1
+    assert "CIR672" in capsys.readouterr().err
+    assert cli.main(["opt", "--list"]) == 0
+    assert "fold-batchnorm" in capsys.readouterr().out
+
+
+# -- completion ----------------------------------------------------------------------------------------------
+
+ASK = """
+source /dev/stdin <<< "$SCRIPT"
+COMP_WORDS=(compactc "$@"); COMP_CWORD=$#; COMPREPLY=()
+_compactc
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["rep"], {"report"}),
+        (["report", "--top"], {"--top1"}),
+        (["x.arch", "--target", "arm-a5"], {"arm-a53", "arm-a55"}),
+        (["x.arch", "--verify"], {"--verify-each"}),
+        (["cache", "cl"], {"clear"}),
+        (["completion", "z"], {"zsh"}),
+    ],
+)
+def test_bash_completes(
+    words: list[str], expected: set[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert cli.main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    done = subprocess.run(
+        ["bash", "--norc", "-c", ASK, "bash", *words],
+        env={"SCRIPT": script, "PATH": os.environ["PATH"]},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(done.stdout.split()) == expected
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_scripts_know_every_verb_and_option(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    for verb in VERBS:
+        assert verb.summary in script
+        for option in verb.options:
+            for flag in option.flags:
+                assert (
+                    flag if shell == "zsh" else f"{'-l' if flag[1] == '-' else '-s'} {flag.strip('-')}"
+                ) in script
+
+
+# -- the terminal --------------------------------------------------------------------------------------------
+
+
+class Screen:
+    """A stderr that says it is a terminal."""
+
+    encoding = "utf-8"
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> int:
+        self.text += text
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def isatty(self) -> bool:
+        """As asked."""
+        return True
+
+    def fileno(self) -> int:
+        """Not a file."""
+        raise OSError
+
+
+def test_progress_appears_when_work_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(terminal, "PATIENCE_S", 0.05)
+    with terminal.working("counting sheep") as say:
+        say("counting goats")
+        deadline = time.monotonic() + 10
+        while "counting goats" not in screen.text and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert "counting goats" in screen.text
+
+
+def test_no_progress_for_quick_work_and_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with terminal.working("quick"):
+        pass
+    monkeypatch.setattr(terminal, "PATIENCE_S", 0.0)
+    with terminal.working("counting", quiet=True):
+        time.sleep(0.05)
+    assert screen.text == ""
+
+
+def test_tables_have_no_colours_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.table("title", ("name", "count>"), [("a", 1_234_567), ("b" * 150, 2)], ("sum", 1_234_569))
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert "1,234,567" in said
+    assert "b" * 150 in said
+    assert all(line == line.rstrip() for line in said.splitlines())
+
+
+def test_numbers_that_json_does_not_have(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        terminal.print_json({"x": float(np.nan)})
+    assert capsys.readouterr().out == ""
+
+
+Golden = Callable[[Path, str], None]
+
+
+def test_the_manual_shows_the_help_of_every_verb(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    manual = Path(__file__).parent.parent / "docs" / "cli.md"
+    text = manual.read_text(encoding="utf-8")
+    sections = {"overview": cli.overview()} | {v.name: cli.make_parser(v).format_help() for v in VERBS}
+    for name, said in sections.items():
+        start, end = f"<!-- help {name} -->\n", "<!-- end -->"
+        before, found, rest = text.partition(start)
+        assert found, f"docs/cli.md has no section for {name}"
+        after = rest.partition(end)[2]
+        text = f"{before}{start}\n```text\n{said.rstrip()}\n```\n\n{end}{after}"
+    golden(manual, text)

@@ -1,0 +1,395 @@
+"""The road from a model file to a loaded module: what is written, what stays, where weights come from."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import compactir
+from compactir import cli, reference
+from compactir.diagnostics import CompactError
+from compactir.driver import Authored, Source, generate, plan, read, undisturbed
+from compactir.ir.types import Array
+from compactir.targets import load_target
+from compactir.weights.safetensors import write_safetensors
+
+MODEL = """\
+network tiny(classes: int = 3) {
+  input image: f32[3, 8, 8]
+  output scores = image -> conv(4, kernel=3) -> bn -> relu -> global_avg_pool -> linear(classes)
+}
+"""
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small model in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "tiny.arch"
+    path.write_text(MODEL, encoding="utf-8")
+    return path
+
+
+def expected(model: Path, seed: int, x: Array) -> Array:
+    """What the reference says."""
+    return reference.run(read(Source(model, seed=seed)).graph, {"image": x})["scores"]
+
+
+# -- weights -------------------------------------------------------------------------------------------------
+
+
+def test_random_weights_are_said_once(model: Path) -> None:
+    with pytest.warns(UserWarning, match=r"`tiny` names no weights: they are random \(seed 0\)"):
+        authored = read(Source(model))
+    assert authored.init == {"weights": "random", "seed": 0}
+
+
+def test_a_seed_is_no_surprise(model: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        authored, other = read(Source(model, seed=1)), read(Source(model, seed=2))
+    assert authored.init == {"weights": "random", "seed": 1}
+    assert not np.array_equal(authored.graph.weights["conv1.weight"], other.graph.weights["conv1.weight"])
+
+
+def test_the_order_of_weights(model: Path) -> None:
+    """--weights, then the line of the network, then random numbers."""
+    given, named = read(Source(model, seed=1)).graph, read(Source(model, seed=2)).graph
+    write_safetensors(model.parent / "given.safetensors", given.weights)
+    write_safetensors(model.parent / "named.safetensors", named.weights)
+    model.write_text(MODEL.replace("  input", '  weights "named.safetensors"\n  input'), encoding="utf-8")
+    by_line = read(Source(model))
+    by_option = read(Source(model, weights="given.safetensors"))
+    drawn = read(Source(model, seed=1))
+    assert np.array_equal(by_line.graph.weights["conv1.weight"], named.weights["conv1.weight"])
+    assert np.array_equal(by_option.graph.weights["conv1.weight"], given.weights["conv1.weight"])
+    assert np.array_equal(drawn.graph.weights["conv1.weight"], given.weights["conv1.weight"])
+    assert by_line.init["file"] == "named.safetensors"
+    assert len(by_line.init["sha256"]) == 64
+
+
+def test_a_weights_line_is_relative_to_the_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_safetensors(model.parent / "w.safetensors", read(Source(model, seed=1)).graph.weights)
+    model.write_text(MODEL.replace("  input", '  weights "w.safetensors"\n  input'), encoding="utf-8")
+    elsewhere = model.parent / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert read(Source("../tiny.arch")).init["file"] == "w.safetensors"
+
+
+def test_a_file_and_a_seed(model: Path) -> None:
+    with pytest.raises(CompactError) as caught:
+        read(Source(model, weights="w.safetensors", seed=1))
+    assert caught.value.code == "CIR661"
+
+
+def test_a_missing_weights_file_is_an_error(model: Path) -> None:
+    with pytest.raises(CompactError) as caught:
+        read(Source(model, weights="none.safetensors"))
+    assert caught.value.code == "CIR640"
+
+
+# -- graphs as text ------------------------------------------------------------------------------------------
+
+
+def test_a_graph_as_text_is_a_model(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["tiny.arch", "--init", "seed=3", "--target", "c", "--emit", "ir", "-o", "-"]) == 0
+    Path("t.cir").write_text(capsys.readouterr().out, encoding="utf-8")
+    x = np.ones((1, 3, 8, 8), np.float32)
+    assert np.array_equal(expected(Path("t.cir"), 3, x), expected(model, 3, x))
+    with pytest.raises(CompactError) as caught:
+        read(Source("t.cir", {"classes": "4"}))
+    assert caught.value.code == "CIR660"
+
+
+# -- what is generated ---------------------------------------------------------------------------------------
+
+
+def test_generated_code_does_not_depend_on_where_the_model_lies(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "sub" / "folder ü"
+    other.mkdir(parents=True)
+    shutil.copy(model, other / "tiny.arch")
+    here = generated("tiny.arch")
+    assert generated(other / "tiny.arch") == here
+    monkeypatch.chdir(other)
+    assert generated("../../tiny.arch") == here
+    assert generated(model) == here
+    assert "tiny.arch:3:" in here[0]
+    assert not any(str(tmp_path) in text for text in here)
+
+
+def generated(path: str | Path) -> tuple[str, str, str]:
+    """C, header and manifest."""
+    result = generate(plan(read(Source(path, seed=0)), load_target("c")))
+    return result.files.source, result.files.header, result.manifest.to_json()
+
+
+def test_packing(model: Path) -> None:
+    planned = plan(read(Source(model, seed=0)), load_target("c"))
+    assert generate(planned).manifest.weights is None
+    assert generate(planned, pack="inline").manifest.weights is None
+    assert generate(planned, pack="file").manifest.weights == "tiny.weights"
+
+
+# -- the output folder ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.compiler
+def test_compile_and_load(model: Path) -> None:
+    x = np.linspace(-1, 1, 192, dtype=np.float32).reshape(1, 3, 8, 8)
+    module = compactir.compile("tiny.arch", target="c", seed=5)
+    assert np.allclose(module(x), expected(model, 5, x), atol=1e-5)
+    wider = compactir.compile("tiny.arch", target="c", seed=5, classes=7)
+    assert wider(x).shape == (1, 7)
+
+
+@pytest.mark.compiler
+def test_compile_into_a_folder(model: Path) -> None:
+    module = compactir.compile("tiny.arch", out="built/out", target="c", seed=5, batch=2)
+    assert module.folder == Path("built/out")
+    assert [p.name for p in Path("built").iterdir()] == ["out"]
+    again = compactir.load("built/out")
+    x = np.ones((2, 3, 8, 8), np.float32)
+    assert np.array_equal(again(x), module(x))
+    assert again.manifest.raw["init"] == {"weights": "random", "seed": 5}
+
+
+@pytest.mark.compiler
+def test_the_two_lines_of_the_readme(model: Path) -> None:
+    assert cli.main(["tiny.arch", "--init", "seed=0", "--emit", "ir,c,lib,py", "-o", "out/"]) == 0
+    program = (
+        "import numpy as np, sys, compactir; m = compactir.load('out'); "
+        "print(m(np.ones((1, 3, 8, 8), np.float32)).shape, 'torch' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent.parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "(1, 3) False\n"
+
+
+def test_what_is_emitted(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["tiny.arch", "--init", "seed=0", "--target", "c", "-o", "out", "--pack", "file", "--json"]
+    assert cli.main([*words, "--emit", "ir,c,py,dot,report", "--dump-ir", "all"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    files = {str(path.relative_to("out")) for path in Path("out").rglob("*") if path.is_file()}
+    assert files == {"manifest.json", *summary["files"]}
+    assert {
+        "tiny.c", "tiny.h", "tiny.weights", "tiny_ffi.py", "tiny.cir", "tiny.opt.cir", "tiny.plan", "tiny.py",
+        "tiny.safetensors", "tiny_deployed.py", "tiny_deployed.safetensors", "tiny.dot", "tiny.opt.dot",
+        "tiny.report.json", "ir/00-authored.cir",
+    } <= files  # fmt: skip
+    assert any(name.endswith("-fold-batchnorm.cir") for name in files)
+    assert Path("out/tiny.weights").stat().st_size == summary["weights_bytes"]
+
+
+def test_a_second_compilation_replaces_the_first_and_nothing_else(model: Path) -> None:
+    words = ["tiny.arch", "--init", "seed=0", "--target", "c", "-o", "out"]
+    assert cli.main([*words, "--emit", "c,py", "--dump-ir", "all", "--pack", "file"]) == 0
+    Path("out/notes.txt").write_text("mine", encoding="utf-8")
+    Path("out/tiny.py").write_text("# changed by hand", encoding="utf-8")
+    assert cli.main([*words, "--emit", "c"]) == 0
+    files = {str(path.relative_to("out")) for path in Path("out").rglob("*") if path.is_file()}
+    assert {"notes.txt", "tiny.py", "tiny.safetensors", "tiny.c"} <= files
+    assert "tiny.weights" not in files
+    assert not any(name.startswith("ir/") for name in files)
+    assert Path("out/tiny.py").read_text(encoding="utf-8") == "# changed by hand"
+
+
+@pytest.mark.parametrize("name", ["/outside", "../outside"])
+def test_a_foreign_manifest_removes_nothing_outside(model: Path, tmp_path: Path, name: str) -> None:
+    victim = tmp_path / "outside"
+    victim.write_text("precious", encoding="utf-8")
+    words = ["tiny.arch", "--init", "seed=0", "--target", "c", "--emit", "c", "-o", "out"]
+    assert cli.main(words) == 0
+    manifest = json.loads(Path("out/manifest.json").read_text(encoding="utf-8"))
+    manifest["library"] = str(victim) if name.startswith("/") else name
+    Path("out/manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert cli.main(words) == 0
+    assert victim.read_text(encoding="utf-8") == "precious"
+
+
+def test_a_folder_that_cannot_be(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").write_text("", encoding="utf-8")
+    for out in ("file", "file/out"):
+        assert cli.main(["tiny.arch", "--target", "c", "--emit", "c", "-o", out]) == 1
+        assert "CIR652" in capsys.readouterr().err
+    assert Path("file").read_text(encoding="utf-8") == ""
+
+
+def test_a_failing_write_leaves_no_folder(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise CompactError("CIR652", "the disk is full")
+
+    monkeypatch.setattr("compactir.runtime.package.write_folder", full)
+    assert cli.main(["tiny.arch", "--target", "c", "--emit", "c", "-o", "out"]) == 1
+    assert [path.name for path in Path().iterdir()] == ["tiny.arch"]
+
+
+def test_ctrl_c_waits_for_the_files_of_an_older_folder() -> None:
+    import signal
+
+    steps = []
+
+    def work() -> None:
+        with undisturbed():
+            signal.raise_signal(signal.SIGINT)
+            steps.append("the last file")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert steps == ["the last file"]
+
+
+def test_printing_needs_one_thing_to_print(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["tiny.arch", "-o", "-"]) == 1
+    assert "CIR665" in capsys.readouterr().err
+    assert cli.main(["tiny.arch", "--target", "c", "--dump-ir", "before:fold-batchnorm", "-o", "-"]) == 0
+    assert "= bn(" in capsys.readouterr().out
+    assert cli.main(["tiny.arch", "--target", "c", "--emit", "c", "-o", "-"]) == 0
+    assert "tiny_run" in capsys.readouterr().out
+
+
+def test_dot(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model.write_text(
+        "block pair(x, out: int) {\n  y = x -> conv(out, kernel=1) -> relu\n  return y\n}\n"
+        "network n {\n  input x: f32[3, 4, 4]\n  y = x -> pair(4)\n  output z = y + (y -> pair(4))\n}\n",
+        encoding="utf-8",
+    )
+    assert cli.main(["tiny.arch", "--target", "c", "--emit", "dot", "-o", "-"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith('digraph "n" {')
+    assert 'subgraph "cluster_pair2"' in text
+    assert '"pair1.relu1" -> "pair2.conv1";' in text
+    assert '"return:z"' in text
+    assert text.count("{") == text.count("}")
+
+
+# -- run -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.compiler
+def test_run_on_arrays(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x = np.random.default_rng(0).random((4, 3, 8, 8), np.float32)
+    np.save("x.npy", x)
+    np.savez("x.npz", image=x[0], other=x[1])
+    words = ["run", "tiny.arch", "--init", "seed=5", "--target", "c"]
+    assert cli.main([*words, "x.npy", "--output", "y.npy", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    y = np.load("y.npy")
+    assert y.shape == (4, 3)
+    assert np.allclose(y, said["outputs"]["scores"]["values"], atol=1e-6)
+    for item, image in zip(y, x, strict=True):
+        assert np.allclose(item, expected(model, 5, image[None]), atol=1e-5)
+    assert [b[0]["class"] for b in said["outputs"]["scores"]["best"]] == y.argmax(1).tolist()
+    assert cli.main([*words, "--input", "image=x.npz"]) == 0
+    assert f"{y[0].max():.6g}"[:5] in capsys.readouterr().out
+    assert sorted(p.name for p in Path().iterdir()) == ["tiny.arch", "x.npy", "x.npz", "y.npy"]
+
+
+@pytest.mark.compiler
+def test_run_on_an_image(
+    model: Path, need: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    need("PIL")
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    Image.fromarray(pixels).save("i.png")
+    Image.fromarray(pixels).resize((16, 12)).save("large.png")
+    words = ["run", "tiny.arch", "--init", "seed=5", "--target", "c", "--json"]
+    assert cli.main([*words, "i.png"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    x = (pixels.astype(np.float32) / 255).transpose(2, 0, 1)[None]
+    assert np.allclose(said["outputs"]["scores"]["values"], expected(model, 5, x), atol=1e-5)
+    assert cli.main([*words, "i.png", "--mean", "0.5", "--std", "0.1,0.2,0.3"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    scaled = (x - 0.5) / np.array([0.1, 0.2, 0.3], np.float32)[:, None, None]
+    assert np.allclose(said["outputs"]["scores"]["values"], expected(model, 5, scaled), atol=1e-4)
+    assert cli.main([*words, "large.png"]) == 0
+    assert "resized from 16×12 to 8×8" in capsys.readouterr().err
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize(
+    ("words", "code", "hint"),
+    [
+        (["none.npy"], "CIR666", "did you mean `nine.npy`"),
+        (["nine.npy"], "CIR667", "takes [1, 3, 8, 8]"),
+        (["last.npy"], "CIR667", "the channels come first"),
+        (["pickle.npy"], "CIR666", "arrays of Python objects are refused"),
+        (["text.png"], "CIR666", "cannot be read as an image"),
+        (["--input", "imagee=nine.npy"], "CIR620", "did you mean `image`"),
+        (["nine.npy", "nine.npy"], "CIR620", "2 files for 1 inputs"),
+        ([], "CIR620", "0 files for 1 inputs"),
+        (["good.npy", "--output", "y.txt"], "CIR665", "`.npy`"),
+    ],
+)
+def test_run_mistakes(
+    model: Path, words: list[str], code: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save("nine.npy", np.zeros(9))
+    np.save("last.npy", np.zeros((1, 8, 8, 3)))
+    np.save("good.npy", np.zeros((1, 3, 8, 8)))
+    np.save("pickle.npy", np.array([{}]), allow_pickle=True)
+    Path("text.png").write_text("no image", encoding="utf-8")
+    assert cli.main(["run", "tiny.arch", "--init", "seed=0", "--target", "c", *words]) == 1
+    said = capsys.readouterr().err
+    assert code in said
+    assert hint in said
+
+
+# -- verify --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.compiler
+def test_verify(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["verify", "tiny.arch", "--init", "seed=0", "--per-layer", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["agrees"]
+    assert [row["name"] for row in said["outputs"]] == ["scores"] * 3
+    assert said["layers"][0]["name"] == "conv1"
+    assert all(row["error"] > 0 or row["scale"] >= 0 for row in said["layers"])
+
+
+@pytest.mark.compiler
+def test_verify_finds_two_swapped_weights(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The proof that it can fail: two floats in the middle of the packed weights change places."""
+    words = ["tiny.arch", "--init", "seed=0", "--target", "c"]
+    assert cli.main([*words, "--pack", "file", "-o", "out"]) == 0
+    packed = Path("out/tiny.weights")
+    data = np.frombuffer(packed.read_bytes(), np.float32).copy()
+    filled = np.flatnonzero(data[16:])[[4, 9]] + 16
+    data[filled] = data[filled[::-1]]
+    packed.write_bytes(data.tobytes())
+    assert cli.main(["verify", *words, "--module", "out", "--per-layer"]) == 1
+    said = capsys.readouterr().out
+    assert "does not agree: `conv1` is the first tensor that differs" in said
+
+
+@pytest.mark.compiler
+def test_verify_refuses_a_module_of_another_model(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["tiny.arch", "--init", "seed=0", "--target", "c"]
+    assert cli.main([*words, "-o", "out"]) == 0
+    assert cli.main(["verify", *words, "-D", "classes=4", "--module", "out"]) == 1
+    assert "CIR670" in capsys.readouterr().err
+    assert cli.main(["verify", *words, "--batch", "2", "--per-layer"]) == 1
+    assert "CIR671" in capsys.readouterr().err
+
+
+def test_reading_a_graph_copies_it(model: Path) -> None:
+    authored: Authored = read(Source(model, seed=0))
+    again = read(Source(authored.graph, seed=1))
+    assert again.graph is not authored.graph
+    assert not np.array_equal(again.graph.weights["conv1.weight"], authored.graph.weights["conv1.weight"])

@@ -391,6 +391,7 @@ def _dead(m: Maker) -> None:
 
 
 STEPS: dict[str, Callable[[Maker], None]] = {
+    "activation": _activation,  # first: what the others shrink to
     "dense": _dense,
     "conv-bn-relu": _conv_bn_relu,
     "groups": _groups,
@@ -406,7 +407,6 @@ STEPS: dict[str, Callable[[Maker], None]] = {
     "bn": _bn,
     "affine": _affine,
     "lrn": _lrn,
-    "activation": _activation,
     "pool": _pool,
     "upsample": _upsample,
     "transparent": _transparent,

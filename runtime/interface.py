@@ -6,7 +6,6 @@ them takes tens of milliseconds, loading that file a fraction of one, without a 
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from compactir.runtime.manifest import Manifest, Tensor
@@ -45,6 +44,8 @@ int {name}_run_steps({arguments}, int, int);
 
 def ffi_source(manifest: Manifest) -> str:
     """The text of NAME_ffi.py: what `cdef` says, digested."""
+    import tempfile
+
     from cffi import FFI  # brings a C parser: only where something is built
 
     ffi = FFI()

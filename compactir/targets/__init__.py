@@ -9,11 +9,9 @@ A new target is one new .toml (and, where it has instructions of its own, one he
 from __future__ import annotations
 
 import platform
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -129,7 +127,7 @@ class Target:
 
 def target_names() -> tuple[str, ...]:
     """The names that have a description, in alphabetical order (`native` is another word for one of them)."""
-    names = (entry.name for entry in files("compactir.targets").iterdir())
+    names = (entry.name for entry in Path(__file__).parent.iterdir())
     return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
 
 
@@ -145,7 +143,7 @@ def load_target(name: str) -> Target:
     Errors: CIR502 for a name without a description.
     """
     if name in target_names():
-        text = files("compactir.targets").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+        text = (Path(__file__).parent / f"{name}.toml").read_text(encoding="utf-8")
         return parse_target(name, text)
     if name == "native":
         return _native()
@@ -162,6 +160,8 @@ def load_target(name: str) -> Target:
 
 def parse_target(name: str, text: str) -> Target:
     """Read a description. A wrong, missing or unknown key is a ValueError: the files are ours."""
+    import tomllib  # loading a module asks for CPU features only, and should not wait for this
+
     data = tomllib.loads(text)
     wanted = [field.name for field in fields(Target) if field.name != "name"]
     if odd := sorted(set(data) ^ set(wanted)):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import re
 import struct
-import subprocess
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -117,6 +116,8 @@ def _cpuinfo() -> str:
 
 @cache
 def _sysctl() -> Mapping[str, str]:
+    import subprocess  # macOS only, and 4 ms to import
+
     command = ["sysctl", "machdep.cpu", "hw.optional"]
     try:
         out = subprocess.run(command, capture_output=True, text=True, timeout=5)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-PUBLIC = {"compile": "compactir.driver", "load": "compactir.driver"}
+PUBLIC = {"compile": "compactir.driver", "load": "compactir.runtime.module"}
 """Public name -> the module that defines it."""
 
 __all__ = ["__version__", "compile", "load"]

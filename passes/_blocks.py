@@ -8,8 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from compactir.ir.channels import ChannelList
-from compactir.ir.connectivity import Connectivity, Family
+from compactir.ir.connectivity import Block, Connectivity, Family
 from compactir.ir.types import Array
+
+Weighted = tuple[Block, Array]
 
 
 def sorted_blocks(
@@ -47,3 +49,24 @@ def _sorted(family: Family, arrays: Sequence[Array]) -> tuple[Family, list[Array
     lists = ChannelList.of(ins[blocks].reshape(-1)), ChannelList.of(outs[blocks].reshape(-1))
     new = replace(family, inputs=lists[0], outputs=lists[1])
     return new, [m[blocks].reshape(a.shape) for m, a in zip(moved, arrays, strict=True)]
+
+
+def gathered(
+    connect: Connectivity, blocks: Sequence[tuple[Block, Array]]
+) -> tuple[Connectivity, list[Array]]:
+    """A connectivity of these blocks, equal shapes in one family, in order of their first outputs."""
+    shapes: dict[tuple[int, ...], list[Weighted]] = {}
+    for block, weight in sorted(blocks, key=lambda item: item[0].outputs[0]):
+        shapes.setdefault((*weight.shape, *block.pad), []).append((block, weight))
+    families = tuple(
+        Family(
+            len(members),
+            ChannelList.joined(b.inputs for b, _ in members),
+            ChannelList.joined(b.outputs for b, _ in members),
+            members[0][0].kernel,
+            members[0][0].pad,
+        )
+        for members in shapes.values()
+    )
+    weights = [np.concatenate([w for _, w in members]) for members in shapes.values()]
+    return Connectivity(connect.in_channels, connect.out_channels, families), weights

@@ -60,6 +60,10 @@ class Edit:
         """The weights of a parameter in float64."""
         return np.asarray(self.graph.weights[param.name], np.float64)
 
+    def stored(self, param: Value) -> Array:
+        """The weights of a parameter as they are stored: enough to look at them or to reshape them."""
+        return self.graph.weights[param.name]
+
     # -- edits
 
     def rewrite(
@@ -84,7 +88,7 @@ class Edit:
         bound = [
             given
             if isinstance(given, Value)
-            else self.graph.bind(f"{node.name}.{spec.name}", given.astype(self.dtype), spec.role)
+            else self.graph.bind(f"{node.name}.{spec.name}", given.astype(self.dtype, copy=False), spec.role)
             for spec, given in zip(specs, params, strict=True)
         ]
         self.rewire(node, [*values, *bound, *extra])

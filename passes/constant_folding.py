@@ -18,13 +18,13 @@ from compactir.passes._edit import Edit
 @register
 @dataclass(frozen=True)
 class ConstantFolding(Pass):
-    """Compute operations on parameters alone, join clamps of clamps, and drop scales by 1 and shifts by 0.
+    """Join clamps of clamps, and drop scales by 1 and shifts by 0.
 
         %a = relu(%x)                                   %b = relu6(%x)
         %b = relu6(%a)                          ->
 
     A clamp of a clamp is the clamp to both ranges where they meet; a clamp of what lies within its range is
-    nothing. An operation whose operands are all parameters (raised from another format) becomes a parameter.
+    nothing. (Operations on parameters alone do not occur: every operation of the language reads a value.)
     Needs: bound weights. Keeps: every returned value but the sign of zeros.
     """
 
@@ -38,9 +38,7 @@ class ConstantFolding(Pass):
         """Rewrite the graph."""
         edit = Edit(graph)
         for node in graph.nodes:
-            if not node.values and node.out not in edit.returned:
-                self._compute(edit, node)
-            elif isinstance(node.op, Affine) and self._is_neutral(edit, node):
+            if isinstance(node.op, Affine) and self._is_neutral(edit, node):
                 edit.forward(node.out, node.args[0])
                 edit.drop(node)
                 self.did(node, "scales by 1 and shifts by 0")
@@ -55,12 +53,6 @@ class ConstantFolding(Pass):
                 self.did(node, f"clamps what `{inner.name}` clamps: both at once")
         edit.sweep(graph.nodes)
         return edit.finish()
-
-    def _compute(self, edit: Edit, node: Node) -> None:
-        result = node.op.reference(*(edit.array(a) for a in node.args))
-        edit.forward(node.out, edit.graph.bind(node.name, result.astype(edit.dtype)))
-        edit.drop(node)
-        self.did(node, "all its operands are parameters")
 
     def _is_neutral(self, edit: Edit, node: Node) -> bool:
         weight, bias = (edit.array(p) for p in node.args[1:])

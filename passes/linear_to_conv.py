@@ -83,7 +83,7 @@ class LinearToConv(Pass):
         x = maps.get(x, x)
         size = (x.type.shape[2], x.type.shape[3])
         weight, *bias = node.params
-        kernel = edit.array(weight).reshape(node.op.out, x.type.channels, *size)
+        kernel = edit.stored(weight).reshape(node.op.out, x.type.channels, *size)
         connect = Connectivity.dense(x.type.channels, node.op.out, size)
         edit.rewrite(node, Conv(connect, bias=node.op.bias), [x], [kernel, *bias])
         self.did(node, f"a {size[0]}x{size[1]} convolution of a map of that size")

@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from compactir.diagnostics import CompactError, Span, render
 from compactir.ir.channels import ChannelList
 from compactir.ir.connectivity import Connectivity
-from compactir.ir.graph import Graph, Param, Scope, Value
+from compactir.ir.graph import Graph, Param, Region, Scope, Value
 from compactir.ir.op import OPS, Op
 from compactir.ir.text import equal, node_text, op_text, parse_graph, print_graph
 from compactir.ir.types import Quantization, TensorType
@@ -41,6 +41,7 @@ masked={init="learned(4)"}, epilogue=[relu6, tanh{scale=1.7159, slope=0.5}]} loc
   %c3.conv1: f32[1,4,4,4] = conv(%conv1, @c3.conv1.weight0, @c3.conv1.weight1) \
 {connect=blocks(6->4; 1 of [0..3]->[0..2], 1x1; 1 of [5,1,3]->[2..4], 1x1)} as c3.first
   %picked: f32[1,3,4,4] = gather(%c3.conv1) {channels=[3,1..3]}
+  region %conv1, %c3.conv1 rows 2
   return digits=%picked, %conv1
 }
 """
@@ -69,6 +70,8 @@ def round_trip(graph: Graph) -> Graph:
 def test_text_is_as_it_was_written() -> None:
     graph = parse_graph(LENET_HEAD)
     assert print_graph(graph) == LENET_HEAD
+    assert graph.regions == [Region(("conv1", "c3.conv1"), 2)]
+    graph.regions.clear()  # %conv1 is returned: no region can keep it to itself
     verify(graph)
 
 
@@ -209,6 +212,8 @@ CHANGES = [
     Change("span", lambda g: setattr(g.nodes[0], "span", None), "loc"),
     Change("node order", lambda g: g.nodes.reverse(), "gather"),
     Change("a node less", lambda g: g.nodes.pop(), "%picked"),
+    Change("region", lambda g: g.regions.clear(), "region"),
+    Change("rows", lambda g: setattr(g, "regions", [Region(("conv1", "c3.conv1"), 1)]), "rows 1"),
     Change("output name", lambda g: setattr(g, "outputs", {"d": g.nodes[2].out}), "return d=%picked"),
 ]
 
@@ -290,6 +295,9 @@ WRONG: list[tuple[str, tuple[int, int] | None, str]] = [
     ("%y = relu(%x) loc(3:4)", (3, 17), "not a place"),
     ("%y = relu(%x) as %y", (3, 20), "expected the name of the node"),
     ("param @w: f32[1] weight he\n  param @w: f32[1] weight he", (4, 9), "defined twice"),
+    ("region %x rows 1.5", (3, 18), "whole number"),
+    ("region %x, y rows 1", (3, 14), "a value"),
+    ("region %x", (4, 3), "expected `rows`"),
     ("scope a = b()\n  scope a = b()", (4, 9), "defined twice"),
     ("scope a = b(c=)", (3, 17), "expected a value"),
     ("scope a = b(c=1/0)", (3, 19), "at least 1"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from compactir.diagnostics import CompactError, CompactErrors, Span
 from compactir.ir.channels import ChannelList
 from compactir.ir.connectivity import Connectivity
-from compactir.ir.graph import Graph, Node, Param, Scope, Value
+from compactir.ir.graph import Graph, Node, Param, Region, Scope, Value
 from compactir.ir.op import OPS
 from compactir.ir.types import TensorType
 from compactir.ir.verify import RULES, Rule, node_rule, verify
@@ -67,6 +67,10 @@ def _retype(value: Value, *shape: int) -> None:
 
 def _swap_nodes(graph: Graph) -> None:
     graph.nodes[0], graph.nodes[1] = graph.nodes[1], graph.nodes[0]
+
+
+def _region(*values: str, rows: int = 1) -> Callable[[Graph], object]:
+    return lambda graph: graph.regions.append(Region(values, rows))
 
 
 BREAKAGES = [
@@ -196,6 +200,26 @@ BREAKAGES = [
         lambda g: g.scopes.__setitem__("a.b", Scope("block")),
         "`a.b` lies in `a`",
     ),
+    *(
+        Breakage(
+            "a region is a chain whose inner values nobody else reads",
+            _region(*values, rows=rows),
+            says,
+            line,
+        )
+        for values, rows, says, line in [
+            (("block1.conv1", "block1.bn1"), 0, "a region has 0 rows", None),
+            (("block1.conv1", "ghost"), 1, "%ghost is made by no node", None),
+            (("block1.conv1", "block1.conv1"), 1, "%block1.conv1 is in several regions", None),
+            (("block1.conv1", "block1.relu1"), 1, "is not read by `block1.relu1` alone", 3),
+        ]
+    ),
+    Breakage(
+        "a region is a chain whose inner values nobody else reads",
+        lambda g: (_region("block1.conv1", "block1.bn1")(g), g.outputs.update(conv=g.nodes[0].out)),
+        "is not read by `block1.bn1` alone",
+        3,
+    ),
 ]
 
 
@@ -216,6 +240,12 @@ def test_breakage_is_named(breakage: Breakage) -> None:
 
 def test_every_rule_can_break() -> None:
     assert {b.rule for b in BREAKAGES} == {rule.name for rule in RULES}
+
+
+def test_a_region_is_accepted() -> None:
+    graph = small()
+    graph.regions.append(Region(("block1.conv1", "block1.bn1", "block1.relu1"), 2))
+    verify(graph)
 
 
 def test_several_breakages_are_told_together() -> None:

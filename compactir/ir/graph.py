@@ -83,7 +83,7 @@ class Scope:
 
 @dataclass(frozen=True)
 class Region:
-    """Nodes that run together, each reading the one before it: the values between them never exist as whole maps.
+    """Nodes that run together, each reading the one before: no value between them exists as a whole map.
 
     `values` names the results of the nodes; `rows` is how many rows the window among them makes at a time.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -162,6 +163,23 @@ def _unknown_scopes(graph: Graph) -> Iterator[Problem]:
             yield f"`{name}` lies in `{around}`", span
 
 
+def _broken_regions(graph: Graph) -> Iterator[Problem]:
+    if not graph.regions:
+        return
+    makers = {node.out.name: node for node in graph.nodes}
+    users, taken = graph.users(), Counter(name for region in graph.regions for name in region.values)
+    for region in graph.regions:
+        if region.rows < 1:
+            yield f"a region has {region.rows} rows", None
+        for name in region.values:
+            if name not in makers or taken[name] > 1:
+                yield f"%{name} is {'in several regions' if name in makers else 'made by no node'}", None
+        chain = [makers[name] for name in region.values if name in makers]
+        for node, reader in pairwise(chain):
+            if users.get(node.out) != [reader] or graph.is_output(node.out):
+                yield f"%{node.out.name} is not read by `{reader.name}` alone", node.span
+
+
 RULES: tuple[Rule, ...] = (
     Rule("every operand is defined before it is read", _undefined_operands),
     Rule("every value is made once", _made_twice),
@@ -174,4 +192,5 @@ RULES: tuple[Rule, ...] = (
     Rule("what is returned exists", _missing_outputs),
     Rule("bound arrays fit their parameters", _unfit_weights),
     Rule("a dotted name lies in a scope", _unknown_scopes),
+    Rule("a region is a chain whose inner values nobody else reads", _broken_regions),
 )

@@ -1,4 +1,4 @@
-"""The build cache: concurrent and killed builders, damaged entries, its limit, places that cannot be written."""
+"""The build cache: concurrent and killed builders, damage, its limit, places that cannot be written."""
 
 import json
 import os

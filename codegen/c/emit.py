@@ -1,4 +1,4 @@
-"""A plan as one C file and one header: C99, the target's vector vocabulary, no library beyond libc's headers."""
+"""A plan as one C file and one header: C99, the target's vector vocabulary, no library."""
 
 from __future__ import annotations
 
@@ -22,11 +22,18 @@ HEADER_BYTES = 64
 INLINE_LIMIT = 256 * 1024
 """Bytes of weights up to which they are part of the C text unless told otherwise."""
 
-_C_WORDS = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if inline int long register "
-    "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while bool class new "
-    "delete template this namespace operator private public protected virtual main ws w first last image workspace".split()
-)
+_WORDS = """
+    auto break case char const continue default do double else enum extern float for goto if inline int
+    long register restrict return short signed sizeof static struct switch typedef union unsigned void volatile
+    while
+    alignas alignof and and_eq asm bitand bitor bool catch char8_t char16_t char32_t class compl concept
+    const_cast consteval constexpr constinit co_await co_return co_yield decltype delete dynamic_cast explicit
+    export false friend mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected
+    public reinterpret_cast requires static_assert static_cast template this thread_local throw true try
+    typeid typename typeof using virtual wchar_t xor xor_eq linux unix main ws w first last image workspace
+"""
+_C_WORDS = frozenset(_WORDS.split())
+"""Keywords of C and C++, what gcc defines outside of strict modes, names of the generated code."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +75,8 @@ def emit_c(
     names = _Names(plan)
     steps = [writer.step(index, names) for index in range(len(plan.steps))]
     body = [text for _, text in writer.functions.values()]
-    seed = [print_plan(plan), target.name, *body, lowered.weights.tobytes() if inlined else b""]
-    digest = hashlib.sha256()
-    for part in seed:
-        digest.update(part if isinstance(part, bytes) else part.encode())
+    digest = hashlib.sha256("".join([print_plan(plan), target.name, *body]).encode())
+    digest.update(lowered.weights.tobytes() if inlined else b"")
     content_id = digest.digest()[:16]
     workspace = max(plan.arena * 4, target.align)
     context: dict[str, Any] = {
@@ -123,7 +128,7 @@ def vocabulary(target: Target) -> str:
 
 
 def sweep(step: Step, calls: list[tuple[str, list[str]]]) -> list[str]:
-    """A fused step: every round makes the next rows of the last stage, and first what they need of the others."""
+    """A fused step: each round makes the next rows of the last stage, first what they need of the others."""
     last = len(step.stages) - 1
     lines = [f"int {', '.join(f'r{i} = 0' for i in range(last + 1))}; /* rows made so far, stage by stage */"]
     final = step.stages[last]
@@ -157,7 +162,7 @@ class _Names:
         self.advances: list[tuple[str, int]] = []
         for side, tensors in (("input", plan.inputs), ("output", plan.outputs)):
             for tensor in tensors:
-                # Leading words of our own (v_load, x_load, t12, step_3) are kept free by the prefix of the side.
+                # The prefix of the side keeps words of our own (v_load, x_load, t12, step_3) free.
                 stem = name = f"{'in' if side == 'input' else 'out'}_{symbol_for(tensor.name)}"
                 while name in taken:
                     name = f"{stem}_{len(taken)}"

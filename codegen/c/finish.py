@@ -51,8 +51,6 @@ def _shifted(a: str) -> str:
 
 
 def chain(epilogue: Sequence[Op], a: str, extras: Sequence[str]) -> list[str]:
-    """One C statement per operation, on the variable `a`; `extras` are loads of the further operands in order."""
-    lines, left = [], list(extras)
-    for op in epilogue:
-        lines.append(f"{a} = {finish(op, a, left.pop(0) if isinstance(op, Add | Mul) else '')};")
-    return lines
+    """One C statement per operation, on the variable `a`; `extras`: loads of further operands in order."""
+    left = list(extras)
+    return [f"{a} = {finish(op, a, left.pop(0) if isinstance(op, Add | Mul) else '')};" for op in epilogue]

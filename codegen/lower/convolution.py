@@ -1,4 +1,4 @@
-"""Convolutions: panels of output vectors over lists of inputs, whatever the connectivity; depthwise lane by lane."""
+"""Convolutions: panels of output vectors over lists of inputs, any connectivity; depthwise lane by lane."""
 
 from __future__ import annotations
 
@@ -91,7 +91,8 @@ def _in_taps(
     if len(rests) > 1:
         raise CompactError(
             "CIR502",
-            f"the blocks of `{node.name}` have paddings that differ by less than the dilation {list(dilation)}",
+            f"the blocks of `{node.name}` have paddings that differ by less than the dilation "
+            f"{list(dilation)}",
             span=node.span,
             help="pad each block by a multiple of the dilation",
         )
@@ -103,7 +104,7 @@ def _in_taps(
     return replace(connect, families=families), rests.pop()
 
 
-# -- depthwise -------------------------------------------------------------------------------------------------------
+# -- depthwise -----------------------------------------------------------------------------------------------
 
 
 def _depthwise(state: Lowering, run: Operands, rows: Rows) -> None:
@@ -111,7 +112,7 @@ def _depthwise(state: Lowering, run: Operands, rows: Rows) -> None:
     node, connect = run.node, run.connect
     xmap = state.blocked(run.x)
     extras = [state.aligned(v, rows) for v in run.extra]
-    buffer, ymap = state.result(node.out, rows)
+    buffer, _ = state.result(node.out, rows)
     reach, windows = _windows(connect)
     dense = np.zeros((connect.out_channels, reach[0] + reach[2] + 1, reach[1] + reach[3] + 1), np.float32)
     for family, weight in zip(connect.families, run.weights, strict=True):
@@ -151,7 +152,7 @@ def _depthwise_tile(state: Lowering, width: int) -> int:
     return tiles.split(width, min(most, width))[0][0]
 
 
-# -- panels ----------------------------------------------------------------------------------------------------------
+# -- panels --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -275,7 +276,7 @@ def _rows(state: Lowering, run: Operands, reads: Array) -> Rows:
 
 
 def _partners(state: Lowering, value: Value) -> list[Value]:
-    """Values that later meet this one lane by lane: operands of the adds and gates that its result reaches."""
+    """Values that later meet this one lane by lane: operands of adds and gates that its result reaches."""
     found: list[Value] = []
     frontier = [value]
     while frontier and len(found) < 4:
@@ -305,7 +306,7 @@ def _groups(rows: Rows, reads: Array, windows: list[Pad]) -> list[Group]:
 
 
 def _reading(state: Lowering, inputs: list[tuple[str, int]]) -> tuple[str, int]:
-    """How a kernel walks these inputs: consecutive lanes of equidistant blocks, equidistant planes, or a table."""
+    """How a kernel walks its inputs: lanes of equidistant blocks, equidistant planes, or a table."""
     if len({buffer for buffer, _ in inputs}) == 1:
         offsets = np.array([offset for _, offset in inputs], np.int64)
         relative, v = offsets - offsets[0], state.lanes
@@ -340,11 +341,11 @@ def _tail(
     return channels % state.lanes if len(rows) - 1 in blocks[at : at + vectors * count] else 0
 
 
-# -- windows ---------------------------------------------------------------------------------------------------------
+# -- windows -------------------------------------------------------------------------------------------------
 
 
 def _windows(connect: Connectivity) -> tuple[Pad, list[Pad]]:
-    """How far taps reach (up, left, down, right) from an output's own pixel: in all, and per output channel."""
+    """How far taps reach (up, left, down, right) from an output's pixel: in all, and per output channel."""
     windows: list[Pad] = [(0, 0, 0, 0)] * connect.out_channels
     used = []
     for family in connect.families:
@@ -357,7 +358,10 @@ def _windows(connect: Connectivity) -> tuple[Pad, list[Pad]]:
 
 
 def _dense(connect: Connectivity, weights: Sequence[Array], reach: Pad) -> Array:
-    """The weights as one array (O, I, KH, KW) of all taps within reach; absent links are zero, repeated inputs add up."""
+    """The weights as one array (O, I, KH, KW) of all taps within reach.
+
+    Absent links are zero, repeated inputs add up.
+    """
     dense = np.zeros(
         (connect.out_channels, connect.in_channels, reach[0] + reach[2] + 1, reach[1] + reach[3] + 1),
         np.float32,

@@ -1,4 +1,4 @@
-"""Operations that keep every channel in its lane: pools, activations, adds, gates, scale and shift, resizing."""
+"""Operations that keep channels in their lanes: pools, activations, adds, gates, scale and shift."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from compactir.ops.combine import Add, Mul
 
 
 def lanes_of(state: Lowering, value: Value) -> tuple[ChannelMap, Rows]:
-    """Where a value lies in blocks, and what each lane carries; brought into order where channels share a lane."""
+    """Where a value lies in blocks, and what each lane carries; put in order where channels share a lane."""
     m = state.blocked(value)
     rows = state.rows(m)
     if rows is None:

@@ -27,8 +27,8 @@ def touched(step: Step) -> list[str]:
 def place(buffers: list[Buffer], steps: list[Step], align: int) -> tuple[list[Buffer], int]:
     """Offsets for all buffers of the arena: largest first, each at the lowest offset free for its lifetime.
 
-    A step marked in-place may write over a buffer that dies with it. Returns the placed buffers and the arena's size,
-    both in floats, offsets aligned to `align` floats.
+    A step marked in-place may write over a buffer that dies with it. Returns the placed buffers and the
+    arena's size, both in floats, offsets aligned to `align` floats.
     """
     over = _merged(buffers, steps)
     placed: list[Buffer] = []

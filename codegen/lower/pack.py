@@ -1,4 +1,4 @@
-"""Weights as the kernels want them: one array, every panel and block aligned, in the order in which it is read."""
+"""Weights as the kernels want them: one array, panels and blocks aligned, in reading order."""
 
 from __future__ import annotations
 

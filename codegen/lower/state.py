@@ -47,7 +47,7 @@ class Lowering:
         self.users = graph.users()
         self._blocked: dict[Value, ChannelMap] = {}
 
-    # -- buffers -----------------------------------------------------------------------------------------------
+    # -- buffers ---------------------------------------------------------------------------------------------
 
     def buffer(
         self, stem: str, size: tuple[int, int], blocks: int, region: str = "arena", lanes: int = 0
@@ -65,9 +65,9 @@ class Lowering:
 
         `direct`: the kernel can end inside a vector, so that it may write into the caller's own memory.
         """
-        region = self._output_region(value, rows) if direct else ()
+        region = self._output_region(value, rows) if direct else "arena"
         height, width = spatial(value.type)
-        buffer = self.buffer(value.name, (self.held.get(value, height), width), len(rows), *region)
+        buffer = self.buffer(value.name, (self.held.get(value, height), width), len(rows), region)
         places = [("", 0)] * value.type.channels
         for block, lanes in enumerate(rows):
             for lane, channel in enumerate(lanes):
@@ -76,13 +76,13 @@ class Lowering:
         self.maps[value] = ChannelMap.of(places)
         return buffer, self.maps[value]
 
-    def _output_region(self, value: Value, rows: Rows) -> tuple[str, ...]:
+    def _output_region(self, value: Value, rows: Rows) -> str:
         """The caller's own memory where the value is a vector in plain order that nothing else reads."""
         names = [name for name, out in self.graph.outputs.items() if self._shown_as(value, out)]
         plain = [c for lanes in rows for c in lanes if c >= 0] == list(range(value.type.channels))
         full = all(min(lanes) >= 0 for lanes in rows[:-1])
         only = len(names) == 1 and not self._real_users(value)
-        return (f"output:{names[0]}",) if only and plain and full and spatial(value.type) == (1, 1) else ()
+        return f"output:{names[0]}" if only and plain and full and spatial(value.type) == (1, 1) else "arena"
 
     def _shown_as(self, value: Value, out: Value) -> bool:
         """Whether `out` is this value, or its flattened 1×1 map."""
@@ -104,7 +104,7 @@ class Lowering:
         }
         return found.pop()[1] if len(found) == 1 else None
 
-    # -- maps --------------------------------------------------------------------------------------------------
+    # -- maps ------------------------------------------------------------------------------------------------
 
     def map(self, value: Value) -> ChannelMap:
         """Where a value lies."""
@@ -179,7 +179,7 @@ class Lowering:
         starts = m.blocks(self.lanes)
         return ChannelMap.of((buffer, block * self.buffers[buffer].block) for buffer, block in starts)
 
-    # -- steps -------------------------------------------------------------------------------------------------
+    # -- steps -----------------------------------------------------------------------------------------------
 
     def step(
         self,

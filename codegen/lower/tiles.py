@@ -1,8 +1,8 @@
 """Tile shapes: how many pixels and how many output vectors a kernel keeps in registers at once.
 
-The cost model is the one measured for AVX-512 on Zen 5 (benchmarks/LOG.md): per step over the inputs a tile of a pixels
-and b vectors takes max(a·b/2, 1.15·(a + b)/2, 4) cycles plus the weight stream, and its prologue and epilogue about
-0.06·(a·b)² + 8.
+The cost model is the one measured for AVX-512 on Zen 5 (benchmarks/LOG.md): per step over the inputs a tile
+of a pixels and b vectors takes max(a·b/2, 1.15·(a + b)/2, 4) cycles plus the weight stream, and its prologue and
+epilogue about 0.06·(a·b)² + 8.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _STREAMED = 40 * 1024
 
 @dataclass(frozen=True)
 class Tiling:
-    """`tile` pixels by panels of `vectors`: the panels are listed as (vectors of a panel, number of such panels)."""
+    """`tile` pixels by panels of `vectors`, listed as (vectors of a panel, number of such panels)."""
 
     tile: int
     panels: tuple[tuple[int, int], ...]
 
 
 def choose(target: Target, pixels: int, blocks: int, depth: int) -> Tiling:
-    """The cheapest tiling for `pixels` output pixels in a run, `blocks` output vectors, `depth` inputs in all."""
+    """The cheapest tiling for `pixels` output pixels in a run, `blocks` output vectors, `depth` inputs."""
     options = ((cost(target, pixels, t, depth, blocks), t) for t in _tilings(target, pixels, blocks))
     return min(options, key=lambda option: option[0])[1]
 
@@ -52,8 +52,8 @@ def _tilings(target: Target, pixels: int, blocks: int) -> Iterator[Tiling]:
 def fits(target: Target, tile: int, vectors: int) -> bool:
     """Whether accumulators, weights and broadcast inputs stay in registers.
 
-    Where inputs are vectors of several scalars (x words of NEON) every pixel holds one; elsewhere the broadcast comes
-    from memory and one register is kept for it.
+    Where inputs are vectors of several scalars (x words of NEON) every pixel holds one; elsewhere the
+    broadcast comes from memory and one register is kept for it.
     """
     held = tile if target.isa == "neon" else 1
     return tile * vectors + vectors + held <= target.registers - (1 if target.registers >= 32 else 0)

@@ -1,4 +1,4 @@
-"""Where the logical channels of a value physically lie: concat, split and shuffle are edits of these lists."""
+"""Where the logical channels of a value physically lie: concat, split, shuffle are edits of these lists."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Piece:
 class ChannelMap:
     """Logical channel -> (buffer, position).
 
-    For values a position is a physical lane: lane l of block b in a layout of v lanes is b·v + l. In a kernel's address
-    tables it is an offset in elements from the start of the buffer.
+    For values a position is a physical lane: lane l of block b in a layout of v lanes is b·v + l. In a
+    kernel's address tables it is an offset in elements from the start of the buffer.
     """
 
     pieces: tuple[Piece, ...]

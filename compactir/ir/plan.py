@@ -1,4 +1,4 @@
-"""What runs: kernel calls with shapes, tiles, strides and address tables, on buffers with offsets and lifetimes.
+"""What runs: kernel calls with shapes, tiles, strides, address tables, on buffers with offsets and lifetimes.
 
 A plan is data alone. Its text form is one line per buffer and step; `parse_plan(print_plan(p)) == p`.
 """
@@ -21,13 +21,12 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Buffer:
-    """Memory for maps of one size, as blocks of `lanes` channels: element (c, y, x) lies at
+    """Memory for maps of one size, as blocks of `lanes` channels.
 
-        (c // lanes)·block + y·row + x·pixel + c % lanes        with pixel = lanes, row = W·lanes, block = H·row
-
-    with rows counted modulo `height` where a fused step keeps only some of them.
-    `region` is "arena" (the workspace), "input:NAME" or "output:NAME" (the caller's dense NCHW: lanes = 1). `offset`
-    counts floats from the start of the region; steps first … last use it.
+    Element (c, y, x) lies at (c // lanes)·block + y·row + x·pixel + c % lanes, with pixel = lanes,
+    row = W·lanes, block = H·row; rows count modulo `height` where a fused step keeps only some of them.
+    `region` is "arena" (the workspace), "input:NAME" or "output:NAME" (the caller's dense NCHW: lanes = 1).
+    `offset` counts floats from the start of the region; steps first … last use it.
     """
 
     name: str
@@ -77,7 +76,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Grid(Kernel):
-    """A kernel that slides a window: the geometry that convolutions, depthwise filters and pools have in common.
+    """A kernel that slides a window: the geometry that convolutions, depthwise filters and pools share.
 
     Sizes and strides in floats; `pad` is (top, left): the far sides follow from the sizes.
     """
@@ -103,9 +102,10 @@ class Grid(Kernel):
 class Conv(Grid):
     """Panels of `vectors` output blocks, each over a list of `depth` inputs: a direct convolution.
 
-    `reads`: "blocks" (consecutive lanes of consecutive blocks `x_block` apart), "planes" (one channel per plane,
-    `x_block` apart), "table" (every input has its own address). `shared`: all panels read the same inputs.
-    `tail`: lanes to store of the last vector, 0 for all. `rows`: output rows per sweep over the panels.
+    `reads`: "blocks" (consecutive lanes of consecutive blocks `x_block` apart), "planes" (one channel per
+    plane, `x_block` apart), "table" (every input has its own address). `shared`: all panels read the same
+    inputs. `tail`: lanes to store of the last vector, 0 for all. `rows`: output rows per sweep over the
+    panels.
     """
 
     vectors: int = 1
@@ -169,7 +169,7 @@ class GlobalPool(Kernel):
 
 @dataclass(frozen=True)
 class Column(Kernel):
-    """A function of all channels of one pixel (softmax, local response normalisation), through a scratch column."""
+    """A function of all channels of a pixel (softmax, local response normalisation), in a scratch column."""
 
     lanes: int
     pixels: int
@@ -201,7 +201,7 @@ class Copy(Kernel):
 
 @dataclass(frozen=True)
 class Call:
-    """A kernel on its data: address tables in elements, weights as an offset in floats into the packed weights."""
+    """A kernel on its data: address tables in elements, weights as an offset in floats."""
 
     kernel: Kernel
     x: ChannelMap
@@ -215,7 +215,8 @@ class Call:
 class Stage:
     """Part of a fused step: `calls` calls of it, which make `height` rows in all.
 
-    To let the next stage make its rows up to e, this one must have made min(height, (e − 1)·stride − pad + window).
+    To let the next stage make its rows up to e, this one must have made
+    min(height, (e − 1)·stride − pad + window).
     """
 
     calls: int
@@ -229,9 +230,9 @@ class Stage:
 class Step:
     """What one node (or fused region) of the graph runs.
 
-    `macs` are those of the graph, `executed` those of the kernels with their padding. `copied` counts elements that
-    the step writes but only read; `conversion` marks the caller's tensors going in or out. With `stages` the calls
-    are those of one stage after the other, and all run row by row in turn.
+    `macs` are those of the graph, `executed` those of the kernels with their padding. `copied` counts
+    elements that the step writes as it read them; `conversion` marks the caller's tensors going in or out.
+    With `stages` the calls are those of one stage after the other, and all run row by row in turn.
     """
 
     name: str
@@ -282,7 +283,7 @@ class Plan:
         return sum(s.copied for s in self.steps if not s.conversion)
 
 
-# -- text ------------------------------------------------------------------------------------------------------------
+# -- text ----------------------------------------------------------------------------------------------------
 
 _CLASSES: dict[str, type] = {
     c.__name__: c
@@ -320,7 +321,8 @@ def parse_plan(text: str) -> Plan:
         except (SyntaxError, KeyError, TypeError, ValueError) as error:
             raise CompactError("CIR301", f"line {number} of the plan cannot be read: {error}") from error
         parts[word if word in ("in", "out") else type(item).__name__].append(item)
-    assert isinstance(head, ast.Call) and isinstance(head.func, ast.Name)
+    assert isinstance(head, ast.Call)
+    assert isinstance(head.func, ast.Name)
     named = {k.arg: _value(k.value) for k in head.keywords if k.arg}
     tuples = (tuple(parts[k]) for k in ("in", "out", "Buffer", "Step"))
     inputs, outputs, buffers, steps = tuples

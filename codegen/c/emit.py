@@ -24,13 +24,13 @@ INLINE_LIMIT = 256 * 1024
 
 _WORDS = """
     auto break case char const continue default do double else enum extern float for goto if inline int
-    long register restrict return short signed sizeof static struct switch typedef union unsigned void volatile
-    while
-    alignas alignof and and_eq asm bitand bitor bool catch char8_t char16_t char32_t class compl concept
-    const_cast consteval constexpr constinit co_await co_return co_yield decltype delete dynamic_cast explicit
-    export false friend mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected
-    public reinterpret_cast requires static_assert static_cast template this thread_local throw true try
-    typeid typename typeof using virtual wchar_t xor xor_eq linux unix main ws w first last image workspace
+    long register restrict return short signed sizeof static struct switch typedef union unsigned void
+    volatile while alignas alignof and and_eq asm bitand bitor bool catch char8_t char16_t char32_t
+    class compl concept const_cast consteval constexpr constinit co_await co_return co_yield decltype
+    delete dynamic_cast explicit export false friend mutable namespace new noexcept not not_eq nullptr
+    operator or or_eq private protected public reinterpret_cast requires static_assert static_cast
+    template this thread_local throw true try typeid typename typeof using virtual wchar_t xor xor_eq
+    linux unix main ws w first last image workspace
 """
 _C_WORDS = frozenset(_WORDS.split())
 """Keywords of C and C++, what gcc defines outside of strict modes, names of the generated code."""

@@ -1,8 +1,8 @@
 """Tile shapes: how many pixels and how many output vectors a kernel keeps in registers at once.
 
 The cost model is the one measured for AVX-512 on Zen 5 (benchmarks/LOG.md): per step over the inputs a tile
-of a pixels and b vectors takes max(a·b/2, 1.15·(a + b)/2, 4) cycles plus the weight stream, and its prologue and
-epilogue about 0.06·(a·b)² + 8.
+of a pixels and b vectors takes max(a·b/2, 1.15·(a + b)/2, 4) cycles plus the weight stream, and its prologue
+and epilogue about 0.06·(a·b)² + 8.
 """
 
 from __future__ import annotations

@@ -1,0 +1,32 @@
+"""`make run`: its figures are computed, not printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from examples import lenet5_demo
+from safetensors.numpy import load_file, save_file
+
+pytest.importorskip("torch", reason='pip install ".[torch]"')
+
+
+def test_lenet5_in_c_reads_the_digits_as_torch_does(tmp_path: Path) -> None:
+    lenet5_demo.compile_lenet5(tmp_path / "out", "native", None)
+    found = lenet5_demo.read_digits_with(tmp_path / "out")
+    assert found.same == len(found.labels) == 360
+    assert found.right >= 0.98 * 360
+    assert found.apart <= 1e-4
+
+
+def test_a_weight_changed_by_hand_changes_the_figures(tmp_path: Path) -> None:
+    trained = load_file(lenet5_demo.HERE / "lenet5.safetensors")
+    weights = {name: np.array(w) for name, w in trained.items()}
+    weights["f6.weight"][0] = 10.0
+    save_file(weights, tmp_path / "changed.safetensors")
+    lenet5_demo.compile_lenet5(tmp_path / "a", "native", None)
+    lenet5_demo.compile_lenet5(tmp_path / "b", "native", tmp_path / "changed.safetensors")
+    as_trained, changed = (lenet5_demo.read_digits_with(tmp_path / name) for name in "ab")
+    assert not np.allclose(as_trained.c, changed.c)
+    assert changed.same == 360  # PyTorch has the same changed weight

@@ -1,8 +1,7 @@
 """Throw damaged model files at the language: `python tests/fuzz_lang.py --seconds 30 --seed 1`.
 
 Whatever comes in, parsing and elaboration either succeed or raise a CompactError that renders; the formatter
-keeps the syntax tree and is idempotent. Anything else is printed with the text that shows it, and the exit code
-is 1.
+keeps the syntax tree and is idempotent. Anything else is printed with its text, and the exit code is 1.
 """
 
 from __future__ import annotations

@@ -39,13 +39,21 @@ def names(graph: Graph) -> list[str]:
     return [node.name for node in graph.nodes]
 
 
-# -- whole networks, against the figures of their papers ---------------------------------------------------------------
+# -- whole networks, against the figures of their papers ---------------------------------------------------
 
 
 MOBILENET_V2 = '''
 """MobileNetV2, Sandler et al. 2018, table 2."""
 import round_channels from "std/rounding.arch"
-import inverted_residual from "std/blocks.arch"
+
+block inverted_residual(x, out: int, expand: int = 6, stride: int = 1) {
+  y = x
+  if expand != 1 { y = y -> conv(x.channels * expand, kernel=1) -> bn -> relu6 }
+  y = y -> depthwise(kernel=3, stride=stride) -> bn -> relu6
+        -> conv(out, kernel=1) -> bn
+  if stride == 1 and x.channels == out { y = x + y }
+  return y
+}
 
 network mobilenet_v2(width: float = 1.0, classes: int = 1000, size: int = 224) {
   input image: f32[3, size, size]
@@ -78,36 +86,64 @@ network resnet(blocks: list[int] = [2, 2, 2, 2], deep: bool = false, groups: int
 }
 """
 SHUFFLENET_V1 = """
-import shuffle_unit from "std/blocks.arch"
+block shuffle_unit(x, groups: int, out: int, stride: int, first_groups: int) {
+  added = out if stride == 1 else out - x.channels
+  y = x -> conv(out / 4, kernel=1, groups=first_groups) -> bn -> relu
+        -> shuffle(groups)
+        -> depthwise(kernel=3, stride=stride) -> bn
+        -> conv(added, kernel=1, groups=groups) -> bn
+  if stride == 1 { return x + y -> relu }
+  pooled = x -> avg_pool(3, stride=2, pad=1, count_pad=true)
+  return (pooled, y) -> concat -> relu
+}
 
 network shufflenet_v1(groups: int = 3) {
   input image: f32[3, 224, 224]
-  widths = [144, 200, 240, 272, 384][[1, 2, 3, 4, 8][0] - 1] if groups == 1 else 240 if groups == 3 else 384
+  width = 144 if groups == 1 else 240 if groups == 3 else 384
   x = image -> conv(24, kernel=3, stride=2) -> bn -> relu -> max_pool(3, stride=2, pad=1)
   for (stage, n) in [(0, 4), (1, 8), (2, 4)] {
     for i in 0..n {
-      first = 1 if stage == 0 and i == 0 else 0
-      x = x -> shuffle_unit(groups, widths * 2 ** stage, stride=2 if i == 0 else 1, first_groups=first)
+      first = 1 if stage == 0 and i == 0 else groups
+      x = x -> shuffle_unit(groups, width * 2 ** stage, stride=2 if i == 0 else 1, first_groups=first)
     }
   }
   output logits = x -> global_avg_pool -> linear(1000)
 }
 """
 SHUFFLENET_V2 = """
-import shuffle_v2_basic, shuffle_v2_down from "std/blocks.arch"
+block basic(x) {
+  (kept, y) = x -> split([1/2, 1/2])
+  y = y -> conv(y.channels, kernel=1) -> bn -> relu
+        -> depthwise(kernel=3) -> bn
+        -> conv(y.channels, kernel=1) -> bn -> relu
+  return (kept, y) -> concat -> shuffle(2)
+}
+
+block down(x, out: int) {
+  a = x -> depthwise(kernel=3, stride=2) -> bn
+        -> conv(x.channels, kernel=1) -> bn -> relu
+  b = x -> conv(out / 2, kernel=1) -> bn -> relu
+        -> depthwise(kernel=3, stride=2) -> bn
+        -> conv(out - x.channels, kernel=1) -> bn -> relu
+  return (a, b) -> concat -> shuffle(2)
+}
 
 network shufflenet_v2(widths: list[int] = [116, 232, 464], last: int = 1024) {
   input image: f32[3, 224, 224]
   x = image -> conv(24, kernel=3, stride=2) -> bn -> relu -> max_pool(3, stride=2, pad=1)
   for (c, n) in [(widths[0], 4), (widths[1], 8), (widths[2], 4)] {
-    x = x -> shuffle_v2_down(c)
-    for i in 1..n { x = x -> shuffle_v2_basic }
+    x = x -> down(c)
+    for i in 1..n { x = x -> basic }
   }
   output logits = x -> conv(last, kernel=1) -> bn -> relu -> global_avg_pool -> linear(1000, bias=false)
 }
 """
 SQUEEZENET = """
-import fire from "std/blocks.arch"
+block fire(x, squeeze: int, expand1: int, expand3: int) {
+  s = x -> conv(squeeze, kernel=1, bias=true) -> relu
+  left = s -> conv(expand1, kernel=1, bias=true) -> relu
+  return (left, s -> conv(expand3, kernel=3, bias=true) -> relu) -> concat
+}
 
 network squeezenet_1_1 {
   input image: f32[3, 224, 224]
@@ -143,7 +179,12 @@ FIGURES = [
     (RESNET, {}, 11_689_512, 1_814_073_344),
     (RESNET, {"blocks": "[3, 4, 6, 3]"}, 21_797_672, 3_663_761_408),
     (RESNET, {"blocks": "[3, 4, 6, 3]", "deep": "true"}, 25_557_032, 4_089_184_256),
-    (RESNET, {"blocks": "[3, 4, 6, 3]", "deep": "true", "groups": "32", "base": "4"}, 25_028_904, 4_230_479_872),
+    (
+        RESNET,
+        {"blocks": "[3, 4, 6, 3]", "deep": "true", "groups": "32", "base": "4"},
+        25_028_904,
+        4_230_479_872,
+    ),
     # Zhang et al. 2017.
     (SHUFFLENET_V1, {}, 1_865_728, 137_460_672),
     (SHUFFLENET_V1, {"groups": "1"}, 1_531_936, 143_078_976),
@@ -165,7 +206,7 @@ def test_figures(text: str, defines: dict[str, str], params: int, macs: int) -> 
     assert (graph.trainable, graph.macs) == (params, macs)
 
 
-# -- steps and names ---------------------------------------------------------------------------------------------------
+# -- steps and names ---------------------------------------------------------------------------------------
 
 
 def test_steps_are_named_by_operation_and_count() -> None:
@@ -197,7 +238,8 @@ def test_label_templates() -> None:
 
 
 def test_scope_keeps_evaluated_arguments() -> None:
-    unit = 'block unit(x, out: int, ratio: float = 0.5, on: bool = true) { """Doc."""\n return x -> conv(out, 1) }'
+    head = "block unit(x, out: int, ratio: float = 0.5, on: bool = true)"
+    unit = head + ' { """Doc."""\n return x -> conv(out, 1) }'
     graph = network("  y = x -> unit(2 * x.channels)", before=unit)
     scope = graph.scopes["unit1"]
     assert (scope.block, scope.doc) == ("unit", "Doc.")
@@ -233,7 +275,8 @@ def test_several_inputs_and_outputs() -> None:
 
 
 def test_lists_of_tensors_grow_in_loops() -> None:
-    body = "  parts = [x]\n  for i in 0..3 { parts = parts + [parts -> concat -> conv(4, 1)] }\n  y = concat(parts)"
+    loop = "  for i in 0..3 { parts = parts + [parts -> concat -> conv(4, 1)] }\n"
+    body = "  parts = [x]\n" + loop + "  y = concat(parts)"
     assert network(body).outputs["y"].type.channels == 8 + 3 * 4
 
 
@@ -251,7 +294,7 @@ def test_tensor_properties() -> None:
     assert value("x.shape[0] + x.size") == 14
 
 
-# -- steps as values ---------------------------------------------------------------------------------------------------
+# -- steps as values ---------------------------------------------------------------------------------------
 
 
 def test_step_parameters_and_defaults() -> None:
@@ -266,7 +309,8 @@ def test_a_step_argument_sees_the_names_of_its_author() -> None:
 
 
 def test_choices_are_fixed_by_defines() -> None:
-    body = "  choice mixer { k3: conv(8, 3) -> bn  k5: conv(8, 5)\n skip: identity }\n  y = x -> mixer -> mixer as last"
+    body = "  choice mixer { k3: conv(8, 3) -> bn  k5: conv(8, 5)\n skip: identity }\n"
+    body += "  y = x -> mixer -> mixer as last"
     assert names(network(body, mixer="k3")) == ["conv1", "bn1", "conv2", "last"]
     assert names(network(body, mixer="skip")) == ["identity1", "last"]
 
@@ -281,7 +325,9 @@ def test_stack_makes_independent_copies_over_slices() -> None:
     unit = "block unit(x, hidden: int) { return x -> conv(hidden, 3) -> relu -> conv(1, 3) }"
     graph = network("  y = x -> stack(unit(4), count=4)", before=unit)
     assert graph.outputs["y"].type.channels == 4
-    assert [n for n in names(graph) if "unit2" in n] == [f"stack1.unit2.{s}" for s in ("conv1", "relu1", "conv2")]
+    assert [n for n in names(graph) if "unit2" in n] == [
+        f"stack1.unit2.{s}" for s in ("conv1", "relu1", "conv2")
+    ]
     # Table of the BUnit paper: m units (c_in, c_h, c_out) have m k k c_h (c_in + c_out) weights.
     assert graph.trainable == 4 * 9 * 4 * (2 + 1)
 
@@ -292,7 +338,7 @@ def test_stack_of_different_units() -> None:
     assert "stack1.copy2.relu1" in names(graph)
 
 
-# -- connectivity ------------------------------------------------------------------------------------------------------
+# -- connectivity ------------------------------------------------------------------------------------------
 
 
 def test_tables() -> None:
@@ -312,7 +358,7 @@ def test_uneven_groups_and_learned_ones() -> None:
     assert "conv1.mask" in learned.params
 
 
-# -- numbers -----------------------------------------------------------------------------------------------------------
+# -- numbers -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -342,12 +388,13 @@ def test_expressions(expression: str, expected: int) -> None:
 
 
 def test_width_factors_are_exact() -> None:
-    # In binary floating point 100 * 0.07 is 7.000000000000001, and would need a rounding that nobody asked for.
+    # In binary floating point 100 * 0.07 is 7.000000000000001, and would need a rounding nobody asked for.
     assert value("100 * w", before="w = 0.07") == 7
 
 
 def test_functions() -> None:
-    f = "def f(a: int, b: int = a * 2) -> int {\n  c = 0\n  for i in 0..b { c = c + i }\n  if c > 100 { return 1 }\n  return c\n}"
+    f = "def f(a: int, b: int = a * 2) -> int {\n  c = 0\n  for i in 0..b { c = c + i }\n"
+    f += "  if c > 100 { return 1 }\n  return c\n}"
     assert value("f(3)", before=f) == 15
     assert value("f(1, b=4)", before=f) == 6
     assert value("f(20)", before=f) == 1
@@ -357,7 +404,9 @@ def test_constants_of_a_file() -> None:
     assert value("widths[1] + k", before="widths = [8, 16]\n(k, l) = (1, 2)") == 17
 
 
-@pytest.mark.parametrize(("v", "expected"), [(32, 32), (24, 24), (11.2, 16), (8, 8), (1, 8), (33.6, 32), (22.4, 24), (44.8, 48)])
+@pytest.mark.parametrize(
+    ("v", "expected"), [(32, 32), (24, 24), (11.2, 16), (8, 8), (1, 8), (33.6, 32), (22.4, 24), (44.8, 48)]
+)
 def test_round_channels(v: float, expected: int) -> None:
     # torchvision's _make_divisible gives the same: MobileNetV2 at widths 0.35, 0.75, 1.4.
     assert value(f"round_channels({v})", before='import round_channels from "std/rounding.arch"') == expected
@@ -388,18 +437,22 @@ def test_round_is_half_up(v: int | Fraction) -> None:
 @given(numbers)
 def test_shown_numbers_read_back(v: int | Fraction) -> None:
     expr = parse_expression(show(v))
-    graph = elaborate(parse(f"c = {show(v)}\nnetwork n {{ input x: f32[1]\n output y = x -> linear(1 if c == {v} else 2) }}"))
+    graph = elaborate(
+        parse(
+            f"c = {show(v)}\nnetwork n {{ input x: f32[1]\n output y = x -> linear(1 if c == {v} else 2) }}"
+        )
+    )
     assert expr
     assert graph.outputs["y"].type.channels == 1
 
 
-# -- parameters and defines --------------------------------------------------------------------------------------------
+# -- parameters and defines --------------------------------------------------------------------------------
 
 
 def test_defines_are_typed() -> None:
     head = '(i: int = 1, f: float = 1.0, b: bool = false, s: str = "a", l: list[int] = [1], u=3)'
-    body = "  n = i + len(s) + len(l) + u if false else i + sum(l) + u + (10 if b else 0) + floor(f) + (100 if s == \"x y\" else 0)"
-    body = body.replace("i + len(s) + len(l) + u if false else ", "") + "\n  y = x -> flatten -> linear(n)"
+    body = '  n = i + sum(l) + u + (10 if b else 0) + floor(f) + (100 if s == "x y" else 0)'
+    body += "\n  y = x -> flatten -> linear(n)"
     graph = network(body, head, i="2", f="2.5", b="true", s="x y", l="[1, 2, 3]", u="4")
     assert graph.outputs["y"].type.channels == 2 + 6 + 4 + 10 + 2 + 100
 
@@ -416,7 +469,8 @@ def test_a_wrong_define_is_an_error() -> None:
 
 def test_docs_and_weights(tmp_path: Path) -> None:
     path = tmp_path / "model with ünicode.arch"
-    body = 'network n {\n """The network."""\n weights "w/n.safetensors"\n input x: f32[4]\n output y = x -> relu\n}'
+    body = 'network n {\n """The network."""\n weights "w/n.safetensors"\n'
+    body += " input x: f32[4]\n output y = x -> relu\n}"
     path.write_text(f'"""The file."""\n{body}', encoding="utf-8")
     graph = elaborate(parse_file(path))
     assert (graph.name, graph.doc) == ("n", "The network.")
@@ -425,13 +479,14 @@ def test_docs_and_weights(tmp_path: Path) -> None:
 
 
 def test_choosing_a_network() -> None:
-    both = "network a {\n input x: f32[4]\n output y = x\n}\nnetwork b {\n input x: f32[4]\n output y = x -> relu\n}"
+    body = "{\n input x: f32[4]\n output y = x -> relu\n}\n"
+    both = f"network a {body}network b {body}"
     assert elaborate(parse(both), network="b").name == "b"
     with pytest.raises(CompactError, match="did you mean"):
         elaborate(parse(both + "\nnetwork resnet {\n}"), network="resmet")
 
 
-# -- the syntax tree ---------------------------------------------------------------------------------------------------
+# -- the syntax tree ---------------------------------------------------------------------------------------
 
 
 def test_precedence() -> None:
@@ -448,21 +503,29 @@ def test_precedence() -> None:
 
 def test_soft_keywords_are_names_elsewhere() -> None:
     body = "  output = 3\n  input = 4\n  table = 1\n  choice = 2\n  weights = 1 if output == 3 else 0\n"
-    assert network(body + "  y = x -> conv(output + input + table + choice + weights, 1)").outputs["y"].type.channels == 11
+    assert (
+        network(body + "  y = x -> conv(output + input + table + choice + weights, 1)")
+        .outputs["y"]
+        .type.channels
+        == 11
+    )
 
 
 def test_lines_continue_and_semicolons_separate() -> None:
-    body = "  a = 1; b = 2\n  c = a +\n    b\n    + 1\n  y = x\n    -> conv(c,\n      1)\n\n    # between\n    -> relu\n"
+    body = "  a = 1; b = 2\n  c = a +\n    b\n    + 1\n"
+    body += "  y = x\n    -> conv(c,\n      1)\n\n    # between\n    -> relu\n"
     assert network(body).outputs["y"].type.channels == 4
 
 
 def test_windows_line_ends_and_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "windows.arch"
-    path.write_bytes("\ufeffnetwork n {\r\n  input x: f32[4]  # why\r\n\r\n  output y = x -> relu\r\n}\r\n".encode())
+    path.write_bytes(
+        "\ufeffnetwork n {\r\n  input x: f32[4]  # why\r\n\r\n  output y = x -> relu\r\n}\r\n".encode()
+    )
     assert names(elaborate(parse_file(path))) == ["relu1"]
 
 
-# -- bounds: nothing a file holds may crash, hang or exhaust us --------------------------------------------------------
+# -- bounds: nothing a file holds may crash, hang or exhaust us --------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -479,12 +542,12 @@ def test_windows_line_ends_and_a_byte_order_mark(tmp_path: Path) -> None:
         (b"(" * 10_000_000, "CIR106"),
         (b"network n { a = " + b"[" * 5_000_000 + b"]" * 5_000_000 + b"}", "CIR106"),
         (b"{" * 10_000_000, "CIR106"),
-        (b"network n { a = " + b"-" * 100_000 + b"1 }", "CIR106"),
-        (b"network n { a = " + b"not " * 100_000 + b"true }", "CIR106"),
-        (b"network n { a = " + b"1 ** " * 100_000 + b"1 }", "CIR106"),
-        (b"network n { a = x" + b".y" * 100_000 + b" }", "CIR106"),
-        (b"network n { a = x" + b"[0]" * 100_000 + b" }", "CIR106"),
-        (b"network n { a = " + b"1 if true else " * 50_000 + b"1 }", "CIR106"),
+        (b"network n { a = " + b"-" * 10_000 + b"1 }", "CIR106"),
+        (b"network n { a = " + b"not " * 10_000 + b"true }", "CIR106"),
+        (b"network n { a = " + b"1 ** " * 10_000 + b"1 }", "CIR106"),
+        (b"network n { a = x" + b".y" * 10_000 + b" }", "CIR106"),
+        (b"network n { a = x" + b"[0]" * 10_000 + b" }", "CIR106"),
+        (b"network n { a = " + b"1 if true else " * 10_000 + b"1 }", "CIR106"),
         (b'"' * 10_000_001, "CIR108"),
         (b"network n { a = " + b"9" * 1_000_000 + b" }", "CIR107"),
     ],
@@ -530,9 +593,16 @@ def test_hostile_arithmetic(body: str) -> None:
 
 
 def test_functions_that_call_twice_do_not_explode() -> None:
-    levels = "\n".join(f"def f{i}(v: int) -> int {{ return f{i + 1}(v) + f{i + 1}(v) }}" for i in range(40))
-    text = levels + "\ndef f40(v: int) -> int { return v }\nnetwork n {\n input x: f32[4]\n output y = x -> linear(f0(1))\n}"
-    assert code(text) in ("CIR121", "CIR106")
+    levels = "\n".join(f"def f{i}(v: int) -> int {{ return f{i + 1}(v) + f{i + 1}(v) }}" for i in range(25))
+    text = levels + "\ndef f25(v: int) -> int { return v }\n"
+    assert code(text + "network n {\n input x: f32[4]\n output y = x -> linear(f0(1))\n}") == "CIR121"
+
+
+def test_deep_functions_and_expressions_come_out_as_an_error() -> None:
+    deep = "(" * 60 + "v" + ")" * 60
+    levels = "\n".join(f"def f{i}(v: int) -> int {{ return f{i + 1}({deep}) }}" for i in range(50))
+    text = levels + "\ndef f50(v: int) -> int { return v }\n"
+    assert code(text + "network n {\n input x: f32[4]\n output y = x -> linear(f0(1))\n}") == "CIR106"
 
 
 def test_items_count_their_leaves() -> None:

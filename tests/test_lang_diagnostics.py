@@ -5,6 +5,7 @@ line `# define: name=value` is a `-D`. Files under `lib/` are what the cases imp
 """
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ FROM_OUTSIDE = {"CIR102": "bytes", "CIR109": "size", "CIR206": "text form", "CIR
 """Codes of rooms 1xx and 2xx that no .arch file kept here can show, and what it takes."""
 
 
+@cache
 def error_of(path: Path) -> CompactError:
     text = path.read_text(encoding="utf-8")
     defines = dict(re.findall(r"^# define: (\w+)=(.*)$", text, re.MULTILINE))

@@ -16,7 +16,7 @@ from compactir.lang.modules import Module
 from compactir.lang.values import MAX_ITEMS, Items, binary, bounded, half_up, is_number, kind, show, whole
 from compactir.ops.conv import Table
 
-MAX_WORK = 4_000_000
+MAX_WORK = 2_000_000
 PROPERTIES = ("channels", "height", "width", "size", "shape")
 
 

@@ -244,7 +244,11 @@ class Stepper(Evaluator):
         module, declaration = frame.module.declared[call.function]
         if isinstance(declaration, ast.Network):
             raise CompactError("CIR111", f"`{call.function}` is a network, not a block", span=call.name_span)
+        self.spend(call.span, 20)  # about what a call costs beside its body
         self._check_recursion(call, declaration)
+        if len(self.active) >= MAX_BLOCK_DEPTH:
+            message = f"blocks and functions are nested more than {MAX_BLOCK_DEPTH} deep"
+            raise CompactError("CIR106", message, span=call.span)
         if isinstance(declaration, ast.Function):
             return self._function(call, module, declaration, piped, label, frame)
         if not frame.builds or not isinstance(declaration, ast.Block):
@@ -301,10 +305,6 @@ class Stepper(Evaluator):
         label: ast.Label | None,
         frame: Frame,
     ) -> Any:
-        if len(self.active) >= MAX_BLOCK_DEPTH:
-            raise CompactError(
-                "CIR106", f"blocks are nested more than {MAX_BLOCK_DEPTH} deep", span=call.span
-            )
         inner = Frame(module, "block", f"block `{block.name}`", assigned=assigned_in(block.body))
         self._arguments(call, block, piped, frame, inner)
         name = self._name_step(call.function, label, frame)

@@ -449,7 +449,7 @@ def _family_text(f: Family) -> str:
 
 # At most seven digits: no text may ask for more channels than memory holds.
 _N = r"(\d{1,7})"
-_TAIL = r"(?P<kh>\d{1,7})x(?P<kw>\d{1,7})(?:,\s*pad\s+(?P<pad>\d{1,7}(?:(?:/\d{1,7}){3})?))?"
+_TAIL = r"(?P<kh>\d{1,7})x(?P<kw>\d{1,7})(?:,\s*pad\s+(?P<pad>-?\d{1,7}(?:(?:/-?\d{1,7}){3})?))?"
 _FAMILY = re.compile(
     r"\s*(?P<count>\d{1,7})\s+of\s+\[(?P<ins>[^\]]*)\]\s*->\s*\[(?P<outs>[^\]]*)\]\s*,\s*" + _TAIL + r"\s*"
 )

@@ -116,8 +116,7 @@ class Conv(Op):
         return run_epilogue(self.epilogue, y, rest_list)
 
     def _family(self, x: Array, weight: Array, family: Family, size: Kernel) -> Array:
-        top, left, bottom, right = family.pad
-        padded = np.pad(x[:, family.inputs.array], ((0, 0), (0, 0), (top, bottom), (left, right)))
+        padded = _padded(x[:, family.inputs.array], family.pad)
         kh, kw = family.kernel
         blocks = weight.reshape(family.count, family.outs, family.ins, kh, kw)
         n = x.shape[0]
@@ -156,6 +155,9 @@ class Conv(Op):
             (cls(dense(2, 3, (5, 3), (2, 1, 0, 3)), (1, 2), bias=True), (1, 2, 9, 11)),
             (cls(dense(4, 6, (3, 3), (2, 2, 2, 2)), dilation=(2, 2)), (1, 4, 11, 5)),
             (cls(dense(2, 4, (7, 7), (3, 3, 3, 3)), (4, 4)), (1, 2, 13, 17)),
+            (cls(dense(5, 3, (1, 1), (-1, -1, 0, 0)), (2, 2)), (1, 5, 6, 8)),
+            (cls(dense(2, 3, (3, 3), (-1, 1, 1, -2))), (1, 2, 6, 7)),
+            (cls(grouped(9, 9, 9, (3, 3), (-1, 0, 1, -1))), (1, 9, 6, 5)),
             (cls(grouped(6, 4, 2, (3, 3), same)), (1, 6, 5, 5)),
             (cls(grouped(40, 24, 4), bias=True), (1, 40, 3, 5)),
             (cls(grouped(5, 5, 5, (3, 3), same)), (1, 5, 6, 7)),
@@ -169,6 +171,14 @@ class Conv(Op):
             (cls(gathered), (1, 7, 3, 3)),
         ]
         return [Sample(op, (shape,)) for op, shape in cases]
+
+
+def _padded(x: Array, pad: Pad) -> Array:
+    """Zeros around the map; where a number is below 0, rows or columns less."""
+    top, left, bottom, right = (max(p, 0) for p in pad)
+    y = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    top, left, bottom, right = (max(-p, 0) for p in pad)
+    return y[:, :, top : y.shape[2] - bottom, left : y.shape[3] - right]
 
 
 def _window(padded: Array, tap: Kernel, stride: Kernel, dilation: Kernel, size: Kernel) -> Array:
@@ -218,6 +228,8 @@ def pair(value: Size, what: str) -> Kernel:
 def padding(pad: Padding, size: Sequence[int], kernel: Kernel, stride: Kernel, dilation: Kernel) -> Pad:
     """The padding: by default d·(k − 1)/2 for odd kernels, "same" TensorFlow's, else 1, 2 or 4 numbers.
 
+    Of four numbers, one below 0 cuts rows or columns off instead: `pad=[-1, -1, 0, 0]` reads the map from its
+    second row and column on (the factorized reduction of DARTS).
     Errors: CIR208 for an even kernel without a word about padding, and for anything else that is no padding.
     """
     if pad is None:
@@ -235,8 +247,12 @@ def padding(pad: Padding, size: Sequence[int], kernel: Kernel, stride: Kernel, d
             raise CompactError("CIR208", f'`pad="{pad}"` is not known', help='the only word is "same"')
         return same_padding(size, kernel, stride, dilation)
     numbers = [pad] * 4 if isinstance(pad, int) else list(pad) * (2 if len(pad) == 2 else 1)
-    if len(numbers) != 4 or min(numbers) < 0:
-        raise CompactError("CIR208", f"`pad` must be one, two or four numbers from 0 on, it is {pad}")
+    if len(numbers) != 4 or (min(numbers) < 0 and numbers != pad):
+        raise CompactError(
+            "CIR208",
+            f"`pad` must be one, two or four numbers from 0 on, it is {pad}",
+            help="only each of four may be below 0: `pad=[-1, 0, 0, 0]` cuts a row off" if -1 in numbers else None,
+        )
     return numbers[0], numbers[1], numbers[2], numbers[3]
 
 

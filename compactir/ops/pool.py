@@ -55,6 +55,8 @@ class Pool(Op):
         """The type rule."""
         n, c, h, w = need_map(self, x)
         for axis, k in enumerate(self.kernel):
+            if min(self.pad) < 0:
+                raise CompactError("CIR208", f"padding {min(self.pad)} of a pool must not be below 0")
             if max(self.pad[axis], self.pad[axis + 2]) >= k:
                 raise CompactError(
                     "CIR208", f"padding {max(self.pad)} of a pool must be smaller than its kernel {k}"

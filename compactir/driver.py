@@ -17,12 +17,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import shutil
-import signal
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -343,41 +340,13 @@ def write(
     library: Path | None = None,
     extra: Mapping[str, str | bytes | Path] | None = None,
 ) -> Path:
-    """Put a module (and more files) into an output folder; returns the folder.
-
-    A new folder appears complete, by one rename. In an older one files are replaced one by one, manifest
-    last; Ctrl-C waits until that is done. What an earlier compilation left there is removed.
+    """Put a module (and more files) into an output folder, all or nothing; returns the folder.
 
     Errors: CIR652 when the folder cannot be written.
     """
-    from compactir.runtime.package import write_folder
+    from compactir.runtime.publish import publish
 
-    files = contents(generated, library) | dict(extra or {})
-    listed = sorted([*files, generated.manifest.ffi])
-    manifest = replace(generated.manifest, raw={**generated.manifest.raw, "files": listed})
-    if folder.exists():
-        stale = _written_before(folder) - set(listed)
-        with undisturbed():
-            write_folder(folder, manifest, files)
-            _remove(folder, stale)
-        return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise CompactError(
-            "CIR652",
-            f"the output folder {folder} cannot be written: {error.strerror or error}",
-            help="give another folder with `-o`",
-        ) from error
-    try:
-        write_folder(aside, manifest, files)
-        aside.chmod(0o755)
-        aside.rename(folder)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    return folder
+    return publish(folder, generated.manifest, contents(generated, library) | dict(extra or {}))
 
 
 def write_to_cache(generated: Generated, library: Path) -> Path:
@@ -389,47 +358,6 @@ def write_to_cache(generated: Generated, library: Path) -> Path:
     parts = [part for name in sorted(files) for part in (name, files[name])]
     key = content_key("module", generated.manifest.to_json(), *parts)
     return open_cache().build(key, lambda aside: write_folder(aside, generated.manifest, files))
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until the body is done (in the main thread; others never see them)."""
-    waiting: list[tuple[int, Any]] = []
-    before: dict[int, Any] = {}
-    with suppress(ValueError):
-        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
-            before[number] = signal.signal(number, lambda *seen: waiting.append(seen))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number, frame in waiting[:1]:
-            if callable(before[number]):
-                before[number](number, frame)
-
-
-def _written_before(folder: Path) -> set[str]:
-    """The module and the dumps of an earlier compilation; PyTorch files stay, people make them their own."""
-    from compactir.runtime.manifest import read_manifest
-
-    try:
-        old = read_manifest(folder)
-    except CompactError:
-        return set()
-    module = {old.library, old.weights or "", old.source, old.header, old.ffi}
-    dumps = {name for name in old.raw.get("files", []) if str(name).startswith("ir/")}
-    return {name for name in (module | dumps) - {""} if _is_below(Path(name))}
-
-
-def _is_below(path: Path) -> bool:
-    return not path.is_absolute() and ".." not in path.parts
-
-
-def _remove(folder: Path, names: set[str]) -> None:
-    for name in sorted(names):
-        with suppress(OSError):
-            (folder / name).unlink()
 
 
 def _sha256(path: Path) -> str:

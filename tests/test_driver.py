@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -17,8 +18,9 @@ import pytest
 import compactir
 from compactir import cli, reference
 from compactir.diagnostics import CompactError
-from compactir.driver import Authored, Source, generate, plan, read, undisturbed
+from compactir.driver import Authored, Source, generate, plan, read
 from compactir.ir.types import Array
+from compactir.runtime.publish import undisturbed
 from compactir.targets import load_target
 from compactir.weights.safetensors import write_safetensors
 
@@ -232,14 +234,12 @@ def test_a_failing_write_leaves_no_folder(model: Path, monkeypatch: pytest.Monke
     def full(*arguments: object) -> None:
         raise CompactError("CIR652", "the disk is full")
 
-    monkeypatch.setattr("compactir.runtime.package.write_folder", full)
+    monkeypatch.setattr("compactir.runtime.publish.write_folder", full)
     assert cli.main(["tiny.arch", "--target", "c", "--emit", "c", "-o", "out"]) == 1
     assert [path.name for path in Path().iterdir()] == ["tiny.arch"]
 
 
 def test_ctrl_c_waits_for_the_files_of_an_older_folder() -> None:
-    import signal
-
     steps = []
 
     def work() -> None:

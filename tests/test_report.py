@@ -208,8 +208,8 @@ ROWS = [
     (77.09, 77.00, 25.00, 15.54, (1.28, 1.17), (1.28, 1.16), (2.72, 1.86)),
     (94.31, 94.11, 13.35, 48.70, (1.14, 1.62), (1.13, 1.61), (1.70, 7.00)),
 ]
-"""Accuracies before and after, FLOPs and parameters saved in percent, printed TCA and TSA for the weights (1,1),
-(1,4), (4,1): rows of the BUnit-Net paper's tables."""
+"""Accuracies before and after, FLOPs and parameters saved in percent, printed TCA and TSA for the weights
+(1,1), (1,4), (4,1): rows of the BUnit-Net paper's tables."""
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -1,0 +1,92 @@
+"""Putting a module into an output folder: an interrupt leaves the old one or the new one, never half of one."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from compactir.diagnostics import CompactError
+from compactir.runtime.manifest import Manifest, read_manifest
+from compactir.runtime.package import write_folder
+
+__all__ = ["publish", "undisturbed"]
+
+
+def publish(folder: Path, manifest: Manifest, files: Mapping[str, str | bytes | Path]) -> Path:
+    """Write manifest and files into a folder; returns it. The manifest gets the list of `files`.
+
+    A new folder appears complete, by one rename. In an older one files are replaced one by one, manifest
+    last; Ctrl-C waits until that is done. What an earlier compilation left there is removed.
+
+    Errors: CIR652 when the folder cannot be written.
+    """
+    listed = sorted([*files, manifest.ffi])
+    manifest = replace(manifest, raw={**manifest.raw, "files": listed})
+    if not folder.exists():
+        return _appear(folder, manifest, files)
+    stale = _written_before(folder) - set(listed)
+    with undisturbed():
+        write_folder(folder, manifest, files)
+        for name in sorted(stale):
+            with suppress(OSError):
+                (folder / name).unlink()
+    return folder
+
+
+def _appear(folder: Path, manifest: Manifest, files: Mapping[str, str | bytes | Path]) -> Path:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise CompactError(
+            "CIR652",
+            f"the output folder {folder} cannot be written: {error.strerror or error}",
+            help="give another folder with `-o`",
+        ) from error
+    try:
+        write_folder(aside, manifest, files)
+        aside.chmod(0o755)
+        aside.rename(folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return folder
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the body is done (in the main thread; others never see them)."""
+    waiting: list[tuple[int, Any]] = []
+    before: dict[int, Any] = {}
+    with suppress(ValueError):
+        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+            before[number] = signal.signal(number, lambda *seen: waiting.append(seen))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number, frame in waiting[:1]:
+            if callable(before[number]):
+                before[number](number, frame)
+
+
+def _written_before(folder: Path) -> set[str]:
+    """The module and the dumps of an earlier compilation; PyTorch files stay, people make them their own."""
+    try:
+        old = read_manifest(folder)
+    except CompactError:
+        return set()
+    module = {old.library, old.weights or "", old.source, old.header, old.ffi}
+    dumps = {name for name in old.raw.get("files", []) if str(name).startswith("ir/")}
+    return {name for name in (module | dumps) - {""} if _is_below(Path(name))}
+
+
+def _is_below(path: Path) -> bool:
+    return not path.is_absolute() and ".." not in path.parts

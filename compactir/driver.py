@@ -53,7 +53,6 @@ __all__ = [
 _log = logging.getLogger("compactir")
 
 Dump = Callable[[str, Graph], None]
-Say = Callable[[str], None]
 
 
 def compile(
@@ -167,6 +166,7 @@ def _shorten_places(graph: Graph, folder: Path) -> None:
 def _read_cir(path: Path, source: Source) -> Graph:
     import compactir.ops  # noqa: F401  # makes the operations known
     from compactir.ir.text import parse_graph
+    from compactir.ir.verify import verify
     from compactir.lang.source import read_text
 
     fixed = {"-D": source.defines, "--batch": source.batch != 1, "--network": source.network}
@@ -177,7 +177,9 @@ def _read_cir(path: Path, source: Source) -> Graph:
             notes=["a .cir file holds one graph, with all its shapes"],
             help=f"give it where the .arch file is compiled: `compactc MODEL.arch {given[0]} … --emit ir`",
         )
-    return parse_graph(read_text(path), str(path))
+    graph = parse_graph(read_text(path), str(path))
+    verify(graph)
+    return graph
 
 
 def bind(

@@ -22,6 +22,7 @@ from typing import Any, ClassVar, TypeVar
 
 from compactir.diagnostics import CompactError, Span, did_you_mean
 from compactir.ir.graph import Graph, Node
+from compactir.ir.verify import verify
 
 # -- the log -------------------------------------------------------------------------------------------------
 
@@ -295,6 +296,7 @@ def _run_one(
             watcher.before(step, graph)
         if changed := step(graph):
             log.changed.append(step.name)
+            verify(graph)
         for watcher in watchers:
             watcher.after(step, graph, changed)
     except Exception as error:

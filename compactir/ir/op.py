@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import MISSING, dataclass, fields
+from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 from compactir.diagnostics import CompactError
@@ -164,12 +165,19 @@ def result_type(op: Op, types: Sequence[TensorType]) -> TensorType:
 
     Errors: CIR206, and those of the type rule.
     """
-    try:
-        inspect.signature(op.infer).bind(*types)
-    except TypeError:
-        takes = ", ".join(inspect.signature(op.infer).parameters)
-        raise CompactError("CIR206", f"`{op.name}` takes ({takes}), it has {len(types)} operands") from None
+    names, least, most = _operands(type(op))
+    if not least <= len(types) <= most:
+        raise CompactError("CIR206", f"`{op.name}` takes ({names}), it has {len(types)} operands")
     return op.infer(*types)
+
+
+@cache
+def _operands(cls: type[Op]) -> tuple[str, int, float]:
+    """Names of the operands of a type rule, the least and the highest number of them."""
+    parameters = list(inspect.signature(cls.infer).parameters.values())[1:]
+    several = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
+    least = sum(p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
+    return ", ".join(p.name for p in parameters), least, float("inf") if several else len(parameters)
 
 
 # -- checks that many type rules share -----------------------------------------------------------------------

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
@@ -20,12 +21,15 @@ from compactir.ir.op import OPS, Op
 from compactir.ir.text import equal, node_text, op_text, parse_graph, print_graph
 from compactir.ir.types import Quantization, TensorType
 from compactir.ir.verify import verify
+from compactir.lang.elaborate import elaborate
+from compactir.lang.parser import parse_file
 from compactir.ops.activation import Clip, Relu, Relu6, Tanh
 from compactir.ops.arrange import Gather, Identity
 from compactir.ops.combine import Add
 from compactir.ops.conv import Conv, Masked
 from tests.graphs import graphs
 
+EXAMPLES = Path(__file__).parent.parent / "examples"
 LENET_HEAD = """\
 cir 1
 graph lenet5(%image: f32[1,1,8,8]) {
@@ -139,6 +143,13 @@ def test_any_name_round_trips(name: str) -> None:
 def test_any_float_round_trips(low: float, high: float) -> None:
     op = round_trip(graph_of(Clip(low, high), ((1, 2),))).nodes[0].op
     assert repr(op) == repr(Clip(low, high))
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.arch")), ids=lambda p: p.stem)
+def test_examples_round_trip(path: Path) -> None:
+    graph = elaborate(parse_file(path))
+    verify(graph)
+    assert round_trip(graph).macs == graph.macs
 
 
 def test_quantized_types_round_trip() -> None:

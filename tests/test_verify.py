@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from compactir.ops.arrange import Gather
 from compactir.ops.combine import Add
 from compactir.ops.conv import Conv
 from compactir.ops.norm import BatchNorm
+from compactir.passes import Pass, run_pipeline
 from tests.graphs import graphs, random_weights
 
 
@@ -261,6 +263,24 @@ def test_a_stage_can_add_rules() -> None:
     with pytest.raises(CompactErrors, match=r"no bn survives: `block1\.bn1` is a bn"):
         verify(small(), (*RULES, no_norm))
     verify(small(), (Rule("nothing", lambda graph: iter(())),))
+
+
+@dataclass(frozen=True)
+class Spoil(Pass):
+    """Takes the first node away, whatever reads it."""
+
+    name: ClassVar[str] = "spoil"
+
+    def run(self, graph: Graph) -> bool:
+        del graph.nodes[0]
+        return True
+
+
+def test_a_pass_that_breaks_a_rule_is_named() -> None:
+    with pytest.raises(CompactErrors) as caught:
+        run_pipeline(small(), [Spoil()])
+    assert "`block1.bn1` reads %block1.conv1" in str(caught.value)
+    assert any("spoil" in note for note in caught.value.notes)
 
 
 @pytest.mark.parametrize("name", sorted(OPS))

@@ -165,7 +165,8 @@ def result_type(op: Op, types: Sequence[TensorType]) -> TensorType:
 
     Errors: CIR206, and those of the type rule.
     """
-    names, least, most = _operands(type(op))
+    cls: Any = type(op)  # mypy holds classes for unhashable
+    names, least, most = _operands(cls)
     if not least <= len(types) <= most:
         raise CompactError("CIR206", f"`{op.name}` takes ({names}), it has {len(types)} operands")
     return op.infer(*types)

@@ -293,7 +293,7 @@ def _manifest(planned: Planned, files: CFiles) -> Manifest:
         steps=tuple(
             Step(
                 s.name,
-                s.calls[0].kernel.kind if s.calls else "view",
+                "+".join(dict.fromkeys(c.kernel.kind for c in s.calls)),
                 s.op,
                 s.macs,
                 s.bytes_moved,

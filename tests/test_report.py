@@ -13,6 +13,7 @@ from compactir import cli
 from compactir.driver import Authored, Source, plan, read
 from compactir.ir.connectivity import Connectivity
 from compactir.ir.graph import Graph
+from compactir.ir.plan import Buffer, Plan, Step
 from compactir.ir.types import TensorType
 from compactir.ops import OPS
 from compactir.ops.conv import Conv, Masked
@@ -20,6 +21,7 @@ from compactir.targets import load_target
 from compactir.tools.counting import count
 from compactir.tools.guidelines import advise, cost_of_groups, equal_width, pointwise_bound, pointwise_mem
 from compactir.tools.metrics import MOBILENET_V1, Figures, scores
+from compactir.tools.peak import find_peak
 from compactir.tools.report import make_report
 
 # The network of this file by hand, for one image of 3x8x8:
@@ -121,6 +123,39 @@ def test_report_for_people(model: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_a_baseline_that_is_none(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["report", "hand.arch", "--target", "c", "--top1", "70", "--baseline", "70,0,3"]) == 1
     assert "CIR663" in capsys.readouterr().err
+
+
+# -- the peak of the workspace -------------------------------------------------------------------------------
+
+
+def test_the_peak_and_what_would_lower_it() -> None:
+    """Three steps on four buffers of 100, 300, 200 and 250 floats; `c` and `d` lie in the same place."""
+    sizes = {"a": (100, 0, 0, 1), "b": (300, 128, 0, 2), "c": (200, 512, 1, 1), "d": (250, 512, 2, 2)}
+    buffers = tuple(
+        Buffer(name, "arena", 1, 1, 1, floats, offset, first, last)
+        for name, (floats, offset, first, last) in sizes.items()
+    )
+    steps = tuple(Step(f"step{i}", "conv", ()) for i in range(3))
+    caller = Buffer("x", "input:x", 1, 1, 1, 9999, 0, 0, 2)
+    peak = find_peak(Plan("n", "c", 1, 1, (), (), (caller, *buffers), steps, arena=768))
+    assert peak is not None
+    assert (peak.step, peak.bytes) == ("step1", 4 * 600)
+    assert peak.buffers == (("b", 1200), ("c", 800), ("a", 400))
+    assert [(e.buffer, e.peak_bytes) for e in peak.edits] == [("b", 1200), ("a", 2200), ("c", 2200)]
+    assert (peak.edits[0].made_by, peak.edits[0].read_last_by) == ("step0", "step2")
+
+
+def test_buffers_in_one_place_count_once() -> None:
+    """A result that overwrites its operand in place."""
+    pair = tuple(Buffer(name, "arena", 1, 1, 1, 100, 0, i, 1) for i, name in enumerate(("a", "b")))
+    steps = tuple(Step(f"step{i}", "relu", ()) for i in range(2))
+    peak = find_peak(Plan("n", "c", 1, 1, (), (), pair, steps, arena=100))
+    assert peak is not None
+    assert (peak.bytes, peak.edits) == (400, ())
+
+
+def test_no_workspace_no_peak() -> None:
+    assert find_peak(Plan("n", "c", 1, 1, (), (), (), ())) is None
 
 
 # -- the guidelines ------------------------------------------------------------------------------------------

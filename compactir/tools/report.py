@@ -14,6 +14,7 @@ from compactir.tools.counting import Counts, count
 from compactir.tools.guidelines import Advice, advise
 from compactir.tools.manage_cache import megabytes
 from compactir.tools.metrics import MOBILENET_V1, Figures, Score, scores
+from compactir.tools.peak import Peak, find_peak
 from compactir.tools.source import source_of, target_of
 from compactir.weights.container import HEADER_BYTES
 
@@ -25,6 +26,7 @@ class Report:
     planned: Planned
     counts: Counts
     advice: Sequence[Advice]
+    peak: Peak | None = None
     scores: Sequence[Score] = ()
 
     @property
@@ -71,6 +73,7 @@ class Report:
             "layers": [
                 asdict(x) | {"memory_access": x.memory_access, "bytes": x.bytes} for x in counts.layers
             ],
+            "peak": asdict(self.peak) if self.peak else None,
             "advice": [asdict(advice) for advice in self.advice],
             "scores": [asdict(score) for score in self.scores],
         }
@@ -106,7 +109,8 @@ def make_report(
     counts = count(planned.authored.graph)
     against = _baseline(baseline)
     rated = scores(Figures(top1, counts.macs, counts.params), against) if top1 is not None else ()
-    return Report(planned, counts, advise(planned.authored.graph), rated)
+    advice = advise(planned.authored.graph)
+    return Report(planned, counts, advice, find_peak(planned.lowered.plan), rated)
 
 
 def _baseline(numbers: Sequence[float] | None) -> Figures:
@@ -141,12 +145,32 @@ def print_report(report: Report, layers: bool = False) -> None:
         ("kernel", "op", "MACs>", "bytes moved>", "MACs per byte>"),
         [(s.name, s.op, s.macs, s.bytes_moved, s.macs / max(s.bytes_moved, 1)) for s in heavy],
     )
+    if report.peak:
+        _print_peak(report.peak)
     if report.advice:
         rows = [(a.guideline, a.where, a.text) for a in report.advice]
         terminal.table("advice (guidelines of ShuffleNetV2)", ("", "where", "what"), rows)
     if report.scores:
         rows = [(f"({s.w1}, {s.w2})", f"{s.tca:.3f}", f"{s.tsa:.3f}") for s in report.scores]
         terminal.table("scores of BUnit-Net, higher is better", ("weights", "TCA>", "TSA>"), rows)
+
+
+def _print_peak(peak: Peak) -> None:
+    """Who lives at the peak; those of them whose absence would lower it most, first."""
+    without = {edit.buffer: edit for edit in peak.edits}
+    order = [*without, *(name for name, _ in peak.buffers if name not in without)]
+    sizes = dict(peak.buffers)
+    rows = [
+        (name, megabytes(sizes[name]), megabytes(e.peak_bytes), e.made_by, e.read_last_by)
+        if (e := without.get(name))
+        else (name, megabytes(sizes[name]), "", "", "")
+        for name in order[:8]
+    ]
+    terminal.table(
+        f"the workspace's peak: {megabytes(peak.bytes)} at {peak.step} {peak.where}",
+        ("who lives there", "size>", "peak without it>", "made by", "last read by"),
+        rows,
+    )
 
 
 def _figures(report: Report) -> list[tuple[str, object, str]]:

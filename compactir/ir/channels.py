@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -63,23 +63,7 @@ class ChannelList:
         values = np.asarray(channels if isinstance(channels, np.ndarray) else list(channels), dtype=np.int64)
         if values.size and values.min() < 0:
             raise CompactError("CIR302", f"channel {int(values.min())} is negative")
-        runs: list[Run] = []
-        steps = np.diff(values)
-        turns = [*(np.flatnonzero(np.diff(steps)) + 1).tolist(), len(steps)]  # where another step begins
-        turn = at = 0
-        while at < len(values):
-            if at + 1 == len(values):
-                runs.append(Run(int(values[at]), 1))
-                break
-            while turns[turn] <= at:
-                turn += 1
-            count = turns[turn] - at + 1
-            # A run of two that is not a plain step steals the start of the next run: one channel by itself.
-            if count == 2 and steps[at] != 1 and at + 2 < len(values):
-                count = 1
-            runs.append(Run(int(values[at]), count, int(steps[at]) if count > 1 else 1))
-            at += count
-        return cls(tuple(runs))
+        return _compressed(values.tobytes())
 
     @classmethod
     def joined(cls, lists: Iterable[ChannelList]) -> ChannelList:
@@ -160,6 +144,30 @@ class ChannelList:
     def slices(self, count: int) -> list[ChannelList]:
         """Cut into `count` consecutive equal parts."""
         return [ChannelList.of(part) for part in self.array.reshape(count, -1)]
+
+
+@lru_cache(maxsize=4096)  # networks repeat their blocks: the same lists come again and again
+def _compressed(data: bytes) -> ChannelList:
+    values = np.frombuffer(data, np.int64)
+    runs: list[Run] = []
+    steps = np.diff(values)
+    turns = [*(np.flatnonzero(np.diff(steps)) + 1).tolist(), len(steps)]  # where another step begins
+    turn = at = 0
+    while at < len(values):
+        if at + 1 == len(values):
+            runs.append(Run(int(values[at]), 1))
+            break
+        while turns[turn] <= at:
+            turn += 1
+        count = turns[turn] - at + 1
+        # A run of two that is not a plain step steals the start of the next run: one channel by itself.
+        if count == 2 and steps[at] != 1 and at + 2 < len(values):
+            count = 1
+        runs.append(Run(int(values[at]), count, int(steps[at]) if count > 1 else 1))
+        at += count
+    result = ChannelList(tuple(runs))
+    result.__dict__["array"] = values  # read-only, as every caller has to treat it
+    return result
 
 
 def shuffle(channels: int, groups: int) -> ChannelList:

@@ -941,6 +941,22 @@ _ENTRIES = [
         'compactc opt --passes "dead-code"',
         "Give a .cir or .arch file; `compactc opt --list` shows the passes.",
     ),
+    Code(
+        "CIR673",
+        "the memory is full",
+        "The system had no memory left for what was asked.",
+        "Counting and comparing run the reference, which keeps every value of the network.",
+        "compactc report net.arch --batch 100000",
+        "Take a smaller batch or input, or a machine with more memory.",
+    ),
+    Code(
+        "CIR674",
+        "the system refuses",
+        "Reading, writing or starting something failed, in a place where no verb expects it.",
+        "The reason is the system's own: a full disk, missing permission, too many open files.",
+        "TMPDIR=/full/disk compactc lenet5.arch",
+        "Mend what the message names; TMPDIR says where temporary files go.",
+    ),
 ]
 
 CATALOGUE: dict[str, Code] = {entry.code: entry for entry in _ENTRIES}

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -29,10 +30,12 @@ MODEL_ENDINGS = (".arch", ".cir")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _write_any_character()
     try:
         with _terminable():
             code = _run(parse(words))
-            sys.stdout.flush()
+            if sys.stdout:
+                sys.stdout.flush()
             return code
     except SystemExit as stop:  # --help, --version, usage, SIGTERM
         return stop.code if isinstance(stop.code, int) else FINE
@@ -84,7 +87,7 @@ def _verb(words: Sequence[str]) -> tuple[str, Sequence[str]]:
         if first.partition("=")[0] in known:
             _usage_error("there is no model on the command line", "`compactc MODEL.arch` compiles a model")
         _usage_error(f"unknown option `{first}`", _near(first, known))
-    if Path(first).is_dir():
+    if os.path.isdir(first):
         _usage_error(
             f"`{first}` is a folder, not a model",
             f"`compactc run {first} FILE` runs what was compiled into it",
@@ -93,7 +96,7 @@ def _verb(words: Sequence[str]) -> tuple[str, Sequence[str]]:
 
 
 def _is_model(word: str) -> bool:
-    return not word.startswith("-") and (word.endswith(MODEL_ENDINGS) or Path(word).is_file())
+    return not word.startswith("-") and (word.endswith(MODEL_ENDINGS) or os.path.isfile(word))
 
 
 def _models_here() -> list[str]:
@@ -264,6 +267,8 @@ def _report(error: Exception, as_json: bool) -> int:
     """Print an error; returns the exit code."""
     from compactir.diagnostics import CompactError, render, render_json
 
+    if isinstance(error, OSError | MemoryError):
+        error = _of_the_system(error)
     if not isinstance(error, CompactError):
         return _our_bug(error)
     if as_json:
@@ -273,6 +278,17 @@ def _report(error: Exception, as_json: bool) -> int:
     else:
         _complain(render(error, color=_colorful()))
     return MISTAKE
+
+
+def _of_the_system(error: OSError | MemoryError) -> Exception:
+    """A full disk, a folder without permission, no memory left: what no verb expected, and no bug either."""
+    from compactir.diagnostics import CompactError
+
+    if isinstance(error, MemoryError):
+        return CompactError("CIR673", "the memory is full", help="try a smaller `--batch`, or input size")
+    where = f"`{error.filename}`: " if error.filename else ""
+    reason = (error.strerror or str(error)).lower()
+    return CompactError("CIR674", f"the system refuses: {where}{reason}")
 
 
 def _our_bug(error: Exception) -> int:
@@ -291,17 +307,22 @@ def _colorful() -> bool:
 
 
 def _complain(text: str) -> None:
-    with suppress(OSError):
-        print(
-            text.encode(sys.stderr.encoding or "utf-8", "replace").decode(sys.stderr.encoding or "utf-8"),
-            file=sys.stderr,
-        )
+    if sys.stderr:
+        with suppress(OSError):
+            print(text, file=sys.stderr)
 
 
 def _drop_stdout() -> None:
     """Let nothing be written any more when Python ends; a captured stdout has no file descriptor."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _write_any_character() -> None:
+    """Where the terminal knows no arrows, it gets question marks instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 @contextmanager

@@ -171,6 +171,57 @@ def test_a_bug_of_ours_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (MemoryError(), "CIR673", "the memory is full"),
+        (OSError(28, "No space left on device", "/x"), "CIR674", "`/x`: no space left on device"),
+    ],
+)
+def test_what_the_system_refuses_is_no_bug_of_ours(
+    error: Exception,
+    code: str,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refused(args: object) -> int:
+        raise error
+
+    monkeypatch.setattr("compactir.tools.list_targets.main", refused)
+    assert cli.main(["targets"]) == 1
+    printed = capsys.readouterr().err
+    assert code in printed
+    assert said in printed
+
+
+def test_a_terminal_without_arrows(tmp_path: Path) -> None:
+    (tmp_path / "ü.arch").write_text(MODEL.replace("relu", "rellu"), encoding="utf-8")
+    environment = ENVIRONMENT | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    for words in (["completion", "zsh"], ["explain", "CIR203"], ["targets"], ["explain", "ü.arch"]):
+        done = subprocess.run(
+            [*COMMAND, *words], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == (1 if "ü.arch" in words else 0), done.stderr
+        assert "bug of ours" not in done.stderr
+
+
+def test_closed_streams(tmp_path: Path) -> None:
+    for redirection in (">&-", "2>&-", ">&- 2>&-"):
+        script = f'"{sys.executable}" -m compactir explain CIR203 {redirection}'
+        done = subprocess.run(
+            ["bash", "-c", script], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "word", ["", " ", "-", "--", "a" * 5000, "a\nb", "\ud800", "../..", "~", "-Dx", "--="]
+)
+def test_odd_words_are_usage_mistakes(word: str) -> None:
+    assert cli.main([word]) == 2
+
+
 def test_a_reader_that_goes_away_is_no_error() -> None:
     process = subprocess.Popen(
         [*COMMAND, "completion", "bash"],

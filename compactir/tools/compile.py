@@ -38,7 +38,7 @@ def main(args: Namespace) -> int:
         say(f"building {generated.manifest.library}")
         library = build(generated, args.cc) if "lib" in kinds else None
         beside = extras(planned, kinds, dumps)
-        folder = write(generated, Path(args.out or f"out/{authored.graph.name}"), library, beside)
+        folder = write(generated, Path(args.out or f"out/{generated.manifest.symbol}"), library, beside)
     if args.json:
         terminal.print_json(summary(folder))
     else:

@@ -21,7 +21,7 @@ Files = dict[str, str | bytes]
 
 def emit_ir(planned: Planned) -> Files:
     """The graph as authored and after the passes, and the plan."""
-    name = planned.graph.name
+    name = symbol_for(planned.graph.name)
     return {
         f"{name}.cir": print_graph(planned.authored.graph),
         f"{name}.opt.cir": print_graph(planned.graph),
@@ -51,7 +51,7 @@ def _safetensors(graph: Graph) -> bytes:
 
 def emit_dot(planned: Planned) -> Files:
     """The graph as authored and after the passes, for Graphviz."""
-    name = planned.graph.name
+    name = symbol_for(planned.graph.name)
     return {f"{name}.dot": dot(planned.authored.graph), f"{name}.opt.dot": dot(planned.graph)}
 
 
@@ -60,7 +60,7 @@ def emit_report(planned: Planned) -> Files:
     from compactir.tools.report import make_report
 
     text = json.dumps(make_report(planned).to_json(), indent=2, ensure_ascii=False)
-    return {f"{planned.graph.name}.report.json": text + "\n"}
+    return {f"{symbol_for(planned.graph.name)}.report.json": text + "\n"}
 
 
 EMITTERS: Mapping[str, Callable[[Planned], Files]] = {

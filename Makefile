@@ -62,10 +62,10 @@ wheel: setup ## build the wheel, install it into a clean environment, use it fro
 	$(BIN)/python tests/check_wheel.py
 
 docs: setup ## regenerate the dumps and examples inside docs/
-	$(BIN)/python -m pytest -q --update-golden tests/test_docs.py
+	$(BIN)/python -m pytest -q --update-golden tests/test_docs.py tests/test_lang_docs.py
 
-fuzz: setup ## throw random and mutated files at the compiler for SECONDS (default 30)
-	$(BIN)/python tests/fuzz.py --seconds $(or $(SECONDS),30)
+fuzz: setup ## throw random and mutated model files at the language for SECONDS (default 30)
+	$(BIN)/python tests/fuzz_lang.py --seconds $(or $(SECONDS),30)
 
 coverage: setup ## run all tests in one process and report which lines they reach
 	$(BIN)/coverage run -m pytest $(ARGS)

@@ -130,8 +130,10 @@ def test_long_lines_break_at_arrows_commas_and_braces() -> None:
         "          -> relu6\n"
         "  }\n"
         "  w = [(0, 0), (2, 4), (4, 16), (6, 36), (8, 64), (10, 100), (12, 144), (14, 196), (16, 256), "
-        "(18, 324),\n       (20, 400), (22, 484), (24, 576), (26, 676), (28, 784), (30, 900), (32, 1024), (34, 1156), "
-        "(36, 1296),\n       (38, 1444)]\n"
+        "(18, 324),\n"
+        "       (20, 400), (22, 484), (24, 576), (26, 676), (28, 784), (30, 900), (32, 1024), (34, 1156), "
+        "(36, 1296),\n"
+        "       (38, 1444)]\n"
         "  return y\n}\n"
     )
 
@@ -178,7 +180,8 @@ TOKEN = re.compile(
 
 def respaced(text: str, rng: random.Random) -> str:
     """The same program with blanks, line ends and comments scattered wherever they mean nothing."""
-    out, nesting = "", []
+    out = ""
+    nesting: list[str] = []
     for token in TOKEN.findall(text.replace("..", " .. ")):
         free = bool(nesting) and nesting[-1] in "(["
         if token in "([{":

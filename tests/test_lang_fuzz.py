@@ -3,6 +3,8 @@
 import importlib.util
 from pathlib import Path
 
+import pytest
+
 SPEC = importlib.util.spec_from_file_location("fuzz_lang", Path(__file__).parent / "fuzz_lang.py")
 assert SPEC is not None
 assert SPEC.loader is not None
@@ -16,10 +18,7 @@ def test_three_seconds(tmp_path: Path) -> None:
     assert count > 50
 
 
-def test_the_fuzzer_notices(tmp_path: Path) -> None:
-    fuzz_lang.elaborate, kept = (lambda tree: 1 // 0), fuzz_lang.elaborate
-    try:
-        _, _, failure = fuzz_lang.fuzz(20, seed=0, folder=tmp_path)
-    finally:
-        fuzz_lang.elaborate = kept
+def test_the_fuzzer_notices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzz_lang, "elaborate", lambda tree: 1 // 0)
+    _, _, failure = fuzz_lang.fuzz(20, seed=0, folder=tmp_path)
     assert failure.startswith("ZeroDivisionError")

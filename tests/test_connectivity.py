@@ -35,7 +35,9 @@ def weights_of(connect: Connectivity, seed: int = 0) -> list[Array]:
 def convolve(dense: Array, pad: Pad, x: Array, stride: Kernel = (1, 1), dilation: Kernel = (1, 1)) -> Array:
     """A dense convolution by its definition: one multiply at a time over output pixels and taps."""
     top, left, bottom, right = pad
-    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    height, width = x.shape[2:]
+    padded = np.pad(x, ((0, 0), (0, 0), (9, 9), (9, 9)))  # of which as much is taken as the padding says
+    padded = padded[:, :, 9 - top : 9 + height + bottom, 9 - left : 9 + width + right]
     rows, columns = dense.shape[2:]
     height = (padded.shape[2] - dilation[0] * (rows - 1) - 1) // stride[0] + 1
     width = (padded.shape[3] - dilation[1] * (columns - 1) - 1) // stride[1] + 1
@@ -212,6 +214,17 @@ def test_mixed_kernels_share_one_grid(stride: int, dilation: int) -> None:
     op = Conv(connect, (stride, stride), (d, d))
     assert dense.shape[2:] == (5, 3)
     assert np.array_equal(op.reference(x, *weights), convolve(dense, pad, x, (stride, stride), (d, d)))
+
+
+@pytest.mark.parametrize("pads", [[(-1, -1, 0, 0)] * 2, [(-1, 0, 1, -2), (0, 1, 2, -1)]])
+def test_padding_below_zero_cuts_off(pads: list[Pad]) -> None:
+    kernels = [(1, 1), (1, 1)] if pads[0] == pads[1] else [(1, 1), (3, 3)]
+    connect = Connectivity.parts([(1, 2), (2, 1)], kernels, pads)
+    weights = weights_of(connect)
+    x = np.random.default_rng(0).integers(-3, 4, (1, 3, 7, 8)).astype(np.float64)
+    dense, pad = connect.to_dense(weights)
+    assert np.array_equal(run(connect, weights, x), convolve(dense, pad, x))
+    assert Connectivity.parse(str(connect)) == connect
 
 
 def test_paddings_that_share_no_grid_are_refused() -> None:

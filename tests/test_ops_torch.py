@@ -57,12 +57,12 @@ def conv_in_torch(op: Conv, x: Tensor, *params: Tensor) -> Tensor:
     parts = []
     for family, weight in zip(op.connect.families, weights, strict=True):
         top, left, bottom, right = family.pad
-        gathered = F.pad(x[:, torch.from_numpy(family.inputs.array)], (left, right, top, bottom))
+        gathered = F.pad(x[:, torch.tensor(list(family.inputs))], (left, right, top, bottom))
         parts.append(F.conv2d(gathered, weight, None, op.stride, 0, op.dilation, family.count))
     size = parts[0].shape[2:] if parts else op.connect.out_size(x.shape[2:], op.stride, op.dilation)
     y = torch.zeros((x.shape[0], op.connect.out_channels, *size), dtype=x.dtype)
     for family, part in zip(op.connect.families, parts, strict=True):
-        y.index_copy_(1, torch.from_numpy(family.outputs.array), part)
+        y.index_copy_(1, torch.tensor(list(family.outputs)), part)
     return y + params[len(weights)][:, None, None] if op.bias else y
 
 
@@ -110,7 +110,7 @@ TORCH: dict[str, Judge] = {
     "softmax": lambda op, x: F.softmax(x, 1),
     "swish": lambda op, x: F.silu(x),
     "tanh": lambda op, x: op.scale * torch.tanh(op.slope * x),
-    "upsample": lambda op, x: F.interpolate(x, op.size, mode="nearest"),
+    "upsample": lambda op, x: F.interpolate(x, op.size, mode=op.mode),
 }
 
 
@@ -208,6 +208,7 @@ MORE: list[Sample] = [
     *(Sample(AvgPool((3, 3), (2, 2), (1,) * 4, ceil, True), ((1, 2, 7, 8),)) for ceil in (False, True)),
     *(Sample(AvgPool((2, 2), (2, 2), divisor=d), ((1, 2, 7, 8),)) for d in (1, 3)),
     *(Sample(Upsample(size), ((1, 2, 3, 4),)) for size in [(3, 4), (6, 8), (9, 16), (4, 5), (2, 2)]),
+    *(Sample(Upsample(size, "bilinear"), ((1, 2, 3, 4),)) for size in [(6, 8), (9, 16), (4, 5), (2, 2)]),
 ]
 SAMPLES = [
     pytest.param(sample, id=f"{name}-{i}")
@@ -283,6 +284,7 @@ MISTAKES = [
     Mistake(AvgPool((3, 3), (1, 1), _PAD, count_pad=True), AvgPool((3, 3), (1, 1), _PAD)),
     Mistake(AvgPool((2, 2), (2, 2), divisor=1), AvgPool((2, 2), (2, 2))),
     Mistake(GlobalAvgPool(), GlobalMaxPool()),
+    Mistake(Upsample((14, 16)), Upsample((14, 16), "bilinear")),
     Mistake(
         Conv(Connectivity.dense(4, 4, (3, 3), (0, 0, 1, 1)), (2, 2)),
         Conv(Connectivity.dense(4, 4, (3, 3), (1, 1, 0, 0)), (2, 2)),

@@ -10,7 +10,8 @@ import jinja2
 
 from compactir.codegen.c.finish import chain, literal
 from compactir.codegen.lower.tiles import segments
-from compactir.ir.plan import Call, Conv, Depthwise, GlobalPool, Grid, Kernel, Map, Pool
+from compactir.ir.plan import Call, Conv, Depthwise, GlobalPool, Grid, Kernel, Map, Pool, Resize
+from compactir.ops.pool import Upsample
 from compactir.targets import Target
 
 
@@ -70,9 +71,22 @@ def _context(kernel: Kernel, target: Target) -> dict[str, Any]:
     if isinstance(kernel, Conv):
         context["swept"] = kernel.rows < kernel.out[0] and not kernel.ranged
         context |= {"x_step": target.x_step, "pin": kernel.tile <= 4, "reading": _READING[kernel.reads]}
+    if isinstance(kernel, Resize):
+        context["rows"], context["columns"] = _resized(kernel)
     if isinstance(kernel, Pool):
         context["shares"] = wrapped([literal(1 / d) for d in kernel.divisors])
     return context
+
+
+def _resized(kernel: Resize) -> list[list[str]]:
+    """For rows and columns: where the two sources of each lie, and the share of the second."""
+    op = Upsample(kernel.out, kernel.mode)
+    both = []
+    for axis, step in ((0, kernel.size[1] * kernel.lanes), (1, kernel.lanes)):
+        first, second, share = zip(*op.taps(kernel.size, axis), strict=True)
+        places = [[str(i * step) for i in numbers] for numbers in (first, second)]
+        both.append([wrapped(items) for items in (*places, [literal(float(t)) for t in share])])
+    return both
 
 
 _READING = {

@@ -75,10 +75,12 @@ def lower_global_pool(state: Lowering, node: Node) -> None:
 
 @lowers(pool.Upsample)
 def lower_upsample(state: Lowering, node: Node) -> None:
-    """Repeat rows and pixels."""
+    """Repeat rows and pixels, or mix neighbours."""
+    assert isinstance(node.op, pool.Upsample)
     xmap, rows = lanes_of(state, node.args[0])
     buffer, _ = state.result(node.out, rows)
-    kernel = Resize(state.lanes, spatial(node.args[0].type), spatial(node.out.type), len(rows))
+    sizes = spatial(node.args[0].type), spatial(node.out.type)
+    kernel = Resize(state.lanes, *sizes, len(rows), node.op.mode)
     state.step(node, [Call(kernel, state.block_starts(xmap), _all_blocks(buffer))])
 
 

@@ -181,12 +181,13 @@ class Column(Kernel):
 
 @dataclass(frozen=True)
 class Resize(Kernel):
-    """Nearest-neighbour enlargement."""
+    """Enlargement, `mode` "nearest" or "bilinear"."""
 
     lanes: int
     size: tuple[int, int]
     out: tuple[int, int]
     blocks: int
+    mode: str = "nearest"
 
 
 @dataclass(frozen=True)

@@ -248,10 +248,11 @@ def padding(pad: Padding, size: Sequence[int], kernel: Kernel, stride: Kernel, d
         return same_padding(size, kernel, stride, dilation)
     numbers = [pad] * 4 if isinstance(pad, int) else list(pad) * (2 if len(pad) == 2 else 1)
     if len(numbers) != 4 or (min(numbers) < 0 and numbers != pad):
+        cut = "only one of four may be below 0: `pad=[-1, 0, 0, 0]` cuts the first row off"
         raise CompactError(
             "CIR208",
             f"`pad` must be one, two or four numbers from 0 on, it is {pad}",
-            help="only each of four may be below 0: `pad=[-1, 0, 0, 0]` cuts a row off" if -1 in numbers else None,
+            help=cut if min(numbers) < 0 else None,
         )
     return numbers[0], numbers[1], numbers[2], numbers[3]
 

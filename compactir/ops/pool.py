@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from math import floor
 from typing import ClassVar
 
 import numpy as np
@@ -13,6 +15,9 @@ from compactir.ir.connectivity import Kernel, Pad
 from compactir.ir.op import Op, Sample, need_map, register, spelling
 from compactir.ir.types import Array, TensorType
 from compactir.ops.conv import Padding, Size, padding, pair
+
+MODES = ("nearest", "bilinear")
+"""What `upsample` can do between elements."""
 
 
 @dataclass(frozen=True)
@@ -207,40 +212,64 @@ class GlobalMaxPool(GlobalPool):
 @register
 @dataclass(frozen=True)
 class Upsample(Op):
-    """Repeat each element to the given size, nearest neighbour: output row i reads row ⌊i · H / H'⌋.
+    """Resize a map, by repeating its elements or by interpolating between them.
+
+    nearest: output row i reads row ⌊i · H / H'⌋. bilinear: it lies at max((i + 1/2) · H / H' − 1/2, 0)
+    between two rows, the second of them H − 1 at most. Columns alike.
 
     Shapes: x (N, C, H, W) -> (N, C, H', W').
     Cost:   no MACs.
     Errors: CIR205, CIR208.
-    Source: PyTorch's interpolate(mode="nearest").
+    Source: PyTorch's interpolate(mode="nearest") and (mode="bilinear", align_corners=False).
     """
 
     name: ClassVar[str] = "upsample"
     per_channel: ClassVar[bool] = True
     size: Kernel
+    mode: str = "nearest"
 
     def infer(self, x: TensorType) -> TensorType:
         """The type rule."""
         n, c, _, _ = need_map(self, x)
+        if self.mode not in MODES:
+            known = " and ".join(f'"{mode}"' for mode in MODES)
+            raise CompactError("CIR208", f'`mode="{self.mode}"` is not known', help=f"there are {known}")
         return x.with_shape(n, c, *self.size)
 
     def sources(self, size: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The source row of every output row, the source column of every output column."""
-        rows, columns = (tuple(i * size[a] // self.size[a] for i in range(self.size[a])) for a in (0, 1))
+        """The (upper) source row of every output row, the (left) source column of every output column."""
+        rows, columns = (tuple(first for first, _, _ in self.taps(size, axis)) for axis in (0, 1))
         return rows, columns
 
+    def taps(self, size: Sequence[int], axis: int) -> list[tuple[int, int, Fraction]]:
+        """For every output row (or column): two source rows and the share of the second."""
+        old, new = size[axis], self.size[axis]
+        if self.mode == "nearest":
+            return [(i * old // new, i * old // new, Fraction(0)) for i in range(new)]
+        places = [max(Fraction((2 * i + 1) * old - new, 2 * new), Fraction(0)) for i in range(new)]
+        return [(floor(p), min(floor(p) + 1, old - 1), p - floor(p)) for p in places]
+
     def reference(self, x: Array) -> Array:
-        """The meaning."""
-        rows, columns = self.sources(x.shape[2:])
-        return x[:, :, list(rows)][:, :, :, list(columns)]
+        """The meaning; a map of that size already is left as it is."""
+        for axis in (0, 1) if x.shape[2:] != self.size else ():
+            first, second, share = zip(*self.taps(x.shape[2:], axis), strict=True)
+            y = x.take(first, axis + 2)
+            if self.mode == "bilinear":
+                t = np.array(share, x.dtype).reshape(-1, *[1] * (1 - axis))
+                y = (1 - t) * y + t * x.take(second, axis + 2)
+            x = y
+        return x
 
     @classmethod
     def samples(cls) -> list[Sample]:
-        """Whole factors, odd sizes, from one element."""
+        """Whole factors, odd sizes, from one element, both ways; shrinking."""
         return [
             Sample(cls((6, 8)), ((1, 3, 3, 4),)),
             Sample(cls((7, 7)), ((2, 17, 4, 3),)),
             Sample(cls((5, 2)), ((1, 1, 1, 1),)),
+            Sample(cls((6, 8), "bilinear"), ((1, 3, 3, 4),)),
+            Sample(cls((14, 7), "bilinear"), ((2, 17, 3, 3),)),
+            Sample(cls((2, 5), "bilinear"), ((1, 5, 3, 2),)),
         ]
 
 
@@ -288,10 +317,10 @@ def global_max_pool(x: TensorType) -> GlobalMaxPool:
 
 
 @spelling
-def upsample(x: TensorType, scale: Size = 2, size: Size | None = None) -> Upsample:
-    """Nearest-neighbour enlargement by a whole factor, or to a size."""
+def upsample(x: TensorType, scale: Size = 2, size: Size | None = None, mode: str = "nearest") -> Upsample:
+    """Enlargement by a whole factor, or to a size; `mode` is "nearest" or "bilinear"."""
     _, _, h, w = need_map(Upsample((1, 1)), x)
     if size is not None:
-        return Upsample(pair(size, "size"))
+        return Upsample(pair(size, "size"), mode)
     vertical, horizontal = pair(scale, "scale")
-    return Upsample((h * vertical, w * horizontal))
+    return Upsample((h * vertical, w * horizontal), mode)

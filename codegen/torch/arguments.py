@@ -15,7 +15,7 @@ from fractions import Fraction
 from itertools import combinations, product
 from typing import Any
 
-from compactir.codegen.torch.classes import Block, Statement
+from compactir.codegen.torch.classes import Block, Statement, is_named
 from compactir.codegen.torch.layers import Layer, Slot, describe
 from compactir.codegen.torch.structure import Instance, Ref, Step, TensorRef, Use
 from compactir.codegen.torch.text import identifier, unused
@@ -100,10 +100,20 @@ class Constructor:
         self.flags: list[Flag] = []
         self.widths: dict[tuple[int, int], str] = {}
         self.layers = [_layer(s, classes) for s in block.body]
+        self._tell_apart()
         self.attributes = {s.name.split(".")[0] for s in block.body} | {"training"}
         self.written = [self._write(i, s) for i, s in enumerate(block.body)]
         self.conditions = [self._condition(s) for s in block.body]
         self._settle()
+
+    def _tell_apart(self) -> None:
+        """Layers without parameters get names of their own: passes may have left two steps with one name."""
+        fixed = [s for s, made in zip(self.block.body, self.layers, strict=True) if made.make and is_named(s.first)]
+        taken = {*(s.name for s in fixed), *self.block.containers, *(t.name for t, _ in self.block.tensors)}
+        for statement, layer in zip(self.block.body, self.layers, strict=True):
+            if layer.make and not is_named(statement.first):
+                statement.name = unused(statement.name, taken)
+                taken.add(statement.name)
 
     # -- statements ----------------------------------------------------------------------------------------------
 
@@ -133,6 +143,9 @@ class Constructor:
         if _constant(slot.values):
             return self.literal(_first(slot.values), f"{statement.name}_{slot.name}")
         operand = statement.args[0] if statement.args else None
+        if isinstance(_first(slot.values), list) and (slot.makes or (slot.reads and isinstance(operand, tuple))):
+            whole = (at, 0) if slot.makes or not isinstance(operand, tuple) else operand
+            return self._shares(slot, whole) or self.find(slot.values, slot.name, statement.name, False)
         if slot.reads and isinstance(operand, tuple):
             return self._width(operand)
         if slot.makes:
@@ -176,6 +189,24 @@ class Constructor:
                 stem = "out_channels" if is_result else "hidden"
             self.widths[ref] = self.find(values, stem, "", True)
         return self.widths[ref]
+
+    def _shares(self, slot: Slot, whole: tuple[int, int]) -> str:
+        """`[out // 4, out * 3 // 4]`: parts of a number of channels, where all instances cut it alike."""
+        totals = self._channels(whole)
+        cuts = {
+            tuple(Fraction(part, total) for part in parts)
+            for parts, total in zip(slot.values, totals, strict=True)
+            if parts is not None and total
+        }
+        if len(cuts) != 1 or _constant(totals):
+            return ""
+        shares = cuts.pop()
+        if sum(shares) != 1 or any(s.denominator > 16 for s in shares):
+            return ""
+        name = self._width(whole)
+        text = name if name.isidentifier() else f"({name})"
+        times = [text if s.numerator == 1 else f"{text} * {s.numerator}" for s in shares]
+        return f"[{', '.join(f'{t} // {s.denominator}' for t, s in zip(times, shares, strict=True))}]"
 
     # -- naming --------------------------------------------------------------------------------------------------
 
@@ -261,7 +292,8 @@ class Constructor:
                 return flag
         same = [s for s in self.block.body if s.present == present]
         named = [s.name for s in same if s.name]
-        additions = all(isinstance(s.first, Step) and s.first.op.name in ("add", "relu", "relu6") for s in same)
+        sums = any(isinstance(s.first, Step) and s.first.op.name == "add" for s in same)
+        additions = sums and not any(is_named(s.first) for s in same)
         stem = "residual" if additions else f"with_{named[0] if named else 'step'}"
         name = identifier(stem, {*self.attributes, *self.stored, *(f.name for f in self.flags)})
         test = self._test(present, additions)
@@ -281,6 +313,11 @@ class Constructor:
         both = [
             (f"{a} and {b}", tuple(x and y for x, y in zip(one, other, strict=True)), used + more)
             for (a, one, used), (b, other, more) in combinations(equalities, 2)
+        ]
+        unequal = [t for t in tests if " != " in t[0]]
+        both += [
+            (f"{a} or {b}", tuple(x or y for x, y in zip(one, other, strict=True)), used + more)
+            for (a, one, used), (b, other, more) in combinations(unequal, 2)
         ]
         strides = [t for t in both if re.match(r"\w*stride\w* == 1 and \w+ == [a-z]", t[0])]
         for text, holds, used in [*(strides if is_sum else []), *tests, *both]:
@@ -303,7 +340,9 @@ class Constructor:
                     yield f"{n} == {constant}", tuple(x == c for x in v), [(n, v)]
         numbers = [(n, v) for n, v in names if _is_numbers(v)]
         for (m, w), (n, v) in combinations(numbers, 2):
-            yield f"{n} == {m}", tuple(x == y for x, y in zip(v, w, strict=True)), [(n, v), (m, w)]
+            equal = tuple(x == y for x, y in zip(v, w, strict=True))
+            yield f"{n} == {m}", equal, [(n, v), (m, w)]
+            yield f"{n} != {m}", tuple(not e for e in equal), [(n, v), (m, w)]
 
     def _adopt(self, text: str, used: list[tuple[str, Values]]) -> str:
         for name, values in used:
@@ -317,7 +356,7 @@ class Constructor:
         """Defaults and order of the arguments; formulas that are used once are written where they are used."""
         for argument in self.arguments:
             (value, times), *_ = Counter(map(_hashable, argument.values)).most_common(1)
-            if not argument.counts_channels and 2 * times > self.count and not isinstance(value, tuple):
+            if not argument.counts_channels and 2 * times > self.count and isinstance(value, (bool, int, float, str)):
                 argument.default = value
         order = list(self.declared)
 

@@ -20,7 +20,7 @@ from compactir.codegen.torch.text import class_name
 from compactir.ir.types import TensorType
 
 RESERVED = (
-    "Tensor Affine BlockConv2d MaskedConv2d PickChannels Rbf SplitConv2d TableConv2d None True False".split()
+    "Tensor Affine BlockConv2d GatherConv2d MaskedConv2d PickChannels Rbf SplitConv2d TableConv2d None True False".split()
 )
 """Names of an emitted file that no block may take."""
 
@@ -112,7 +112,7 @@ def variants(block: str, instances: Sequence[Instance], classes: Classes) -> lis
 
 
 def _signature(instance: Instance, classes: Classes) -> object:
-    body = tuple((_key(s, classes), s.name if _is_named(s) else "", s.args) for s in instance.body)
+    body = tuple((_key(s, classes), s.name if is_named(s) else "", s.args) for s in instance.body)
     ranks = tuple(v.type.rank for v in instance.inputs)
     return body, ranks, tuple(instance.results), tuple(instance.tensors), tuple(instance.containers)
 
@@ -123,7 +123,8 @@ def _key(statement: Step | Use, classes: Classes) -> object:
     return kind(statement), len(statement.outs)
 
 
-def _is_named(statement: Step | Use) -> bool:
+def is_named(statement: Step | Use) -> bool:
+    """True where the name is part of the keys of the state_dict."""
     return isinstance(statement, Use) or has_state(statement)
 
 
@@ -182,7 +183,7 @@ class _Alignment:
     def _alike(self, a: Statement, b: Statement) -> bool:
         one, other = a.first, b.first
         same = type(one) is type(other) and _key(one, self.classes) == _key(other, self.classes)
-        return same and (a.name == b.name or not _is_named(one))
+        return same and (a.name == b.name or not is_named(one))
 
     def _wire(
         self,
@@ -228,9 +229,11 @@ def _difference(block: Block, others: Sequence[Block]) -> str:
     distinct = {n: {str(dict(i.scope.args).get(n)) for o in [block, *others] for i in o.instances if i.scope} for n in values}
     for name, value in sorted(values.items(), key=lambda item: len(distinct[item[0]])):
         seen = [dict(i.scope.args).get(name) for o in others for i in o.instances if i.scope]
-        if not isinstance(value, (bool, int, str)) or value in seen or value is False:
+        if not isinstance(value, (bool, int, str)) or value in seen:
             continue
-        return f"_{name}" if value is True else f"_{name}_{value}"
+        if isinstance(value, bool):
+            return f"_{name}" if value else f"_not_{name}"
+        return f"_{name}_{value}"
     here, there = _operations(block), sum((_operations(o) for o in others), Counter())
     new = [op for op in here if op not in there]
     return f"_with_{new[0]}" if new else ""

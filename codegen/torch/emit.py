@@ -38,6 +38,7 @@ Form = Literal["training", "deployment"]
 _IMPORTS = [
     (r"\bSequence\[", "from collections.abc import Sequence"),
     (r"\bgroupby\(", "from itertools import groupby"),
+    (r"\bAny\b", "from typing import Any"),
     (r"\btorch\.", "import torch"),
     (r"\bF\.", "import torch.nn.functional as F"),
     (r"", "from torch import Tensor, nn"),
@@ -76,7 +77,7 @@ class _Emitter:
             self._add(block, instances)
         parts = [self._class(c) for c in self.constructors]
         helpers = _helpers({h for c in self.constructors for layer in c.layers for h in layer.helpers})
-        constants = ["\n".join(lines) for lines in self.constants.values()]
+        constants = ["\n".join([f"{n} = {first}", *rest]) for n, (first, *rest) in self.constants.items()]
         code = "\n\n\n".join([*helpers, *(["\n".join(constants)] if constants else []), *parts])
         exported = f'__all__ = ["{self.network}"]'
         top = "\n".join(docstring(0, self._about()))
@@ -126,14 +127,11 @@ class _Emitter:
     def _literal(self, value: object, hint: str) -> str:
         """A constant; a long list of numbers becomes a named one above the classes."""
         if is_long(value):
-            numbers = list(value) if isinstance(value, ChannelList) else value
-            assert isinstance(numbers, list)
+            assert isinstance(value, (list, ChannelList))
+            lines = constant(value)
+            known = next((name for name, others in self.constants.items() if others == lines), None)
             stem = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", hint)
-            name = identifier(stem).upper()
-            lines = constant(name, numbers)
-            while self.constants.get(name, lines) != lines:
-                name = unused(name, self.constants)
-                lines = constant(name, numbers)
+            name = known or unused(identifier(stem).upper(), self.constants)
             self.constants[name] = lines
             return name
         if isinstance(value, list) and any(is_long(v) or isinstance(v, ChannelList) for v in value):

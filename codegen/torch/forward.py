@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import keyword
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 
 from compactir.codegen.torch.arguments import Constructor, Flag
 from compactir.codegen.torch.classes import Statement
@@ -31,6 +32,7 @@ class Forward:
         self.pending: tuple[Ref, str, str] | None = None  # a value whose expression may join the next statement
         self.lines: list[str] = []
         self.flag: Flag | None = None
+        self.opened = 0  # where the line of the open condition stands
 
     def _uses(self) -> dict[Ref, list[int]]:
         """Statements that read each value; the end of the body reads the results."""
@@ -49,18 +51,13 @@ class Forward:
         i = 0
         while i < len(self.body):
             self._enter(self.constructor.conditions[i])
-            run = self._run(i)
-            if run >= _LOOP:
-                self._loop(i, run)
-                i += run
-                continue
             self._statement(i)
             i += 1
             flag = self.constructor.conditions[i] if i < len(self.body) else None
             if self.flag is not None and flag is not self.flag:
                 self._leave(i)
         self._return()
-        return self.lines
+        return rolled(self.lines, {s.name for s in self.body if isinstance(s.first, Use)})
 
     def _statement(self, i: int) -> None:
         one, layer = self.body[i], self.constructor.layers[i]
@@ -120,10 +117,10 @@ class Forward:
     def _may_wait(self, i: int) -> bool:
         """True when only the next statement reads this value, under the same condition."""
         if self.uses.get((i, 0)) == [len(self.body)] and i == len(self.body) - 1 and self.flag is None:
-            return len(self.block.results) == 1
+            return True  # into the `return`
         if self.uses.get((i, 0)) != [i + 1] or i + 1 == len(self.body) or self.body[i].instead:
             return False
-        return self.constructor.conditions[i + 1] is self.flag and not self._run(i + 1) >= _LOOP
+        return self.constructor.conditions[i + 1] is self.flag
 
     def _flush(self) -> None:
         if self.pending is None:
@@ -135,35 +132,56 @@ class Forward:
         self.lines += statement(self._indent, f"{name} = ", text)
 
     def _return(self) -> None:
-        if self.pending is not None and self.block.results == [self.pending[0]]:
-            self.lines += statement(2, "return ", self.pending[1])
-            return
-        self._flush()
-        names = [access(r) if isinstance(r, TensorRef) else self.names[r] for r in self.block.results]
-        self.lines += statement(2, "return ", ", ".join(names)) if len(names) > 1 else [f"        return {names[0]}"]
+        if self.pending is not None:
+            others = [self._result(r) for r in self.block.results if r != self.pending[0]]
+            alone = not others
+            if not alone and len("        return " + ", ".join([*others, self.pending[1]])) > WIDTH:
+                self._flush()
+        last = self.pending
+        texts = [last[1] if last and last[0] == r else self._result(r) for r in self.block.results]
+        if len(texts) == 1:
+            self.lines += statement(2, "return ", texts[0])
+        else:
+            self.lines.append("        return " + ", ".join(texts))
+
+    def _result(self, ref: Ref) -> str:
+        return access(ref) if isinstance(ref, TensorRef) else self.names[ref]
 
     # -- conditions ----------------------------------------------------------------------------------------------
 
     def _enter(self, flag: Flag | None) -> None:
         if flag is not None and flag is not self.flag:
             self._flush()
+            self.opened = len(self.lines)
             self.lines.append(f"        if self.{flag.name}:")
         self.flag = flag
 
     def _leave(self, end: int) -> None:
-        """Close the condition that ends before statement `end`: values left out get their stand-in."""
+        """Close the condition that ends before statement `end`: values left out get their stand-in.
+
+        That is said before the condition (`y = x`), or in an `else` where the name is still in use there.
+        """
         self._flush()
         flag, self.flag = self.flag, None
-        otherwise = []
-        i = end - 1
-        while i >= 0 and self.constructor.conditions[i] is flag:
+        before, otherwise = [], []
+        start = end
+        while start > 0 and self.constructor.conditions[start - 1] is flag:
+            start -= 1
+        for i in range(start, end):
             for k, ref in self.body[i].instead.items():
-                if self._lives((i, k), end - 1) and not isinstance(ref, TensorRef):
-                    name, stand_in = self.names[(i, k)], self.names[ref]
-                    otherwise += [f"            {name} = {stand_in}"] if name != stand_in else []
-            i -= 1
+                if not self._lives((i, k), end - 1) or isinstance(ref, TensorRef):
+                    continue
+                name, stand_in = self.names[(i, k)], self.names[ref]
+                older = [v for v, n in self.names.items() if n == name and isinstance(v, tuple) and v[0] < start]
+                if name == stand_in:
+                    continue
+                if any(self._lives(v, start - 1, apart_from=(i, k)) for v in older):
+                    otherwise.append(f"            {name} = {stand_in}")
+                else:
+                    before.append(f"        {name} = {stand_in}")
         if otherwise:
             self.lines += ["        else:", *otherwise]
+        self.lines[self.opened : self.opened] = before
 
     # -- names ---------------------------------------------------------------------------------------------------
 
@@ -191,10 +209,11 @@ class Forward:
         stand_in = one.instead.get(ref[1])
         if stand_in is not None and self._may_reuse(stand_in, ref):
             return self._called(ref, self.names[stand_in])
-        for name, values in self._held(now).items():
+        branch = self._branch_name(ref)
+        for name, values in {} if branch else self._held(now).items():
             if all(not self._lives(v, now) or v == ref for v in values) and self._just_used(values, now):
                 return self._called(ref, name)
-        return self._called(ref, self._new_name(ref))
+        return self._called(ref, branch or self._new_name(ref))
 
     def _may_reuse(self, stand_in: Ref, ref: tuple[int, int]) -> bool:
         """True when nothing but `ref` needs the name of its stand-in any more."""
@@ -229,12 +248,19 @@ class Forward:
             start -= 1
         return start
 
-    def _new_name(self, ref: Ref) -> str:
-        taken = {n for n in self.names.values() if self._is_taken(n, ref)} | set(self.inputs) | RESERVED
-        for user in self.uses.get(self._flows_to(ref), ()):
+    def _taken(self, ref: Ref) -> set[str]:
+        return {n for n in self.names.values() if self._is_taken(n, ref)} | set(self.inputs) | RESERVED
+
+    def _branch_name(self, ref: Ref) -> str:
+        """`branch2` for what flows into the second place of a concat of three or more."""
+        end = self._flows_to(ref)
+        for user in self.uses.get(end, ()):
             if user < len(self.body) and len(self.body[user].args) > 2 and self._is_concat(self.body[user]):
-                place = self.body[user].args.index(self._flows_to(ref)) + 1
-                return identifier(f"branch{place}", taken)
+                return identifier(f"branch{self.body[user].args.index(end) + 1}", self._taken(ref))
+        return ""
+
+    def _new_name(self, ref: Ref) -> str:
+        taken = self._taken(ref)
         letters = [n for n in _LETTERS if n not in taken]
         return letters[0] if letters else identifier("y", taken)
 
@@ -245,10 +271,13 @@ class Forward:
     def _flows_to(self, ref: Ref) -> Ref:
         """The end of the chain of steps that this value alone flows through."""
         users = self.uses.get(ref, [])
-        while len(users) == 1 and users[0] < len(self.body) and len(self.body[users[0]].args) == 1:
+        while len(users) == 1 and users[0] < len(self.body) and self._is_unary(users[0]):
             ref = (users[0], 0)
             users = self.uses.get(ref, [])
         return ref
+
+    def _is_unary(self, i: int) -> bool:
+        return len(self.body[i].args) == 1 and self.constructor.layers[i].outs == 1
 
     def _is_concat(self, one: Statement) -> bool:
         return isinstance(one.first, Step) and one.first.op.name == "concat"
@@ -267,45 +296,48 @@ class Forward:
             names.append(self._called((i, k), name) if self.uses.get((i, k)) else "_")
         return names
 
-    # -- loops ---------------------------------------------------------------------------------------------------
 
-    def _run(self, i: int) -> int:
-        """How many statements from i on are calls of numbered blocks in a chain."""
-        count = 0
-        stem, number = _numbered(self.body[i].name)
-        while i + count < len(self.body):
-            one = self.body[i + count]
-            if not isinstance(one.first, Use) or len(one.args) != 1 or not all(one.present):
-                break
-            if _numbered(one.name) != (stem, number + count) or number < 0 or len(one.first.outs) != 1:
-                break
-            if count and (one.args != ((i + count - 1, 0),) or self.uses[(i + count - 1, 0)] != [i + count]):
-                break
-            count += 1
-        return count
+# -- loops -----------------------------------------------------------------------------------------------------------
 
-    def _loop(self, i: int, count: int) -> None:
-        self._flush()
-        stem, first = _numbered(self.body[i].name)
-        last = (i + count - 1, 0)
-        source = self.body[i].args[0]
-        before = access(source) if isinstance(source, TensorRef) else self.names[source]
-        free = not isinstance(source, TensorRef) and not self._lives(source, i)
-        kept = self.keep_inputs and before in self.inputs
-        name = self._called(last, before if free and not kept else self._new_name(last))
-        if name != before:
-            self.lines.append(f"{INDENT * self._indent}{name} = {before}")
-        home, _, leaf = stem.rpartition(".")
-        self.lines += [
-            f"{INDENT * self._indent}for i in range({first}, {first + count}):",
-            f'{INDENT * (self._indent + 1)}{name} = {me(home)}.get_submodule(f"{leaf}{{i}}")({name})',
-        ]
+_CALL = re.compile(r"^( +)(\w+) = (.*)self\.((?:\w+\.)*)([A-Za-z_]*[A-Za-z_])([1-9]\d*)\((\2)\)(.*)$")
 
 
-def _numbered(name: str) -> tuple[str, int]:
-    """`block12` as (`block`, 12); -1 where there is no number, or one that is not written the usual way."""
-    stem = name.rstrip("0123456789")
-    number = name[len(stem) :]
-    if not number or (number[0] == "0" and len(number) > 1) or not stem or stem.endswith("."):
-        return name, -1
-    return stem, int(number)
+def rolled(lines: Sequence[str], blocks: Collection[str]) -> list[str]:
+    """Lines that call blocks of consecutive numbers in a chain and are equal otherwise, as a loop."""
+    result: list[str] = []
+    i = 0
+    while i < len(lines):
+        count = _chain(lines[i:], blocks)
+        loop = _looped(lines[i], count) if count >= _LOOP else []
+        if loop and all(len(line) <= WIDTH for line in loop):
+            result += loop
+            i += count
+        else:
+            result.append(lines[i])
+            i += 1
+    return result
+
+
+def _chain(lines: Sequence[str], blocks: Collection[str]) -> int:
+    first = _CALL.match(lines[0])
+    if not first or f"{first[4]}{first[5]}{first[6]}" not in blocks:
+        return 0
+    count = 1
+    for line in lines[1:]:
+        name = f"{first[5]}{int(first[6]) + count}"
+        same = f"{first[1]}{first[2]} = {first[3]}self.{first[4]}{name}({first[2]}){first[8]}"
+        if line != same or f"{first[4]}{name}" not in blocks:
+            break
+        count += 1
+    return count
+
+
+def _looped(line: str, count: int) -> list[str]:
+    match = _CALL.match(line)
+    assert match is not None
+    space, x, before, home, stem, number, _, after = match.groups()
+    call = f'self.{home}get_submodule(f"{stem}{{i}}")({x})'
+    return [
+        f"{space}for i in range({number}, {int(number) + count}):",
+        f"{space}{INDENT}{x} = {before}{call}{after}",
+    ]

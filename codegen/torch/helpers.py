@@ -5,6 +5,7 @@ The text is the user's: no name of ours, and laid out as `text.py` says.
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,19 +28,18 @@ def resize_nearest(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 def windowed_mean(
     x: Tensor,
-    kernel_size: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int, int, int],
+    kernel_size: int | tuple[int, int],
+    stride: int | tuple[int, int],
     reach: tuple[int, int, int, int],
     counted: tuple[int, int, int, int],
 ) -> Tensor:
-    """Average pooling with any padding, each as (left, right, top, bottom).
+    """Average pooling with any padding, given as (left, right, top, bottom).
 
-    `padding` is what x is surrounded by, `reach` what makes the windows fit exactly, and
-    elements within `counted` of x count in the divisor.
+    `reach` makes the windows fit exactly; of it, what lies within `counted` of x counts in
+    the divisor.
     """
     ones = F.pad(torch.ones_like(x[:1, :1]), counted, value=1.0)
-    beyond = tuple(r - c for r, c in zip(reach, counted, strict=True))
+    beyond = [r - c for r, c in zip(reach, counted, strict=True)]
     total = F.avg_pool2d(F.pad(x, reach), kernel_size, stride, divisor_override=1)
     count = F.avg_pool2d(F.pad(ones, beyond), kernel_size, stride, divisor_override=1)
     return total / count
@@ -58,6 +58,20 @@ class PickChannels(nn.Module):
         return x[:, self.channels]
 
 
+class GatherConv2d(nn.Conv2d):
+    """A convolution that reads the channels `inputs` of what it is given, in this order."""
+
+    inputs: Tensor
+
+    def __init__(self, inputs: Sequence[int], *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        index = torch.tensor(list(inputs))
+        self.register_buffer("inputs", index, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x[:, self.inputs])
+
+
 class MaskedConv2d(nn.Conv2d):
     """A convolution whose weight is multiplied by a mask that is kept, not trained.
 
@@ -66,28 +80,8 @@ class MaskedConv2d(nn.Conv2d):
 
     mask: Tensor
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] = 0,
-        dilation: int | tuple[int, int] = 1,
-        groups: int = 1,
-        bias: bool = True,
-        fine: bool = False,
-    ) -> None:
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            groups,
-            bias,
-        )
+    def __init__(self, *arguments: Any, fine: bool = False, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         size = self.weight.shape[2:] if fine else (1, 1)
         self.register_buffer("mask", torch.ones(*self.weight.shape[:2], *size))
 
@@ -197,10 +191,12 @@ class BlockConv2d(nn.Module):
         return y if self.bias is None else y + self.bias[:, None, None]
 
 
-class TableConv2d(BlockConv2d):
+class TableConv2d(nn.Module):
     """Output channel o reads the input channels table[o].
 
-    Neighbouring rows of equal length are one grouped convolution with one weight.
+    Neighbouring rows of equal length are one grouped convolution with one weight; the
+    weight is `weight`, or `weight0`, `weight1`, ... in order. A padding is a number or
+    (left, right, top, bottom).
     """
 
     def __init__(
@@ -212,17 +208,29 @@ class TableConv2d(BlockConv2d):
         dilation: int | tuple[int, int] = 1,
         bias: bool = True,
     ) -> None:
-        runs = [list(run) for _, run in groupby(range(len(table)), lambda o: len(table[o]))]
-        super().__init__(
-            inputs=[[i for o in run for i in table[o]] for run in runs],
-            outputs=runs,
-            kernel_size=[kernel_size] * len(runs),
-            stride=stride,
-            padding=[padding] * len(runs),
-            dilation=dilation,
-            groups=[len(run) for run in runs],
-            bias=bias,
-        )
+        super().__init__()
+        size = (kernel_size,) * 2 if isinstance(kernel_size, int) else kernel_size
+        self.padding = (padding,) * 4 if isinstance(padding, int) else padding
+        self.stride, self.dilation = stride, dilation
+        self.runs = [list(rows) for _, rows in groupby(table, len)]
+        names = ["weight"] if len(self.runs) == 1 else []
+        self.names = names or [f"weight{k}" for k in range(len(self.runs))]
+        for name, rows in zip(self.names, self.runs, strict=True):
+            weight = nn.Parameter(torch.empty(len(rows), len(rows[0]), *size))
+            nn.init.kaiming_uniform_(weight, a=5**0.5)
+            self.register_parameter(name, weight)
+        self.bias = nn.Parameter(torch.zeros(len(table))) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(x, self.padding)
+        parts = []
+        for name, rows in zip(self.names, self.runs, strict=True):
+            inputs = x[:, [channel for row in rows for channel in row]]
+            weight = self.get_parameter(name)
+            how = (self.stride, 0, self.dilation, len(rows))
+            parts.append(F.conv2d(inputs, weight, None, *how))
+        y = torch.cat(parts, dim=1)
+        return y if self.bias is None else y + self.bias[:, None, None]
 
 
 class Affine(nn.Module):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from compactir.codegen.torch.structure import Split, Step, TensorRef
-from compactir.codegen.torch.text import LONG_LIST, is_plain_name, literal
+from compactir.codegen.torch.text import LONG_LIST, LONG_TEXT, is_plain_name, literal
 from compactir.diagnostics import CompactError
 from compactir.ir.channels import ChannelList
 from compactir.ir.connectivity import Family
@@ -37,7 +38,10 @@ class Slot:
     reads: bool = False
     """True where it is the number of channels of the step's first operand."""
     makes: bool = False
-    """True where it is the number of channels of the step's result."""
+    """True where it is the number of channels of the step's result.
+
+    A list of numbers with `reads` or `makes` is how those channels are shared out.
+    """
     counts_channels: bool = False
     """True where it is a number of channels, of whatever."""
     positional: bool = False
@@ -145,20 +149,23 @@ def _square(pair: Sequence[int]) -> int | tuple[int, ...]:
 
 
 def _conv_form(op: Conv) -> str:
+    """The plainest spelling that says it: plain, split, table, gather or blocks."""
     families = op.connect.families
     if op.connect.groups is not None:
         return "plain"
-    plain = all(f.inputs.is_plain_range and f.outputs.is_plain_range for f in families)
-    ins = np.concatenate([f.inputs.array for f in families]) if families else np.empty(0, np.int64)
-    outs = np.concatenate([f.outputs.array for f in families]) if families else np.empty(0, np.int64)
-    ordered = np.array_equal(outs, np.arange(op.connect.out_channels))
-    if plain and ordered and np.array_equal(ins, np.arange(op.connect.in_channels)) and not op.masked:
+    if op.masked or not families:
+        return "blocks"
+    ins = np.concatenate([f.inputs.array for f in families])
+    outs = np.concatenate([f.outputs.array for f in families])
+    if not np.array_equal(outs, np.arange(op.connect.out_channels)):
+        return "blocks"
+    if len(families) > 1 and np.array_equal(ins, np.arange(op.connect.in_channels)):
         return "split"
-    same = len({(f.kernel, f.pad) for f in families}) == 1
     degrees = [f.ins for f in families]
-    runs = all(a != b for a, b in zip(degrees, degrees[1:], strict=False))
-    table = same and ordered and runs and not op.masked and all(f.outs == 1 for f in families)
-    return "table" if table and max(degrees, default=1) > 1 else "blocks"
+    same = len({(f.kernel, f.pad) for f in families}) == 1 and all(f.outs == 1 for f in families)
+    if same and max(degrees) > 1 and all(a != b for a, b in pairwise(degrees)):
+        return "table"
+    return "gather" if len(families) == 1 else "blocks"
 
 
 @_table("conv")
@@ -169,10 +176,10 @@ def _conv(ops: Sequence[Conv], steps: Sequence[Step]) -> Layer:
         Slot("dilation", tuple(_square(op.dilation) for op in ops), default=1),
         Slot("bias", tuple(op.bias for op in ops), default=True),
     ]
-    if form == "plain":
+    if form in ("plain", "gather"):
         layer = _plain_conv(ops, common)
     elif form == "table":
-        layer = Layer("{me}({0})", "TableConv2d", _table_slots(ops, common), helpers=("BlockConv2d", "TableConv2d"))
+        layer = Layer("{me}({0})", "TableConv2d", _table_slots(ops, common), helpers=("TableConv2d",))
     elif form == "split":
         layer = Layer("{me}({0})", "SplitConv2d", _split_slots(ops, common), helpers=("SplitConv2d",))
     else:
@@ -185,24 +192,28 @@ def _conv(ops: Sequence[Conv], steps: Sequence[Step]) -> Layer:
 def _plain_conv(ops: Sequence[Conv], common: list[Slot]) -> Layer:
     families = [op.connect.families[0] for op in ops]
     groups = tuple(f.count for f in families)
-    ins = tuple(op.connect.in_channels for op in ops)
+    ins = tuple(len(f.inputs) for f in families)
     outs = tuple(op.connect.out_channels for op in ops)
     stride, dilation, bias = common
+    reads = all(op.connect.groups for op in ops)
     slots = [
-        Slot("in_channels", ins, reads=True, positional=True),
-        Slot("out_channels", outs, makes=True, reads=groups == outs == ins, positional=True),
+        Slot("in_channels", ins, reads=reads, counts_channels=True, positional=True),
+        Slot("out_channels", outs, makes=True, reads=reads and groups == outs == ins, positional=True),
         Slot("kernel_size", tuple(_square(f.kernel) for f in families), positional=True),
         stride,
     ]
     layer = Layer("{me}({0})", "nn.Conv2d")
     pads = [f.pad for f in families]
-    if all(p[:2] == p[2:] for p in pads):
+    if all(p[:2] == p[2:] and min(p) >= 0 for p in pads):
         slots.append(Slot("padding", tuple(_square(p[:2]) for p in pads), default=0))
     else:
         layer.call = "{me}(F.pad({0}, {pad}))"
         layer.inline = [Slot("pad", tuple(_torch_pad(p) for p in pads))]
-    layer.slots = [*slots, dilation, Slot("groups", groups, reads=groups == ins, default=1), bias]
-    if ops[0].masked:
+    layer.slots = [*slots, dilation, Slot("groups", groups, reads=reads and groups == ins, default=1), bias]
+    if not reads:
+        layer.make, layer.helpers = "GatherConv2d", ("GatherConv2d",)
+        layer.slots.insert(0, Slot("inputs", tuple(f.inputs for f in families), positional=True))
+    elif ops[0].masked:
         layer.make, layer.helpers = "MaskedConv2d", ("MaskedConv2d",)
         layer.slots.append(Slot("fine", tuple(bool(op.masked and op.masked.fine) for op in ops), default=False))
     return layer
@@ -237,10 +248,13 @@ def _part_slots(ops: Sequence[Conv], common: list[Slot]) -> list[Slot]:
 
 
 def _split_slots(ops: Sequence[Conv], common: list[Slot]) -> list[Slot]:
+    ins, outs = _per_part(ops, lambda f: len(f.inputs)), _per_part(ops, lambda f: len(f.outputs))
+    slots = _part_slots(ops, common)
+    slots = [replace(s, reads=True) if s.name == "groups" and s.values == ins else s for s in slots]
     return [
-        Slot("in_channels", _per_part(ops, lambda f: len(f.inputs))),
-        Slot("out_channels", _per_part(ops, lambda f: len(f.outputs))),
-        *_part_slots(ops, common),
+        Slot("in_channels", _per_part(ops, lambda f: len(f.inputs)), reads=True),
+        Slot("out_channels", outs, makes=outs != ins, reads=outs == ins),
+        *slots,
     ]
 
 
@@ -529,6 +543,10 @@ _TABLE["global_max_pool"] = lambda ops, steps: Layer(
 @_table("upsample")
 def _upsample(ops: Sequence[Upsample], steps: Sequence[Step]) -> Layer:
     sizes = Slot("size", tuple(op.size for op in ops))
+    if any(op.mode != "nearest" for op in ops):
+        modes = Slot("mode", tuple(op.mode for op in ops))
+        call = "F.interpolate({0}, size={size}, mode={mode})"
+        return Layer(call, inline=[sizes, modes], same_channels=True)
     if not all(_interpolates(op.size, s.types[0].spatial) for op, s in zip(ops, steps, strict=True)):
         return Layer("resize_nearest({0}, {size})", inline=[sizes], same_channels=True, helpers=("resize_nearest",))
     factors = {
@@ -609,8 +627,7 @@ def _dropout(ops: Sequence[Dropout], steps: Sequence[Step]) -> Layer:
 def is_long(value: object) -> bool:
     """True for lists of numbers that would fill lines: they become named constants."""
     if isinstance(value, ChannelList):
-        plain = len(value.runs) == 1 and value.runs[0].step > 0
-        return len(value) > LONG_LIST and not plain
+        return len(literal(value)) > LONG_TEXT
     if isinstance(value, list) and value and all(isinstance(v, list) for v in value):
         return sum(map(len, value)) > LONG_LIST
     return isinstance(value, list) and len(value) > LONG_LIST and all(isinstance(v, int) for v in value)

@@ -132,21 +132,30 @@ class _Builder:
     # -- which block runs a node ---------------------------------------------------------------------------------
 
     def _place(self) -> None:
+        layers = {i: path for i, node in enumerate(self.nodes) if (path := _own_layer(node))}
+        paths = set(layers.values())
+        homes = [tuple(n.name.split("."))[:-1] for n in self.nodes]
+        scopes = {home[:k] for home in homes if home not in paths for k in range(len(home) + 1)}
         first: dict[Path, int] = {}
-        inner = {tuple(n.name.split("."))[:-1] for n in self.nodes}
-        scopes = {path[:k] for path in inner for k in range(len(path) + 1)}
-        for i, node in enumerate(self.nodes):
-            path = _own_layer(node)
-            if path is not None and path not in scopes:
-                maker = first.setdefault(path, i)
-                if _same_layer(self.nodes[maker], node):
-                    self.layer[i] = path
-                    self.repeated |= {i} - {maker}
+        for i, path in layers.items():
+            maker = first.setdefault(path, i)
+            if path not in scopes and _same_layer(self.nodes[maker], self.nodes[i]):
+                self.layer[i] = path
+                self.repeated |= {i} - {maker}
         for i, node in enumerate(self.nodes):
             if i in self.layer:
                 self.scope[i] = self.layer[i][:-1]
             else:  # tensors are read from above the layers and blocks that hold them
-                self.scope[i] = _common([tuple(v.name.split("."))[:-1] for v in [node, *node.params]])
+                self.scope[i] = _common([homes[i], *(tuple(p.name.split("."))[:-1] for p in node.params)])
+            if homes[i] in paths and not node.params:
+                self.scope[i] = self._brought_in(node, homes[i][:-1])
+
+    def _brought_in(self, node: Node, scope: Path) -> Path:
+        """Where to run what a pass put before a layer (`conv1.parts`): outside of the blocks that make none of it."""
+        makers = [self.maker.get(self.real(v)) for v in node.values]
+        while scope and not any(m is not None and self.scope[m][: len(scope)] == scope for m in makers):
+            scope = scope[:-1]
+        return scope
 
     def _alive(self, path: Path) -> Path:
         while path not in self.live:

@@ -13,7 +13,9 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
-from compactir.ir.channels import ChannelList
+import numpy as np
+
+from compactir.ir.channels import ChannelList, Run, divisors
 
 WIDTH = 88
 INDENT = "    "
@@ -30,6 +32,9 @@ MODULE_NAMES = frozenset(
 
 LONG_LIST = 16
 """A list of more numbers than this becomes a named constant, several numbers to a line."""
+
+LONG_TEXT = 60
+"""The same for the text of a list of channels, where runs are short."""
 
 
 def statement(indent: int, before: str, expression: str, after: str = "") -> list[str]:
@@ -91,14 +96,16 @@ def docstring(indent: int, text: str) -> list[str]:
         first = not lines
         if lines:
             lines.append("")
-        if re.search(r"^ |\n ", body):
+        if re.search(r"^[ |]|\n[ |]", body):
             lines += [line.rstrip() for line in body.split("\n")]
         else:
             room = width - 3 if first else width
             for line in body.split("\n"):
                 lines += textwrap.wrap(line, room, break_long_words=False, break_on_hyphens=False) or [""]
     lines = [escaped(line) for line in lines] or [""]
-    if len(lines) == 1 and len(lines[0]) + 6 <= width and not lines[0].endswith('"'):
+    if len(lines) == 1 and len(lines[0]) + 6 > width:
+        lines = textwrap.wrap(lines[0], width - 6, break_long_words=False, break_on_hyphens=False)
+    if len(lines) == 1 and not lines[0].endswith('"'):
         return [f'{INDENT * indent}"""{lines[0]}"""']
     filled = [INDENT * indent + '"""' + lines[0], *(INDENT * indent + s if s else "" for s in lines[1:])]
     return [*filled, INDENT * indent + '"""']
@@ -110,10 +117,16 @@ def escaped(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def constant(name: str, numbers: Sequence[int]) -> list[str]:
-    """A module-level list of numbers."""
-    body = textwrap.wrap(", ".join(map(str, numbers)) + ",", WIDTH - 4)
-    return [f"{name} = [", *(INDENT + line for line in body), "]  # fmt: skip"]
+def constant(value: Sequence[object] | ChannelList) -> list[str]:
+    """A list of numbers, or of lists of numbers, for the module's level: as many to a line as fit."""
+    if isinstance(value, ChannelList) and (text := _comprehension(value)):
+        return [text]
+    lines = [INDENT]
+    for text in _runs(value) if isinstance(value, ChannelList) else map(str, value):
+        if len(f"{lines[-1]}{text}, ") > WIDTH + 1:
+            lines.append(INDENT)
+        lines[-1] += f"{text}, "
+    return ["[", *(line.rstrip() for line in lines), "]  # fmt: skip"]
 
 
 def literal(value: object) -> str:
@@ -142,13 +155,42 @@ def _float(value: float) -> str:
 
 
 def _channels(channels: ChannelList) -> str:
-    if len(channels.runs) == 1 and len(channels) > 2:
-        run = channels.runs[0]
-        if run.step == 1:
-            return f"range({run.start}, {run.start + run.count})"
-        if run.step > 1:
-            return f"range({run.start}, {run.start + run.step * (run.count - 1) + 1}, {run.step})"
-    return literal(list(channels))
+    if len(channels.runs) == 1 and len(channels) > 2 and channels.runs[0].step > 0:
+        return _range(channels.runs[0])
+    plain = f"[{', '.join(_runs(channels))}]"
+    return plain if len(plain) <= LONG_TEXT else _comprehension(channels) or plain
+
+
+def _comprehension(channels: ChannelList) -> str:
+    """Equal runs at equal distances, such as a shuffle's, as a comprehension; empty where there is no such order."""
+    values = channels.array
+    for length in divisors(len(values))[1:-1]:
+        rows = values.reshape(-1, length)
+        step, stride = int(rows[0, 1] - rows[0, 0]), int(rows[1, 0] - rows[0, 0])
+        even = np.add.outer(stride * np.arange(len(rows)), step * np.arange(length)) + rows[0, 0]
+        if step > 0 and stride > 0 and np.array_equal(rows, even):
+            starts = _range(Run(int(rows[0, 0]), len(rows), stride))
+            stop = f"k + {step * (length - 1) + 1}" + (f", {step}" if step > 1 else "")
+            return f"[c for k in {starts} for c in range(k, {stop})]"
+    return ""
+
+
+def _runs(channels: ChannelList) -> list[str]:
+    """The elements of a list display: numbers, and `*range(8, 24)` for longer runs."""
+    elements: list[str] = []
+    for run in channels.runs:
+        if run.count > 4 and run.step:
+            elements.append(f"*{_range(run)}")
+        else:
+            elements += [str(run.start + k * run.step) for k in range(run.count)]
+    return elements
+
+
+def _range(run: Run) -> str:
+    stop = run.start + run.step * (run.count - 1) + (1 if run.step > 0 else -1)
+    if run.step != 1:
+        return f"range({run.start}, {stop}, {run.step})"
+    return f"range({run.start}, {stop})" if run.start else f"range({stop})"
 
 
 def is_plain_name(name: str) -> bool:

@@ -423,9 +423,9 @@ def test_arithmetic_is_exact(a: int | Fraction, b: int | Fraction, op: str) -> N
         return
     result = arithmetic(op, a, b)
     if op in ("//", "%"):
-        quotient, rest = Fraction(arithmetic("//", a, b)), Fraction(arithmetic("%", a, b))
-        assert quotient * b + rest == a
-        assert abs(rest) < abs(b)
+        rest = a - arithmetic("//", a, b) * b
+        assert rest == arithmetic("%", a, b)
+        assert 0 <= rest < b or b < rest <= 0
     elif op == "*":
         assert b == 0 or Fraction(result) / b == a
     else:

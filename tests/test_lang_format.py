@@ -190,7 +190,9 @@ def respaced(text: str, rng: random.Random) -> str:
             nesting.pop()
         comment = f"  #{rng.choice(['', ' '])}note {rng.randrange(99)}\n"
         gaps = ["", " ", "   "] if token == "\n" else [" ", " ", "  "]
-        if free:
+        if free and token == "{":
+            gaps += ["\n"]
+        elif free:
             gaps += ["\n", "\n\n  ", comment]
         if token == "->":
             gaps += ["\n ", comment, "\n\n"]

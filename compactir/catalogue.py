@@ -957,6 +957,22 @@ _ENTRIES = [
         "TMPDIR=/full/disk compactc lenet5.arch",
         "Mend what the message names; TMPDIR says where temporary files go.",
     ),
+    Code(
+        "CIR675",
+        "no such stage",
+        "An operand of `compactc diff` names no file, or a stage or target that does not exist.",
+        "Stages are the passes of the pipeline in the order in which they run.",
+        "compactc diff net.arch@folding @last",
+        "Write FILE@STAGE with a stage that the note lists, or FILE@TARGET.",
+    ),
+    Code(
+        "CIR676",
+        "graphs that cannot be compared",
+        "The two graphs of `compactc diff` take other inputs, or return other outputs.",
+        "Numbers can only be compared where both get the same inputs.",
+        "compactc diff lenet5.arch mobilenet_v2.arch",
+        "Compare graphs of one network.",
+    ),
 ]
 
 CATALOGUE: dict[str, Code] = {entry.code: entry for entry in _ENTRIES}

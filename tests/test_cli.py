@@ -397,6 +397,57 @@ def test_opt_mistakes(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "fold-batchnorm" in capsys.readouterr().out
 
 
+# -- diff ----------------------------------------------------------------------------------------------------
+
+
+def test_diff_of_two_stages(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["diff", "tiny.arch@authored", "@fold-batchnorm", "--init", "seed=0", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["agrees"]
+    assert [row["name"] for row in said["outputs"]] == ["scores"]
+    assert sum(line.startswith("-") and "= bn(" in line for line in said["changes"]) == 1
+    assert cli.main(["diff", "tiny.arch", "tiny.arch@before:drop-identity"]) == 0
+    assert "the graphs are equal" in capsys.readouterr().out
+
+
+@pytest.mark.compiler
+def test_diff_of_two_targets(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["diff", "tiny.arch@c", "@native", "--init", "seed=0"]) == 0
+    assert "scores" in capsys.readouterr().out
+
+
+def test_diff_of_two_files(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another slope changes one value and what comes after it."""
+    text = MODEL.replace("relu", "leaky_relu(slope=0.5)")
+    Path("a.arch").write_text(text, encoding="utf-8")
+    Path("b.arch").write_text(text.replace("0.5", "0.25"), encoding="utf-8")
+    assert cli.main(["diff", "a.arch", "b.arch", "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert not said["agrees"]
+    first = next(row for row in said["values"] if not row["agrees"])
+    assert (first["name"], first["where"]) == ("leaky_relu1", "a.arch:3:55")
+    assert cli.main(["diff", "a.arch", "b.arch"]) == 1
+    assert "+  %leaky_relu1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "hint"),
+    [
+        (["tiny.arch@fold-batchnrm", "@last"], "CIR675", "did you mean `fold-batchnorm`"),
+        (["@last", "@last"], "CIR675", "needs a file"),
+        (["tiny.arch", "wide.arch"], "CIR676", "different inputs"),
+    ],
+)
+def test_diff_mistakes(
+    model: Path, words: list[str], code: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("wide.arch").write_text(MODEL.replace("8, 8", "9, 9"), encoding="utf-8")
+    assert cli.main(["diff", *words]) == 1
+    said = capsys.readouterr().err
+    assert code in said
+    assert hint in said
+
+
 # -- completion ----------------------------------------------------------------------------------------------
 
 ASK = """

@@ -297,6 +297,31 @@ VERBS = (
         "verify:main",
     ),
     Verb(
+        "diff",
+        "compare two graphs, stages or targets, as text and in numbers",
+        "Compare two graphs. An operand is a model file, or FILE@WHAT: a stage (authored, PASS,\n"
+        "before:PASS, last) or a target, whose compiled code then counts. Without a file it is\n"
+        "that of the first. Exits with 1 where outputs differ; the texts may.",
+        (
+            ("compactc diff net.arch@authored @fold-batchnorm", "what did the passes up to this one do?"),
+            ("compactc diff net.arch@c @arm", "compiled for two targets"),
+            ("compactc diff old.cir new.cir", "two files"),
+        ),
+        (
+            Option("a", "the first", metavar="A", kind="model"),
+            Option("b", "the second", metavar="B", kind="model"),
+            DEFINE,
+            NETWORK,
+            BATCH,
+            WEIGHTS,
+            INIT,
+            TARGET,
+            CC,
+            JSON,
+        ),
+        "diff:main",
+    ),
+    Verb(
         "opt",
         "run passes on a graph, print the result",
         "Run chosen passes on a graph in text form; without --passes, those of compiling to C.\n"

@@ -39,11 +39,11 @@ def _context(kernel: Kernel, target: Target) -> dict[str, Any]:
     epilogue = getattr(kernel, "epilogue", ())
     step = kernel.y_strides[1] if isinstance(kernel, Grid) else 0
 
-    def finished(a: str, pixel: int) -> list[str]:
-        loads = [
-            f"v_load(r{e}{'' if is_spread or not pixel else f' + {pixel * step}'})"
-            for e, is_spread in enumerate(spread)
-        ]
+    def finished(a: str, pixel: int, other: int | None = None) -> list[str]:
+        loads = []
+        for e, is_spread in enumerate(spread):
+            here, there = (f"r{e}" + ("" if is_spread or not p else f" + {p * step}") for p in (pixel, other or pixel))
+            loads.append(f"v_load({here})" if other is None else f"v_load_halves({here}, {there})")
         return chain(epilogue, a, loads)
 
     context: dict[str, Any] = {

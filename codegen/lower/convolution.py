@@ -188,7 +188,8 @@ def _panels(state: Lowering, run: Operands) -> None:
         weights = _crop(dense, reach, group.window)[:, list(group.inputs)]
         grid = _grid(state, run, source, buffer, group.window, 1)
         depth = len(inputs) * grid["window"][0] * grid["window"][1]
-        tiling = tiles.choose(state.target, grid["out"][1], len(group.blocks), depth)
+        half = _half_empty(state, buffer, rows[group.blocks[-1]])
+        tiling = tiles.choose(state.target, grid["out"][1], len(group.blocks), depth, half)
         grid["tile"] = tiles.split(grid["out"][1], tiling.tile)[0][0]
         at = 0
         for vectors, count in tiling.panels:
@@ -205,16 +206,15 @@ def _panels(state: Lowering, run: Operands) -> None:
             )
             for _ in range(count):
                 blocks = group.blocks[at : at + vectors]
+                if tiling.half and blocks[-1] == group.blocks[-1]:
+                    kernel = replace(kernel, half=True)
                 lanes = [c for b in blocks for c in rows[b]]
                 heads = inputs if mode == "table" else inputs[:1] or [(buffer.name, 0)]
-                calls.setdefault(kernel, []).append((heads, blocks, panel(weights, run.bias, lanes)))
+                packed = panel(weights, run.bias, lanes, vectors if kernel.half else 0)
+                calls.setdefault(kernel, []).append((heads, blocks, packed))
                 at += vectors
     emitted = [_call(state, kernel, panels, buffer, extras) for kernel, panels in calls.items()]
-    executed = sum(
-        c.kernel.panels * (c.kernel.panel_floats - c.kernel.vectors * state.lanes)
-        for c in emitted
-        if isinstance(c.kernel, ConvKernel)
-    )
+    executed = sum(c.kernel.panels * c.kernel.executed for c in emitted if isinstance(c.kernel, ConvKernel))
     state.step(node, emitted, executed=executed * prod(spatial(node.out.type)))
 
 
@@ -290,6 +290,15 @@ def _partners(state: Lowering, value: Value) -> list[Value]:
 
 def _executed(rows: Rows, reads: Array) -> int:
     return sum(int(reads[[c for c in lanes if c >= 0]].any(axis=0).sum()) for lanes in rows)
+
+
+def _half_empty(state: Lowering, buffer: Buffer, lanes: list[int]) -> bool:
+    """Whether a block's upper lanes are all dead, so that one vector can serve two pixels of it.
+
+    Worth it where a broadcast is a load: NEON multiplies by elements of loaded vectors.
+    """
+    broadcasts = state.target.isa in ("avx2", "avx512")
+    return broadcasts and buffer.region == "arena" and max(lanes[state.lanes // 2 :]) < 0
 
 
 def _groups(rows: Rows, reads: Array, windows: list[Pad]) -> list[Group]:

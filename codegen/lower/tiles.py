@@ -22,12 +22,16 @@ class Tiling:
 
     tile: int
     panels: tuple[tuple[int, int], ...]
+    half: bool = False
 
 
-def choose(target: Target, pixels: int, blocks: int, depth: int) -> Tiling:
-    """The cheapest tiling for `pixels` output pixels in a run, `blocks` output vectors, `depth` inputs."""
-    options = ((cost(target, pixels, t, depth, blocks), t) for t in _tilings(target, pixels, blocks))
-    return min(options, key=lambda option: option[0])[1]
+def choose(target: Target, pixels: int, blocks: int, depth: int, half: bool = False) -> Tiling:
+    """The cheapest tiling for `pixels` output pixels in a run, `blocks` output vectors, `depth` inputs.
+
+    `half`: the last vector is half empty, so that it may serve two pixels at once.
+    """
+    options = [t for h in sorted({False, half}) for t in _tilings(target, pixels, blocks, h)]
+    return min(options, key=lambda t: cost(target, pixels, t, depth, blocks))
 
 
 def cost(target: Target, pixels: int, tiling: Tiling, depth: int, blocks: int) -> float:
@@ -35,18 +39,21 @@ def cost(target: Target, pixels: int, tiling: Tiling, depth: int, blocks: int) -
     stream = 0.5 if depth * blocks * target.lanes * 4 > _STREAMED else 0.1
     total = 0.0
     for a, times in split(pixels, tiling.tile):
-        for b, count in tiling.panels:
-            loads = 1.15 * (a + b) / 2
-            step = max(a * b / 2, loads, 4) + stream * b + 0.02 * a
-            total += times * count * (depth * step + 0.06 * (a * b) ** 2 * 0.5 + 8)
+        for index, (b, count) in enumerate(tiling.panels):
+            halves = 1 if tiling.half and index == len(tiling.panels) - 1 else 0
+            for vectors, panels in ((float(b), count - halves), (b - 0.5, halves)):
+                # A vector of two pixels needs both broadcasts in registers, and a blend.
+                blends = 0.25 * a if vectors < b else 0.0
+                step = max(a * vectors / 2 + blends, 1.15 * (a + b) / 2, 4) + stream * b + 0.02 * a
+                total += times * panels * (depth * step + 0.03 * (a * vectors) ** 2 + 8)
     return total
 
 
-def _tilings(target: Target, pixels: int, blocks: int) -> Iterator[Tiling]:
+def _tilings(target: Target, pixels: int, blocks: int, half: bool) -> Iterator[Tiling]:
     for b in range(1, min(blocks, 12) + 1):
         for a in range(1, min(pixels, 28) + 1):
             if fits(target, a, b):
-                yield Tiling(a, tuple(split(blocks, b)))
+                yield Tiling(a, tuple(split(blocks, b)), half)
 
 
 def fits(target: Target, tile: int, vectors: int) -> bool:

@@ -117,12 +117,19 @@ class Conv(Grid):
     tail: int = 0
     rows: int = 1
     prefetch: bool = False
+    half: bool = False  # the last vector holds half a block of two pixels each
     distance: bool = False  # Σ (x − w)² instead of Σ x·w: radial basis functions
 
     @property
     def panel_floats(self) -> int:
         """Packed size of one panel: its bias, then one row of vectors per tap and input."""
         return (1 + prod(self.window) * self.depth) * self.vectors * self.lanes
+
+    @property
+    def executed(self) -> int:
+        """Multiply-accumulates of one panel for one output pixel, lanes that nobody reads included."""
+        lanes = self.vectors * self.lanes - (self.lanes // 2 if self.half else 0)
+        return prod(self.window) * self.depth * lanes
 
 
 @dataclass(frozen=True)

@@ -70,3 +70,18 @@ def gathered(
     )
     weights = [np.concatenate([w for _, w in members]) for members in shapes.values()]
     return Connectivity(connect.in_channels, connect.out_channels, families), weights
+
+
+def joined_rows(blocks: Sequence[Weighted]) -> list[Weighted]:
+    """Blocks that read the same inputs through the same kernel become one, rows side by side."""
+    alike: dict[tuple[object, ...], list[Weighted]] = {}
+    for block, weight in blocks:
+        alike.setdefault((block.inputs, block.kernel, block.pad), []).append((block, weight))
+    return [
+        (replace(same[0][0], outputs=ChannelList.joined(b.outputs for b, _ in same)), _stacked(same))
+        for same in alike.values()
+    ]
+
+
+def _stacked(blocks: Sequence[Weighted]) -> Array:
+    return np.concatenate([weight for _, weight in blocks])

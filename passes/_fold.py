@@ -69,7 +69,7 @@ class Fold:
         container, positions = self.container(places, name)
         if positions is None:
             return container
-        node = self.graph.make(Gather(ChannelList.of(positions)), [container], f"{name}.view")
+        node = self.graph.make(Gather(ChannelList.of(positions)), [container], f"{name}_view")
         self.emit(node, places, new=True)
         return node.out
 
@@ -84,7 +84,7 @@ class Fold:
         parts = [self.flow.own(i) for i in used]
         whole = np.concatenate(parts)
         if whole.tobytes() not in self.known:
-            node = self.graph.make(Concat(), [self.known[p.tobytes()] for p in parts], f"{name}.parts")
+            node = self.graph.make(Concat(), [self.known[p.tobytes()] for p in parts], f"{name}_parts")
             self.emit(node, whole, new=True)
         if np.array_equal(whole, places):
             return self.known[whole.tobytes()], None

@@ -95,7 +95,7 @@ class Prune:
         if np.array_equal(kept, channels):
             return now
         where = ChannelList.of(np.searchsorted(kept, channels))
-        node = self.edit.graph.make(Gather(where), [now], f"{value.name}.live")
+        node = self.edit.graph.make(Gather(where), [now], f"{value.name}_live")
         self.edit.add(node)
         self.nodes.append(node)
         return node.out

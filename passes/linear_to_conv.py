@@ -76,7 +76,7 @@ class LinearToConv(Pass):
         assert isinstance(node.op, Linear)
         x, before = node.args[0], []
         if x.type.rank == 2 and x not in maps:
-            as_map = edit.graph.make(AsMap(), [x], f"{node.name}.map", node.span)
+            as_map = edit.graph.make(AsMap(), [x], f"{node.name}_map", node.span)
             edit.add(as_map)
             maps[x] = as_map.out
             before = [as_map]

@@ -22,7 +22,7 @@ from compactir.ir.types import Array, TensorType
 from compactir.ops import OPS, SPELLINGS
 from compactir.ops.activation import Relu, Relu6
 from compactir.ops.combine import Add, Mul
-from compactir.ops.conv import Conv, Masked, Table, learned
+from compactir.ops.conv import Conv, Masked, Table, balanced, learned, pruned
 from compactir.ops.norm import BatchNorm
 from tests.graphs import random_weights
 
@@ -321,6 +321,10 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str]] = [
     ("negative padding", lambda: spelled("conv", X, 8, 3, pad=-1), "CIR208", "-1"),
     ("kernels for channels", lambda: spelled("depthwise", f32(1, 2, 6, 6), [3, 5, 7]), "CIR208", "3 kernels"),
     ("learned groups", lambda: learned(0), "CIR208", "groups"),
+    ("condensed", lambda: spelled("conv", X, 8, 1, connect=learned(2, 3)), "CIR203", "one in 3 of 8"),
+    ("balanced", lambda: balanced(5, 4), "CIR208", "5 of 4"),
+    ("runs", lambda: spelled("conv", X, 8, 1, connect=balanced(1, 3)), "CIR203", "runs of 3"),
+    ("pruned", lambda: spelled("conv", X, 4, 1, connect=pruned(6)), "CIR208", "6"),
     ("eps", lambda: spelled("bn", X, 0.0), "CIR208", "eps"),
     ("lrn size", lambda: spelled("lrn", X, 0), "CIR208", "size"),
     ("clip", lambda: spelled("clip", X, 2.0, 1.0), "CIR208", "low"),

@@ -169,3 +169,21 @@ def test_large_parameters_are_drawn_in_blocks() -> None:
     assert abs(float(weight.mean())) < 1e-4
     half = weight.ravel()
     assert not np.array_equal(half[:1000], half[1 << 20 : (1 << 20) + 1000])
+
+
+def test_masks_are_legal() -> None:
+    graph = build("""network n { input x: f32[16, 6, 6]
+      a = x -> conv(24, kernel=1, connect=learned(groups=4, condense=4)) as condensed
+      b = a -> conv(16, kernel=3, connect=balanced(keep=2, of=4)) as balanced
+      c = b -> conv(24, kernel=1, connect=pruned(filters=10)) as filters
+      output y = c -> conv(8, kernel=1, connect=pruned(filters=8, channels=10)) as both }""")
+    weights = draw(graph)
+    condensed = weights["condensed.mask"][:, :, 0, 0]
+    assert (condensed.sum(axis=1) == 4).all()
+    assert np.array_equal(condensed[0::4], np.tile(condensed[0], (6, 1)))
+    assert not np.array_equal(condensed[0], condensed[1])
+    assert (weights["balanced.mask"].reshape(16, -1, 4).sum(axis=2) == 2).all()
+    filters, both = weights["filters.mask"][:, :, 0, 0], weights["both.mask"][:, :, 0, 0]
+    assert filters.sum() == 10 * 16
+    assert both.sum() == 8 * 10
+    assert np.array_equal(filters[:, 0], both[0])  # what one layer drops is what the next does not read

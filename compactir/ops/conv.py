@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -36,6 +37,22 @@ class Masked:
 
     init: str
     fine: bool = False  # one entry per weight instead of one per pair of channels
+
+    def check(self, ins: int, outs: int, kernel: Kernel) -> None:
+        """Whether weights (outs, ins, kh, kw) can have this mask. Errors: CIR203, CIR208."""
+        kind, numbers = self.init.partition("(")[0], [int(n) for n in re.findall(r"\d+", self.init)]
+        row = ins * prod(kernel)
+        if kind == "balanced" and row % numbers[1]:
+            raise CompactError(
+                "CIR203", f"the {row} weights of a filter do not divide into runs of {numbers[1]}"
+            )
+        if kind == "condensed" and ins % numbers[1]:
+            raise CompactError("CIR203", f"one in {numbers[1]} of {ins} input channels is not a whole number")
+        if kind == "pruned" and (numbers[0] > outs or numbers[1] > ins):
+            what, left, there = (
+                ("filters", numbers[0], outs) if numbers[0] > outs else ("channels", numbers[1], ins)
+            )
+            raise CompactError("CIR208", f"`pruned` leaves {left} `{what}`, there are {there}")
 
 
 @register
@@ -297,6 +314,8 @@ def conv(
         return Conv(Connectivity.parts(sizes, [k] * len(sizes), [p] * len(sizes)), s, d, bias)
     if isinstance(connect, Table):
         return Conv(_from_table(connect, ins, out, k, p), s, d, bias)
+    if connect is not None:
+        connect.check(ins // groups, out, k)
     return Conv(Connectivity.grouped(ins, out, groups, k, p), s, d, bias, connect)
 
 
@@ -351,11 +370,36 @@ def depthwise(
 
 
 @spelling
-def learned(groups: int) -> Masked:
+def learned(groups: int, condense: int = 0) -> Masked:
     """A connection learned in training (FLGC): input and filter choose one of `groups`; links join equals.
 
-    Source: Wang et al. 2019, arXiv:1904.00346.
+    With `condense` (CondenseNet) filter o is in group o mod `groups`, and a group keeps one in `condense` inputs.
+    Source: Wang et al. 2019, arXiv:1904.00346; Huang et al. 2018, arXiv:1711.09224.
     """
-    if groups < 1:
-        raise CompactError("CIR208", f"`groups` must be at least 1, it is {groups}")
-    return Masked(f"learned({groups})")
+    for name, value, least in (("groups", groups, 1), ("condense", condense, 0)):
+        if value < least:
+            raise CompactError("CIR208", f"`{name}` must be at least {least}, it is {value}")
+    return Masked(f"condensed({groups}, {condense})" if condense else f"learned({groups})")
+
+
+@spelling
+def balanced(keep: int, of: int) -> Masked:
+    """In every run of `of` weights of a filter, `keep` are left: balanced sparsity, N:M sparsity.
+
+    The weights of a filter stand in the order input, row, column.
+    Source: Yao et al. 2019, arXiv:1811.00206.
+    """
+    if not 1 <= keep <= of:
+        raise CompactError("CIR208", f"`balanced` keeps 1 to all of the weights, not {keep} of {of}")
+    return Masked(f"balanced({keep}, {of})", fine=True)
+
+
+@spelling
+def pruned(filters: int = 0, channels: int = 0) -> Masked:
+    """As many filters and input channels are left (0 leaves all); the others are dead.
+
+    Source: He et al. 2018 (AMC), arXiv:1802.03494.
+    """
+    if min(filters, channels) < 0:
+        raise CompactError("CIR208", f"`pruned` leaves a number of channels, not {min(filters, channels)}")
+    return Masked(f"pruned({filters}, {channels})")

@@ -13,7 +13,6 @@ Scale: He et al. 2015 (arXiv:1502.01852) take Var(w) = 2 / fan-in, because a ReL
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable
 from math import prod, sqrt
 from statistics import NormalDist
@@ -29,6 +28,7 @@ from compactir.ops.conv import Conv
 from compactir.ops.linear import Linear, Rbf
 from compactir.ops.norm import BatchNorm
 from compactir.ops.pool import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
+from compactir.weights.masks import density, draw_mask, is_mask
 
 __all__ = ["draw"]
 
@@ -55,9 +55,8 @@ def draw(graph: Graph, seed: int = 0) -> dict[str, Array]:
 
 def _draw(param: Param, node: Node | None, spread: dict[Value, Array], seed: int) -> Array:
     """Every kind of `init`: uniform numbers u in (−1, 1), shifted and scaled."""
-    kind, argument = re.fullmatch(r"(\w+)(?:\((\d+)\))?", param.init).groups()  # type: ignore[union-attr]
-    if kind == "learned":
-        return _learned_mask(param, int(argument), seed)
+    if is_mask(param.init):
+        return draw_mask(param.init, param.type.shape, param.name, seed, _uniform)
     u = _uniform(param.type.shape, f"{seed}:{param.name}")
     one = np.float32(1)
     mean, variance = _moments(spread[node.args[0]]) if node else (0.0, 1.0)
@@ -72,9 +71,9 @@ def _draw(param: Param, node: Node | None, spread: dict[Value, Array], seed: int
         "variance": lambda: np.float32(variance) * (one + u * np.float32(0.5)),
         "sign": lambda: np.where(u < 0, -one, one),
     }
-    if kind not in rules:
+    if param.init not in rules:
         raise ValueError(f"{param.name}: nobody knows how to draw {param.init!r}")
-    return rules[kind]()
+    return rules[param.init]()
 
 
 def _uniform(shape: tuple[int, ...], key: str) -> Array:
@@ -96,26 +95,8 @@ def _he_bound(param: Param, node: Node | None, power: float) -> float:
     fan_in = float(prod(param.type.shape[1:]))
     if node and isinstance(node.op, Conv) and node.op.masked:
         mask = next(p for p in node.params if p.init == node.op.masked.init)
-        fan_in *= _density(mask)
+        fan_in *= density(mask.init, mask.type.shape)
     return sqrt(3 / (max(fan_in, 1.0) * max(power, 1e-6)))
-
-
-def _density(mask: Param) -> float:
-    """The share of connections that a drawn mask keeps."""
-    groups = re.fullmatch(r"learned\((\d+)\)", mask.init)
-    return 1 / min(int(groups[1]), *mask.type.shape[:2]) if groups else 1.0
-
-
-def _learned_mask(param: Param, groups: int, seed: int) -> Array:
-    """Links between inputs and outputs of equal groups; groups are of nearly equal size, at random places."""
-    outputs, inputs = param.type.shape[:2]
-    groups = min(groups, outputs, inputs)
-    chosen = [
-        np.argsort(_uniform((n,), f"{seed}:{param.name}:{side}"), kind="stable") % groups
-        for side, n in (("outputs", outputs), ("inputs", inputs))
-    ]
-    mask = (chosen[0][:, None] == chosen[1]).astype(np.float32)
-    return np.broadcast_to(mask.reshape(outputs, inputs, 1, 1), param.type.shape).copy()
 
 
 # -- what flows between the layers ---------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""PyTorch source from a graph: `emit_torch` writes the file, `load_torch` makes a module with weights of it."""
+"""PyTorch source from a graph: `emit_torch` writes a file, `load_torch` makes it a module with weights."""
 
 from compactir.codegen.torch.emit import emit_torch
 from compactir.codegen.torch.load import load_torch

@@ -1,8 +1,8 @@
 """What differs between the instances of a class, said as its constructor's arguments.
 
-A number that is the same everywhere stays a number. One that follows an argument of the block takes that name; one that
-is the width of what flows in is `in_channels`; simple products and quotients of these are written out; what remains becomes
-an argument named after what it is.
+A number that is the same everywhere stays a number. One that follows an argument of the block takes that
+name; one that is the width of what flows in is `in_channels`; simple products and quotients of these are
+written out; what remains becomes an argument named after what it is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Values = tuple[Any, ...]
 _NO_DEFAULT = object()
 
 
-class CannotName(Exception):
+class CannotNameError(Exception):
     """A value that some instances do not have must not become an argument of all: the variants stay apart."""
 
 
@@ -87,7 +87,10 @@ Literal = Callable[[object, str], str]
 
 
 class Constructor:
-    """Finds the names of all numbers of a class; afterwards `arguments`, `locals`, `flags`, `stored` say what to write."""
+    """Finds the names of all numbers of a class.
+
+    Afterwards `arguments`, `locals`, `stored`, `flags` and `written` say what its `__init__` holds.
+    """
 
     def __init__(self, block: Block, classes: Mapping[int, Block], literal: Literal) -> None:
         self.block, self.classes, self.literal = block, classes, literal
@@ -108,14 +111,16 @@ class Constructor:
 
     def _tell_apart(self) -> None:
         """Layers without parameters get names of their own: passes may have left two steps with one name."""
-        fixed = [s for s, made in zip(self.block.body, self.layers, strict=True) if made.make and is_named(s.first)]
+        fixed = [
+            s for s, made in zip(self.block.body, self.layers, strict=True) if made.make and is_named(s.first)
+        ]
         taken = {*(s.name for s in fixed), *self.block.containers, *(t.name for t, _ in self.block.tensors)}
         for statement, layer in zip(self.block.body, self.layers, strict=True):
             if layer.make and not is_named(statement.first):
                 statement.name = unused(statement.name, taken)
                 taken.add(statement.name)
 
-    # -- statements ----------------------------------------------------------------------------------------------
+    # -- statements ------------------------------------------------------------------------------------------
 
     def _write(self, at: int, statement: Statement) -> Written:
         layer = self.layers[at]
@@ -143,7 +148,9 @@ class Constructor:
         if _constant(slot.values):
             return self.literal(_first(slot.values), f"{statement.name}_{slot.name}")
         operand = statement.args[0] if statement.args else None
-        if isinstance(_first(slot.values), list) and (slot.makes or (slot.reads and isinstance(operand, tuple))):
+        if isinstance(_first(slot.values), list) and (
+            slot.makes or (slot.reads and isinstance(operand, tuple))
+        ):
             whole = (at, 0) if slot.makes or not isinstance(operand, tuple) else operand
             return self._shares(slot, whole) or self.find(slot.values, slot.name, statement.name, False)
         if slot.reads and isinstance(operand, tuple):
@@ -152,7 +159,7 @@ class Constructor:
             return self._width((at, 0))
         return self.find(slot.values, slot.name, statement.name, slot.counts_channels)
 
-    # -- widths --------------------------------------------------------------------------------------------------
+    # -- widths ----------------------------------------------------------------------------------------------
 
     def _origin(self, ref: tuple[int, int]) -> tuple[int, int]:
         """The value that brought the number of channels of `ref` about."""
@@ -208,10 +215,10 @@ class Constructor:
         times = [text if s.numerator == 1 else f"{text} * {s.numerator}" for s in shares]
         return f"[{', '.join(f'{t} // {s.denominator}' for t, s in zip(times, shares, strict=True))}]"
 
-    # -- naming --------------------------------------------------------------------------------------------------
+    # -- naming ----------------------------------------------------------------------------------------------
 
     def find(self, values: Values, stem: str, step: str, is_width: bool) -> str:
-        """A text with these values: an argument of the block, something known, a simple formula, a new argument."""
+        """A text with these values: a block's argument, something known, a formula, a new argument."""
         for name, declared in self.declared.items():
             if _matches(declared, values):
                 return self._argument(name, declared, is_width)
@@ -222,7 +229,7 @@ class Constructor:
         if formula:
             return formula
         if any(v is None for v in values):
-            raise CannotName(stem)
+            raise CannotNameError(stem)
         return self._argument(self._new_name(stem, step), values, is_width)
 
     def _new_name(self, stem: str, step: str) -> str:
@@ -265,7 +272,9 @@ class Constructor:
         known = [(n, v) for n, v in self.known if _is_numbers(v)]
         declared = [(n, v) for n, v in self.declared.items() if _is_numbers(v)]
         names = list(dict(known + declared).items())
-        channels = [(n, v) for n, v in names if n not in self.declared or n in ("out", "out_channels", "channels")]
+        channels = [
+            (n, v) for n, v in names if n not in self.declared or n in ("out", "out_channels", "channels")
+        ]
         for (a, first), b in product([*channels, *names], declared):
             if a != b[0]:
                 yield a, first, b, "*"
@@ -281,7 +290,7 @@ class Constructor:
     def _use(self, name: str, values: Values, is_width: bool) -> str:
         return name if name in self.locals else self._argument(name, values, is_width)
 
-    # -- conditions ----------------------------------------------------------------------------------------------
+    # -- conditions ------------------------------------------------------------------------------------------
 
     def _condition(self, statement: Statement) -> Flag | None:
         present = statement.present
@@ -305,8 +314,8 @@ class Constructor:
     def _test(self, present: tuple[bool, ...], is_sum: bool) -> str | None:
         """The simplest condition on arguments that holds in exactly the instances where the step is there.
 
-        Tests of arguments with few values come first: `expand != 1` rather than `out != 16`. A sum needs equal shapes, so
-        that where there is a stride, a residual connection names it too.
+        Tests of arguments with few values come first: `expand != 1` rather than `out != 16`. A sum needs
+        equal shapes, so that where there is a stride, a residual connection names it too.
         """
         tests = sorted(self._simple_tests(), key=lambda t: max(len(set(map(str, v))) for _, v in t[2]))
         equalities = [t for t in tests if " == " in t[0]]
@@ -350,13 +359,17 @@ class Constructor:
             text = re.sub(rf"\b{re.escape(name)}\b", identifier(name), text)
         return text
 
-    # -- the end -------------------------------------------------------------------------------------------------
+    # -- the end ---------------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        """Defaults and order of the arguments; formulas that are used once are written where they are used."""
+        """Defaults and order of the arguments; formulas that are used once go where they are used."""
         for argument in self.arguments:
             (value, times), *_ = Counter(map(_hashable, argument.values)).most_common(1)
-            if not argument.counts_channels and 2 * times > self.count and isinstance(value, (bool, int, float, str)):
+            if (
+                not argument.counts_channels
+                and 2 * times > self.count
+                and isinstance(value, (bool, int, float, str))
+            ):
                 argument.default = value
         order = list(self.declared)
 

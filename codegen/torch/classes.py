@@ -1,8 +1,8 @@
 """Which instances of a block become one class, and which steps of a class are there only under a condition.
 
-Instances with the same steps, wired alike, are one class whatever their numbers are. Where one variant of a block is
-another without some steps (no residual, no expansion), both become one class with an `if`; other variants become classes
-of their own.
+Instances with the same steps, wired alike, are one class whatever their numbers are. Where one variant of a
+block is another without some steps (no residual, no expansion), both become one class with an `if`; other
+variants become classes of their own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,17 @@ from compactir.codegen.torch.text import class_name
 from compactir.ir.types import TensorType
 
 RESERVED = (
-    "Tensor Affine BlockConv2d GatherConv2d MaskedConv2d PickChannels Rbf SplitConv2d TableConv2d None True False".split()
+    *(
+        "Tensor",
+        "Affine",
+        "BlockConv2d",
+        "GatherConv2d",
+        "MaskedConv2d",
+        "PickChannels",
+        "Rbf",
+        "SplitConv2d",
+    ),
+    *("TableConv2d", "None", "True", "False"),
 )
 """Names of an emitted file that no block may take."""
 
@@ -92,7 +102,9 @@ def groups(root: Instance) -> Iterator[tuple[str, list[Instance]]]:
         below = [heights[id(s.instance)] for s in instance.body if isinstance(s, Use)]
         heights[id(instance)] = height = 1 + max(below, default=0)
         if instance is not root:
-            found.setdefault((instance.block, height if layered else order[instance.block]), []).append(instance)
+            found.setdefault((instance.block, height if layered else order[instance.block]), []).append(
+                instance
+            )
     for (block, _), instances in sorted(found.items(), key=lambda item: item[0][1]):
         yield block, instances
     yield root.block, [root]
@@ -128,7 +140,7 @@ def is_named(statement: Step | Use) -> bool:
     return isinstance(statement, Use) or has_state(statement)
 
 
-# -- variants that differ by steps left out --------------------------------------------------------------------------
+# -- variants that differ by steps left out ------------------------------------------------------------------
 
 
 def merge(large: Block, small: Block, classes: Classes) -> Block | None:
@@ -211,7 +223,7 @@ class _Alignment:
         return instead
 
 
-# -- names -----------------------------------------------------------------------------------------------------------
+# -- names ---------------------------------------------------------------------------------------------------
 
 
 def name_classes(blocks: Sequence[Block], taken: set[str]) -> None:
@@ -226,7 +238,10 @@ def name_classes(blocks: Sequence[Block], taken: set[str]) -> None:
 
 def _difference(block: Block, others: Sequence[Block]) -> str:
     values = _shared_args(block)
-    distinct = {n: {str(dict(i.scope.args).get(n)) for o in [block, *others] for i in o.instances if i.scope} for n in values}
+    distinct = {
+        n: {str(dict(i.scope.args).get(n)) for o in [block, *others] for i in o.instances if i.scope}
+        for n in values
+    }
     for name, value in sorted(values.items(), key=lambda item: len(distinct[item[0]])):
         seen = [dict(i.scope.args).get(name) for o in others for i in o.instances if i.scope]
         if not isinstance(value, (bool, int, str)) or value in seen:

@@ -1,4 +1,4 @@
-"""The body of `forward`: which steps share a line, what the intermediate values are called, where conditions stand."""
+"""The body of `forward`: which steps share a line, what values are called, where conditions stand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ class Forward:
         self.keep_inputs = keep_inputs
         self.names: dict[Ref, str] = {(-1, i): n for i, n in enumerate(inputs)}
         self.uses = self._uses()
-        self.pending: tuple[Ref, str, str] | None = None  # a value whose expression may join the next statement
+        self.pending: tuple[Ref, str, str] | None = (
+            None  # a value whose expression may join the next statement
+        )
         self.lines: list[str] = []
         self.flag: Flag | None = None
         self.opened = 0  # where the line of the open condition stands
@@ -44,7 +46,7 @@ class Forward:
             uses.setdefault(ref, []).append(len(self.body))
         return uses
 
-    # -- the body ------------------------------------------------------------------------------------------------
+    # -- the body --------------------------------------------------------------------------------------------
 
     def write(self) -> list[str]:
         """The lines of the body, indented by two steps."""
@@ -79,7 +81,7 @@ class Forward:
         return 2 if self.flag is None else 3
 
     def _operand(self, i: int, k: int) -> str:
-        """The text of operand k of statement i: a name, or the pending expression where that reads well and fits."""
+        """The text of operand k of statement i: a name, or the pending expression where that reads well."""
         ref = self.body[i].args[k]
         if isinstance(ref, TensorRef):
             return access(ref)
@@ -147,7 +149,7 @@ class Forward:
     def _result(self, ref: Ref) -> str:
         return access(ref) if isinstance(ref, TensorRef) else self.names[ref]
 
-    # -- conditions ----------------------------------------------------------------------------------------------
+    # -- conditions ------------------------------------------------------------------------------------------
 
     def _enter(self, flag: Flag | None) -> None:
         if flag is not None and flag is not self.flag:
@@ -172,7 +174,9 @@ class Forward:
                 if not self._lives((i, k), end - 1) or isinstance(ref, TensorRef):
                     continue
                 name, stand_in = self.names[(i, k)], self.names[ref]
-                older = [v for v, n in self.names.items() if n == name and isinstance(v, tuple) and v[0] < start]
+                older = [
+                    v for v, n in self.names.items() if n == name and isinstance(v, tuple) and v[0] < start
+                ]
                 if name == stand_in:
                     continue
                 if any(self._lives(v, start - 1, apart_from=(i, k)) for v in older):
@@ -183,7 +187,7 @@ class Forward:
             self.lines += ["        else:", *otherwise]
         self.lines[self.opened : self.opened] = before
 
-    # -- names ---------------------------------------------------------------------------------------------------
+    # -- names -----------------------------------------------------------------------------------------------
 
     def _lives(self, ref: Ref, after: int, apart_from: Ref | None = None) -> bool:
         """True when something behind statement `after` needs this value, itself or as a stand-in."""
@@ -191,9 +195,10 @@ class Forward:
             return True
         for i, one in enumerate(self.body):
             for k, stand_in in one.instead.items():
-                if stand_in == ref and (i, k) != apart_from:
-                    if self._end_of_run(i) > after or self._lives((i, k), after):
-                        return True
+                if stand_in != ref or (i, k) == apart_from:
+                    continue
+                if self._end_of_run(i) > after or self._lives((i, k), after):
+                    return True
         return False
 
     def _end_of_run(self, i: int) -> int:
@@ -203,7 +208,7 @@ class Forward:
         return i if flag is not None else -1
 
     def _name(self, ref: tuple[int, int]) -> str:
-        """What to call the value that statement `ref[0]` makes: after an operand that it uses up, or something new."""
+        """What to call a value: as an operand that its statement uses up, or something new."""
         one = self.body[ref[0]]
         now = ref[0]
         stand_in = one.instead.get(ref[1])
@@ -242,7 +247,7 @@ class Forward:
         return bool(lasts) and self._line_start(now) <= lasts[-1] <= now
 
     def _line_start(self, now: int) -> int:
-        """The first statement of the line whose last one is `now`: those in between have no name of their own."""
+        """The first statement of the line that ends with `now`: those in between have no name."""
         start = now
         while start > 0 and (start - 1, 0) not in self.names and self.constructor.layers[start - 1].outs == 1:
             start -= 1
@@ -297,7 +302,7 @@ class Forward:
         return names
 
 
-# -- loops -----------------------------------------------------------------------------------------------------------
+# -- loops ---------------------------------------------------------------------------------------------------
 
 _CALL = re.compile(r"^( +)(\w+) = (.*)self\.((?:\w+\.)*)([A-Za-z_]*[A-Za-z_])([1-9]\d*)\((\2)\)(.*)$")
 

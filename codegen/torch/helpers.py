@@ -1,4 +1,4 @@
-"""What PyTorch has no layer for. Read as text and copied by name into the files that need it, never imported here.
+"""What PyTorch has no layer for: read as text and copied by name into the files that need it, never imported.
 
 The text is the user's: no name of ours, and laid out as `text.py` says.
 """
@@ -8,21 +8,20 @@ from itertools import groupby
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 from torch import Tensor, nn
 
 
 def scaled_tanh(x: Tensor, scale: float, slope: float) -> Tensor:
-    """scale * tanh(slope * x)."""
+    """Return scale * tanh(slope * x)."""
     return scale * torch.tanh(slope * x)
 
 
 def resize_nearest(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Row i of the result is row floor(i * H / H') of x, in whole numbers."""
-    rows, columns = (
-        torch.arange(new, device=x.device) * old // new
-        for new, old in zip(size, x.shape[2:], strict=True)
-    )
+    height, width = size
+    rows = torch.arange(height, device=x.device) * x.shape[2] // height
+    columns = torch.arange(width, device=x.device) * x.shape[3] // width
     return x[:, :, rows][:, :, :, columns]
 
 
@@ -69,7 +68,8 @@ class GatherConv2d(nn.Conv2d):
         self.register_buffer("inputs", index, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x[:, self.inputs])
+        y: Tensor = super().forward(x[:, self.inputs])
+        return y
 
 
 class MaskedConv2d(nn.Conv2d):
@@ -86,7 +86,8 @@ class MaskedConv2d(nn.Conv2d):
         self.register_buffer("mask", torch.ones(*self.weight.shape[:2], *size))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.weight * self.mask, self.bias)
+        y: Tensor = self._conv_forward(x, self.weight * self.mask, self.bias)
+        return y
 
 
 class SplitConv2d(nn.Module):
@@ -125,7 +126,7 @@ class SplitConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         parts = []
-        for k, part in enumerate(x.split(self.in_channels, dim=1)):
+        for k, part in enumerate(torch.split(x, self.in_channels, dim=1)):
             part = F.pad(part, self.padding[k])
             weight = self.get_parameter(f"weight{k}")
             how = (self.stride, 0, self.dilation, self.groups[k])
@@ -172,6 +173,7 @@ class BlockConv2d(nn.Module):
             for name, channels in ("inputs", inputs[k]), ("outputs", outputs[k]):
                 index = torch.tensor(list(channels))
                 self.register_buffer(f"{name}{k}", index, persistent=False)
+        self.mask: Tensor | None
         self.register_buffer("mask", torch.ones(mask) if mask else None)
         zeros = torch.zeros(self.out_channels)
         self.bias = nn.Parameter(zeros) if bias else None
@@ -180,7 +182,7 @@ class BlockConv2d(nn.Module):
         parts = []
         for k, name in enumerate(self.names):
             part = F.pad(x[:, self.get_buffer(f"inputs{k}")], self.padding[k])
-            weight = self.get_parameter(name)
+            weight: Tensor = self.get_parameter(name)
             if k == 0 and self.mask is not None:
                 weight = weight * self.mask
             how = (self.stride, 0, self.dilation, self.groups[k])

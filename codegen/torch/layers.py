@@ -1,7 +1,7 @@
-"""How each operation is written in PyTorch: the layer that `__init__` makes, the expression that `forward` evaluates.
+"""How each operation is written in PyTorch: the layer that `__init__` makes, the expression in `forward`.
 
-A `Layer` describes one step of a block for all instances of the block at once, so that whatever differs between them is
-visible as the values of a slot.
+A `Layer` describes one step of a block for all instances of the block at once, so that whatever differs
+between them is visible as the values of a slot.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def _square(pair: Sequence[int]) -> int | tuple[int, ...]:
     return pair[0] if len(set(pair)) == 1 else tuple(pair)
 
 
-# -- layers with parameters ------------------------------------------------------------------------------------------
+# -- layers with parameters ----------------------------------------------------------------------------------
 
 
 def _conv_form(op: Conv) -> str:
@@ -215,7 +215,9 @@ def _plain_conv(ops: Sequence[Conv], common: list[Slot]) -> Layer:
         layer.slots.insert(0, Slot("inputs", tuple(f.inputs for f in families), positional=True))
     elif ops[0].masked:
         layer.make, layer.helpers = "MaskedConv2d", ("MaskedConv2d",)
-        layer.slots.append(Slot("fine", tuple(bool(op.masked and op.masked.fine) for op in ops), default=False))
+        layer.slots.append(
+            Slot("fine", tuple(bool(op.masked and op.masked.fine) for op in ops), default=False)
+        )
     return layer
 
 
@@ -407,7 +409,7 @@ def _rbf(ops: Sequence[Rbf], steps: Sequence[Step]) -> Layer:
     return Layer(f"{{me}}({x})", "Rbf", slots, helpers=("Rbf",))
 
 
-# -- functions of one element ----------------------------------------------------------------------------------------
+# -- functions of one element --------------------------------------------------------------------------------
 
 _FUNCTIONS = {
     "relu": "F.relu({0})",
@@ -468,7 +470,7 @@ def _given(slots: Sequence[Slot]) -> str:
     return "".join(f", {s.name}={{{s.name}}}" for s in slots if s.needed)
 
 
-# -- pools -----------------------------------------------------------------------------------------------------------
+# -- pools ---------------------------------------------------------------------------------------------------
 
 
 def _sayable(op: Pool) -> bool:
@@ -478,7 +480,7 @@ def _sayable(op: Pool) -> bool:
 
 
 def _reach(op: Pool, step: Step) -> tuple[int, int, int, int]:
-    """(left, right, top, bottom) that makes the windows fit exactly; negative where the input's end is not read."""
+    """(left, right, top, bottom) that makes the windows fit exactly; negative where input is left over."""
     ends = []
     for axis in (0, 1):
         size, before = step.types[0].spatial[axis], op.pad[axis]
@@ -521,7 +523,11 @@ def _avg_pool(ops: Sequence[AvgPool], steps: Sequence[Step]) -> Layer:
     divisor = Slot("divisor_override", tuple(op.divisor for op in ops), default=0)
     if all(map(_sayable, ops)):
         more = [*slots[2:], *([count] if padded else []), divisor]
-        return Layer(f"F.avg_pool2d({{0}}, {window}{_given(more)})", inline=[*slots, count, divisor], same_channels=True)
+        return Layer(
+            f"F.avg_pool2d({{0}}, {window}{_given(more)})",
+            inline=[*slots, count, divisor],
+            same_channels=True,
+        )
     reach = Slot("reach", tuple(_reach(op, s) for op, s in zip(ops, steps, strict=True)))
     if all(op.divisor for op in ops):
         call = f"F.avg_pool2d(F.pad({{0}}, {{reach}}), {window}{_given([divisor])})"
@@ -548,9 +554,13 @@ def _upsample(ops: Sequence[Upsample], steps: Sequence[Step]) -> Layer:
         call = "F.interpolate({0}, size={size}, mode={mode})"
         return Layer(call, inline=[sizes, modes], same_channels=True)
     if not all(_interpolates(op.size, s.types[0].spatial) for op, s in zip(ops, steps, strict=True)):
-        return Layer("resize_nearest({0}, {size})", inline=[sizes], same_channels=True, helpers=("resize_nearest",))
+        return Layer(
+            "resize_nearest({0}, {size})", inline=[sizes], same_channels=True, helpers=("resize_nearest",)
+        )
     factors = {
-        new / old for op, s in zip(ops, steps, strict=True) for new, old in zip(op.size, s.types[0].spatial, strict=True)
+        new / old
+        for op, s in zip(ops, steps, strict=True)
+        for new, old in zip(op.size, s.types[0].spatial, strict=True)
     }
     if len(factors) == 1 and (factor := factors.pop()).is_integer():
         return Layer(f"F.interpolate({{0}}, scale_factor={int(factor)})", same_channels=True)
@@ -567,7 +577,7 @@ def _interpolates(new: Sequence[int], old: Sequence[int]) -> bool:
     return True
 
 
-# -- arrangement -----------------------------------------------------------------------------------------------------
+# -- arrangement ---------------------------------------------------------------------------------------------
 
 
 @_table("shuffle")
@@ -594,7 +604,12 @@ def _gather(ops: Sequence[Gather], steps: Sequence[Step]) -> Layer:
     stop = Slot("stop", tuple(r.start + r.step * (r.count - 1) + 1 for r in runs))
     step = Slot("step", tuple(r.step for r in runs), default=1)
     ends = all(r.start + r.step * r.count >= s.types[0].channels for r, s in zip(runs, steps, strict=True))
-    text = ("{start}" if start.needed else "") + ":" + ("" if ends else "{stop}") + (":{step}" if step.needed else "")
+    text = (
+        ("{start}" if start.needed else "")
+        + ":"
+        + ("" if ends else "{stop}")
+        + (":{step}" if step.needed else "")
+    )
     return Layer(f"{{0}}[:, {text}]", inline=[start, stop, step], light=True)
 
 

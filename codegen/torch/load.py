@@ -26,15 +26,17 @@ def load_torch(source: str | Path, graph: Graph) -> nn.Module:
 
     Args:
         source: what `emit_torch` returned, or the path of a file that holds it.
-        graph: the graph it was emitted from; its weights are copied in, every name must be there on both sides.
+        graph: the graph it was emitted from; its weights are copied, every name must be there on both sides.
 
-    Errors: CIR601 (the graph has no weights), CIR605 (PyTorch is not installed), CIR606 (names or shapes differ).
+    Errors: CIR601 (the graph has no weights), CIR605 (no PyTorch), CIR606 (names or shapes differ).
     """
     torch = _torch()
     missing = [name for name in graph.params if name not in graph.weights]
     if missing:
         names = ", ".join(missing[:4])
-        raise CompactError("CIR601", f"`{graph.name}` has no weights for {names}", help="bind or draw them first")
+        raise CompactError(
+            "CIR601", f"`{graph.name}` has no weights for {names}", help="bind or draw them first"
+        )
     file = _run(source)
     network: nn.Module = getattr(file, file.__all__[0])()
     state = {name: torch.from_numpy(np.array(graph.weights[name], np.float32)) for name in graph.params}
@@ -61,7 +63,7 @@ def _torch() -> Any:
 
 
 def _run(source: str | Path) -> Any:
-    """Import the file under a name of its own; a text goes through a file, so that tracebacks and debuggers see it."""
+    """Import the file under a name of its own; a text goes through a file, so that tracebacks show it."""
     if isinstance(source, Path):
         return _import(source)
     with tempfile.TemporaryDirectory(prefix="compactir-") as folder:
@@ -76,7 +78,9 @@ def _import(path: Path) -> Any:
     name = f"compactir_emitted_{next(_SERIAL)}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise CompactError("CIR606", f"`{path}` is not a Python file", help="give the path of an emitted `.py` file")
+        raise CompactError(
+            "CIR606", f"`{path}` is not a Python file", help="give the path of an emitted `.py` file"
+        )
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # pickling a module class needs it
     bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True

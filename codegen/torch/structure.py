@@ -1,9 +1,9 @@
-"""From the flat graph back to the blocks it was written in: which module holds which steps, and what flows between.
+"""From the flat graph back to the blocks it was written in: what holds which steps, what flows between.
 
-A node belongs to the scope that its dotted name says. Where passes moved work across scopes so that a block can no longer
-be called in one go, the block is *dissolved*: its layers stay under its name, its parent's `forward` runs them. A
-parameter that is not its node's own (shared, renamed, a constant) is a tensor of its scope, and its node moves to a scope
-that can see it.
+A node belongs to the scope that its dotted name says. Where passes moved work across scopes so that a block
+can no longer be called in one go, the block is *dissolved*: its layers stay under its name, its parent's
+`forward` runs them. A parameter that is not its node's own (shared, renamed, a constant) is a tensor of its
+scope, and its node moves to a scope that can see it.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class _Builder:
         """The value behind identities."""
         return self.alias.get(value, value)
 
-    # -- which block runs a node ---------------------------------------------------------------------------------
+    # -- which block runs a node -----------------------------------------------------------------------------
 
     def _place(self) -> None:
         layers = {i: path for i, node in enumerate(self.nodes) if (path := _own_layer(node))}
@@ -151,7 +151,7 @@ class _Builder:
                 self.scope[i] = self._brought_in(node, homes[i][:-1])
 
     def _brought_in(self, node: Node, scope: Path) -> Path:
-        """Where to run what a pass put before a layer (`conv1.parts`): outside of the blocks that make none of it."""
+        """Where to run what a pass put before a layer (`conv1.parts`): outside of blocks that only read it."""
         makers = [self.maker.get(self.real(v)) for v in node.values]
         while scope and not any(m is not None and self.scope[m][: len(scope)] == scope for m in makers):
             scope = scope[:-1]
@@ -163,7 +163,7 @@ class _Builder:
         return path
 
     def _item(self, scope: Path, i: int) -> Item | None:
-        """How the body of `scope` sees node i: itself, the child that runs it, or None when it is elsewhere."""
+        """How the body of `scope` sees node i: itself, the child that runs it, None when it is elsewhere."""
         path = self._alive(self.scope[i])
         if path == scope:
             return i
@@ -205,7 +205,7 @@ class _Builder:
         for item in [item for item in order if isinstance(item, str)]:
             self._dissolve((*scope, *item.split(".")))
 
-    # -- bodies --------------------------------------------------------------------------------------------------
+    # -- bodies ----------------------------------------------------------------------------------------------
 
     def root(self) -> Instance:
         """The network itself."""
@@ -391,7 +391,7 @@ def _stem(name: str) -> str:
 
 
 def _containers(instance: Instance) -> list[str]:
-    """Names within a block under which layers or tensors lie without a module of their own, outermost first."""
+    """Names within a block that hold layers or tensors without being a block, outermost first."""
     made = {s.name for s in instance.body if isinstance(s, Use)}
     made |= {s.name for s in instance.body if isinstance(s, Step) and s.tensors is None}
     below = [s.name for s in instance.body if isinstance(s, Use) or s.tensors is None]

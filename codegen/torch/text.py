@@ -1,7 +1,7 @@
-"""Laying out Python source so that `ruff format` has nothing to change, at 88 columns and at any wider setting.
+"""Laying out Python source so that `ruff format` has nothing to change, at 88 columns and at more.
 
-What fits on a line stays on it; what does not is opened with one element per line and a trailing comma, which a
-formatter keeps. Long lists of numbers go several to a line under `# fmt: skip`.
+What fits on a line stays on it; what does not is opened with one element per line and a trailing comma, which
+a formatter keeps. Long lists of numbers go several to a line under `# fmt: skip`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from compactir.ir.channels import ChannelList, Run, divisors
 
 WIDTH = 88
 INDENT = "    "
-MODULE_NAMES = frozenset(
-    """T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches eval
-    extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu load_state_dict modules mtia
-    named_buffers named_children named_modules named_parameters parameters register_backward_hook register_buffer
-    register_forward_hook register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook
-    register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter
-    register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory
-    state_dict to to_empty train training type xpu zero_grad""".split()
-)
+MODULE_NAMES = {
+    "T_destination", "add_module", "apply", "bfloat16", "buffers", "call_super_init", "children", "compile",
+    "cpu", "cuda", "double", "dump_patches", "eval", "extra_repr", "float", "forward", "get_buffer",
+    "get_extra_state", "get_parameter", "get_submodule", "half", "ipu", "load_state_dict", "modules",
+    "mtia", "named_buffers", "named_children", "named_modules", "named_parameters", "parameters",
+    "register_backward_hook", "register_buffer", "register_forward_hook", "register_forward_pre_hook",
+    "register_full_backward_hook", "register_full_backward_pre_hook", "register_load_state_dict_post_hook",
+    "register_load_state_dict_pre_hook", "register_module", "register_parameter",
+    "register_state_dict_post_hook", "register_state_dict_pre_hook", "requires_grad_", "set_extra_state",
+    "set_submodule", "share_memory", "state_dict", "to", "to_empty", "train", "training", "type", "xpu",
+    "zero_grad",
+}  # fmt: skip
 """What every `nn.Module` has already; a test compares this with PyTorch."""
 
 LONG_LIST = 16
@@ -38,7 +41,7 @@ LONG_TEXT = 60
 
 
 def statement(indent: int, before: str, expression: str, after: str = "") -> list[str]:
-    """The lines of `before` + expression + `after`, such as `x = ` and a call; `indent` counts steps of four."""
+    """The lines of `before` + expression + `after`, such as `x = ` and a call, so many steps of four in."""
     line = INDENT * indent + before + expression + after
     if len(line) <= WIDTH:
         return [line]
@@ -88,7 +91,7 @@ def signature(indent: int, name: str, parameters: Sequence[str], result: str) ->
 
 
 def docstring(indent: int, text: str) -> list[str]:
-    """A docstring; paragraphs are wrapped, lines of other paragraphs (tables, examples: indented) are kept."""
+    """A docstring; paragraphs are wrapped, lines of tables and indented examples are kept."""
     width = WIDTH - len(INDENT * indent)
     lines: list[str] = []
     for paragraph in re.split(r"\n\s*\n", text.strip("\n")):
@@ -130,7 +133,7 @@ def constant(value: Sequence[object] | ChannelList) -> list[str]:
 
 
 def literal(value: object) -> str:
-    """A constant as a person writes it: 2 / 3 rather than 0.6666666666666666, channels as ranges where they are."""
+    """A constant as a person writes it: 2 / 3 rather than 0.6666666666666666, channels as ranges."""
     if isinstance(value, ChannelList):
         return _channels(value)
     if isinstance(value, float):
@@ -162,7 +165,7 @@ def _channels(channels: ChannelList) -> str:
 
 
 def _comprehension(channels: ChannelList) -> str:
-    """Equal runs at equal distances, such as a shuffle's, as a comprehension; empty where there is no such order."""
+    """Equal runs at equal distances, such as a shuffle's, as a comprehension; empty for other lists."""
     values = channels.array
     for length in divisors(len(values))[1:-1]:
         rows = values.reshape(-1, length)
@@ -194,7 +197,7 @@ def _range(run: Run) -> str:
 
 
 def is_plain_name(name: str) -> bool:
-    """True for what can be written after `self.` and means that name: no keyword, no method of `nn.Module`."""
+    """True for what can be written after `self.` and means that name: no keyword, no module's method."""
     plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) and not keyword.iskeyword(name)
     return bool(plain) and name not in MODULE_NAMES
 

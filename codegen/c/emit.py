@@ -8,10 +8,11 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from importlib.resources import files
-from math import prod
+from math import isfinite, prod
 from typing import Any
 
 from compactir import __version__
+from compactir.codegen.c.finish import special
 from compactir.codegen.c.render import environment, has_weights, name_kernel, render_kernel, wrapped
 from compactir.codegen.lower import Lowered
 from compactir.ir.channel_map import ChannelMap
@@ -99,15 +100,7 @@ def emit_c(
             functions=body,
             steps=steps,
             content_id=", ".join(f"0x{byte:02x}" for byte in content_id),
-            inline=wrapped(
-                [
-                    f"{x:.9g}f" if "." in f"{x:.9g}" or "e" in f"{x:.9g}" else f"{x:.9g}.0f"
-                    for x in lowered.weights.tolist()
-                ]
-                or ["0.0f"]
-            )
-            if inlined
-            else "",
+            inline=wrapped([_number(x) for x in lowered.weights.tolist()] or ["0.0f"]) if inlined else "",
             null_checks="".join(f" || !{n}" for n in names.ordered),
             arguments="".join(f", {n}" for n in names.ordered),
             advances=names.advances,
@@ -115,6 +108,14 @@ def emit_c(
     )
     header = environment().get_template("network.h.j2").render(**context)
     return CFiles(prefix, source, header, content_id, inlined, workspace, HEADER_BYTES + plan.weights * 4)
+
+
+def _number(x: float) -> str:
+    """A weight as C text: nine digits give every float32 back."""
+    text = f"{x:.9g}"
+    if not isfinite(x):
+        return special(x)
+    return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
 
 
 def vocabulary(target: Target) -> str:

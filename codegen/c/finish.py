@@ -13,8 +13,15 @@ from compactir.ops.combine import Add, Mul
 
 def literal(value: float) -> str:
     """A float32 as C writes it, digit for digit the same number."""
+    if not abs(value) <= np.finfo(np.float32).max:
+        return special(value)
     text = repr(float(np.float32(value)))
     return f"{text}f" if "e" in text or "." in text else f"{text}.0f"
+
+
+def special(value: float) -> str:
+    """A constant expression of C99 for what has no digits: infinities, numbers beyond float32, NaN."""
+    return "(0.0f / 0.0f)" if np.isnan(value) else f"({'-' if value < 0 else ''}1.0f / 0.0f)"
 
 
 def finish(op: Op, a: str, extra: str = "") -> str:

@@ -1,0 +1,307 @@
+"""Cases for the C side, and many generated networks as one program that answers requests (see driver.c).
+
+    program = build(cases, load_target("x86"), folder)
+    outputs = program.run([Request("relu 0", inputs)])
+
+The generated files are put into one translation unit, since each of them brings the vector vocabulary and
+compiling that a hundred times would take longer than all tests together; `static` names get a suffix.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import struct
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from compactir import reference
+from compactir.codegen.c.emit import CFiles, emit_c, vocabulary
+from compactir.codegen.lower import Lowered, lower
+from compactir.ir.graph import Graph
+from compactir.ir.op import Op
+from compactir.ir.types import TensorType
+from compactir.ops import OPS
+from compactir.runtime.build import Compiler
+from compactir.targets import Target
+from compactir.weights.container import pack
+from tests.graphs import random_weights
+
+Array = npt.NDArray[np.float32]
+HERE = Path(__file__).resolve().parent
+WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Werror")
+AT_END, AT_START, ON_HEAP = range(3)
+TOLERANCE = 1e-4
+"""Of the largest magnitude of the reference's tensor: the agreement that is promised."""
+
+
+# -- cases ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """A named graph with its weights."""
+
+    name: str
+    graph: Graph
+
+    @cached_property
+    def inputs(self) -> dict[str, Array]:
+        """Seeded inputs."""
+        return {k: v.astype(np.float32) for k, v in reference.random_inputs(self.graph, 1).items()}
+
+    @cached_property
+    def expected(self) -> dict[str, npt.NDArray[np.float64]]:
+        """What the reference makes of them in float64."""
+        return {
+            k: v.astype(np.float64) for k, v in reference.run(self.graph, self.inputs, np.float64).items()
+        }
+
+
+def op_graph(op: Op, shapes: Sequence[Sequence[int]]) -> Graph:
+    """One operation on inputs of these shapes, weights drawn."""
+    graph = Graph("sample")
+    inputs = [graph.input(f"x{i}", TensorType.f32(*shape)) for i, shape in enumerate(shapes)]
+    graph.outputs["y"] = graph.apply(op, inputs, "node1")
+    graph.weights = random_weights(graph, 0)
+    return graph
+
+
+def op_cases(batches: Sequence[int] = (1, 2)) -> list[Case]:
+    """Every sample of every operation, for each batch size."""
+    return [
+        Case(f"{name} {i} batch {batch}", op_graph(s.op, [(batch, *shape[1:]) for shape in s.shapes]))
+        for batch in batches
+        for name, op in OPS.items()
+        for i, s in enumerate(op.samples())
+    ]
+
+
+# -- programs ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Network:
+    """A case as generated for a target."""
+
+    case: Case
+    lowered: Lowered
+    files: CFiles
+
+    @property
+    def blob(self) -> bytes:
+        """The packed weights as the network's file holds them."""
+        return pack(self.lowered.weights, self.files.content_id)
+
+
+def generate(case: Case, target: Target, symbol: str) -> Network:
+    """Lower and emit, the weights beside the code."""
+    lowered = lower(case.graph, target)
+    return Network(case, lowered, emit_c(lowered, target, symbol=symbol, inline=False))
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run of a case: other inputs or weights than the usual ones where given."""
+
+    name: str
+    inputs: Mapping[str, Array] | None = None
+    blob: bytes | None = None
+    placement: int = AT_END
+    times: int = 1
+    threads: int = 1
+
+
+class StoppedError(AssertionError):
+    """The program ended early; the text says in which network and where."""
+
+
+@dataclass
+class Program:
+    """A built program with its networks."""
+
+    path: Path
+    target: Target
+    networks: list[Network]
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.index = {n.case.name: i for i, n in enumerate(self.networks)}
+
+    def run(self, requests: Sequence[Request]) -> list[dict[str, Array]]:
+        """The outputs of every request; of a request with threads, those of each thread in turn."""
+        said = self.ask(b"".join(map(self._request, requests)))
+        answers, at = [], 0
+        for request in requests:
+            for _ in range(request.threads):
+                answer, at = self._answer(self.networks[self.index[request.name]], said, at)
+                answers.append(answer)
+        assert at == len(said)
+        return answers
+
+    def ask(self, data: bytes) -> bytes:
+        """Run the program on bytes as driver.c reads them."""
+        command = self.target.run_command([str(self.path)])
+        done = subprocess.run(
+            command, input=data, capture_output=True, timeout=300, env=self.environment or None
+        )
+        if done.returncode:
+            raise StoppedError(
+                f"exit status {done.returncode}: {done.stderr.decode(errors='replace')[:4000]}"
+            )
+        return done.stdout
+
+    def _request(self, request: Request) -> bytes:
+        number = self.index[request.name]
+        network = self.networks[number]
+        inputs = request.inputs or network.case.inputs
+        head = struct.pack("<iiii", number, request.placement, request.times, request.threads)
+        arrays = [np.ascontiguousarray(inputs[v.name], "<f4") for v in network.case.graph.inputs]
+        return head + (request.blob or network.blob) + b"".join(a.tobytes() for a in arrays)
+
+    def _answer(self, network: Network, data: bytes, at: int) -> tuple[dict[str, Array], int]:
+        (code,) = struct.unpack_from("<i", data, at)
+        assert code == 0, f"{network.case.name}: code {code}"
+        at += 4
+        outputs = {}
+        for name, value in network.case.graph.outputs.items():
+            outputs[name] = np.frombuffer(data, "<f4", value.type.size, at).reshape(value.type.shape)
+            at += outputs[name].nbytes
+        return outputs, at
+
+
+def build(cases: Sequence[Case], target: Target, compiler: Compiler, folder: Path, *flags: str) -> Program:
+    """Generate, compile with warnings as errors and link statically where an emulator will run it."""
+    networks = [generate(case, target, f"net{i}") for i, case in enumerate(cases)]
+    (folder / "all.c").write_text(one_file(networks, target))
+    (folder / "networks.c").write_text(table(networks))
+    for network in networks:
+        (folder / f"{network.files.symbol}.h").write_text(network.files.header)
+    shutil.copy(HERE / "driver.h", folder)
+    static = not target.is_native
+    machine = target.flags(compiler.family, static=static)
+    program = folder / "program"
+    common = [*compiler.command, *machine, *WARNINGS, *flags]
+    for source in (folder / "all.c", folder / "networks.c", HERE / "driver.c"):
+        made = [f"-I{folder}", "-c", str(source), "-o", str(folder / f"{source.stem}.o")]
+        compile_quietly([*common, *made])
+    objects = [str(folder / f"{stem}.o") for stem in ("all", "networks", "driver")]
+    link = [flag for flag in common if not (compiler.family == "zig" and flag.startswith("-mcpu="))]
+    compile_quietly([*link, *objects, *(["-static"] if static else []), "-pthread", "-o", str(program)])
+    return Program(program, target, networks)
+
+
+def compile_quietly(command: Sequence[str]) -> None:
+    """Run a compiler that must have nothing to say."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[:4000]
+    assert not done.stderr, done.stderr[:4000]
+
+
+_STATIC = re.compile(r"^static [^=;{(]*?\b(\w+)(?=\(|\[)|^\} (packed_header);|^(packed) = \{", re.M)
+_KERNEL = re.compile(r"^static void (?!step_)(\w+)(\(.*?^\}\n)", re.M | re.S)
+
+
+def one_file(networks: Sequence[Network], target: Target) -> str:
+    """The C texts one after the other, the vocabulary once, equal kernels once, other names kept apart."""
+    words = vocabulary(target)
+    parts = [words]
+    kernels: dict[str, str] = {}
+    for number, network in enumerate(networks):
+        text = network.files.source
+        assert text.count(words) == 1
+        text = text.replace(words, "")
+        renamed = {name: f"{name}_of{number}" for match in _STATIC.findall(text) for name in match if name}
+        known = {name: kernels[body] for name, body in _KERNEL.findall(text) if body in kernels}
+        text = _KERNEL.sub(partial(_unless_known, known), text)
+        kernels |= {body: renamed[name] for name, body in _KERNEL.findall(text)}
+        renamed |= known
+        pattern = re.compile(rf"\b({'|'.join(sorted(renamed))})\b")
+        parts.append(pattern.sub(partial(_renamed, renamed), text))
+    return "\n".join(parts)
+
+
+def _unless_known(known: Mapping[str, str], kernel: re.Match[str]) -> str:
+    return "" if kernel[1] in known else kernel[0]
+
+
+def _renamed(names: Mapping[str, str], word: re.Match[str]) -> str:
+    return names[word[1]]
+
+
+def table(networks: Sequence[Network]) -> str:
+    """The networks as the driver sees them."""
+    lines = ['#include "driver.h"']
+    rows = []
+    for i, network in enumerate(networks):
+        symbol, plan = network.files.symbol, network.lowered.plan
+        tensors = [*plan.inputs, *plan.outputs]
+        arguments = ", ".join(f"t[{k}]" for k in range(len(tensors)))
+        sizes = ", ".join(str(4 * int(np.prod(t.shape))) for t in tensors)
+        names = ", ".join(quoted(t.name) for t in tensors)
+        lines += [
+            f'#include "{symbol}.h"',
+            f"static int bind{i}(const float **w, const void *data, size_t size) {{",
+            f"  {symbol}_weights v = {{ 0 }};",
+            f"  const int code = {symbol}_bind(&v, data, size);",
+            "  *w = v.data;",
+            "  return code;",
+            "}",
+            f"static int run{i}(const float *w, float *const *t, void *ws) {{",
+            f"  const {symbol}_weights v = {{ w }};",
+            f"  return {symbol}_run(&v, {arguments}, ws);",
+            "}",
+            f"static const size_t bytes{i}[] = {{ {sizes} }};",
+            f"static const char *const names{i}[] = {{ {names} }};",
+        ]
+        upper = symbol.upper()
+        rows.append(
+            f"  {{ {quoted(network.case.name)}, {len(plan.inputs)}, {len(plan.outputs)}, bytes{i}, names{i}, "
+            f"{upper}_WEIGHTS_BYTES, {upper}_WORKSPACE_BYTES, bind{i}, run{i} }},"
+        )
+    return "\n".join([*lines, "const network networks[] = {", *rows, "};", ""])
+
+
+def quoted(text: str) -> str:
+    """A C string."""
+    escaped = "".join(c if (c.isalnum() and c.isascii()) or c in " _." else "_" for c in text)
+    return f'"{escaped}"'
+
+
+# -- agreement -----------------------------------------------------------------------------------------------
+
+
+def distance(got: Array, expected: npt.NDArray[np.floating]) -> float:
+    """max|a − b| / max|b| over finite numbers; infinite where NaN or Inf differ in place."""
+    odd = ~np.isfinite(expected)
+    if not np.array_equal(got[odd], expected[odd].astype(np.float32), equal_nan=True):
+        return float("inf")
+    if not np.isfinite(got[~odd]).all():
+        return float("inf")
+    if odd.all():
+        return 0.0
+    exact = expected[~odd].astype(np.float64)
+    difference = np.abs(got[~odd].astype(np.float64) - exact).max()
+    scale = np.abs(exact).max()
+    return float(difference / scale) if scale else float(difference)
+
+
+def worst(outputs: Mapping[str, Array], expected: Mapping[str, npt.NDArray[np.floating]]) -> float:
+    """The largest distance over all outputs."""
+    assert set(outputs) == set(expected)
+    return max(distance(outputs[name], expected[name]) for name in expected)
+
+
+def swapped(graph: Graph, name: str) -> Graph:
+    """The graph with the first two output channels of one weight exchanged."""
+    other = graph.clone()
+    array = graph.weights[name].copy()
+    array[[0, 1]] = array[[1, 0]]
+    other.weights = {**graph.weights, name: array}
+    return other

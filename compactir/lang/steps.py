@@ -289,7 +289,7 @@ class Stepper(Evaluator):
             return value
         hint = self._hint(function.returns)
         try:
-            return convert(value, hint, f"what `{function.name}` returns")
+            return _frozen(convert(value, hint, f"what `{function.name}` returns"))
         except Mismatch:
             message = f"`{function.name}` must return {wanted(hint)}, it returns {kind(value)}"
             raise CompactError("CIR131", message, span=function.returns.span) from None

@@ -373,7 +373,7 @@ def depthwise(
 def learned(groups: int, condense: int = 0) -> Masked:
     """A connection learned in training (FLGC): input and filter choose one of `groups`; links join equals.
 
-    With `condense` (CondenseNet) filter o is in group o mod `groups`, and a group keeps one in `condense` inputs.
+    With `condense` (CondenseNet) filter o is in group o mod `groups`, a group keeps one in `condense` inputs.
     Source: Wang et al. 2019, arXiv:1904.00346; Huang et al. 2018, arXiv:1711.09224.
     """
     for name, value, least in (("groups", groups, 1), ("condense", condense, 0)):

@@ -170,7 +170,8 @@ class Evaluator(ABC):
     def origin(self, expr: ast.Expr, value: Any, frame: Frame) -> list[str]:
         """The note `60 = round_channels(240 * width / 4) with width = 1.0`; none for a literal."""
         inner = expr.value if isinstance(expr, ast.Labelled) else expr
-        if isinstance(inner, (ast.Number, ast.Bool, ast.String, ast.List, ast.Tuple, ast.Table)):
+        literal = (ast.Number, ast.Bool, ast.String, ast.List, ast.Tuple, ast.Table)
+        if isinstance(inner, literal) or len(show(value)) > 40:
             return []
         text = source_text(expr, frame)
         known = {}
@@ -249,7 +250,11 @@ class Evaluator(ABC):
             return self.combine(expr, a, b, frame)
         if isinstance(a, (Items, range)) or isinstance(b, (Items, range)):
             self.spend(expr.span, sum(len(v) for v in (a, b) if isinstance(v, (Items, range))))
-        return binary(expr.op, a, b)
+        try:
+            return binary(expr.op, a, b)
+        except CompactError as problem:
+            sides = [(e, v) for e, v in ((expr.left, a), (expr.right, b)) if is_number(v)]
+            raise problem.at(expr.span, *(n for e, v in sides for n in self.origin(e, v, frame))) from None
 
     @abstractmethod
     def combine(self, expr: ast.Binary, a: Value, b: Value, frame: Frame) -> Value:

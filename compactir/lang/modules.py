@@ -146,6 +146,19 @@ class Loader:
         return item.path
 
 
+def in_library(name: str) -> str | None:
+    """The file of the standard library that declares a name, such as `std/blocks.arch`."""
+    for path in sorted(_library().iterdir(), key=lambda p: p.name):
+        file = (
+            parse(path.read_text(encoding="utf-8"), STANDARD + path.name)
+            if path.name.endswith(".arch")
+            else None
+        )
+        if file and any(isinstance(item, ast.Declaration) and item.name == name for item in file.items):
+            return file.path
+    return None
+
+
 def _library() -> Traversable:
     return resources.files("compactir.lang").joinpath("std")
 

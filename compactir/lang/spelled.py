@@ -13,6 +13,7 @@ from compactir.diagnostics import CompactError, Span, did_you_mean, spell_list
 from compactir.ir.graph import Value
 from compactir.ir.op import Signature
 from compactir.lang import ast
+from compactir.lang.modules import in_library
 from compactir.lang.values import Items, Mismatch, convert, is_number, kind, wanted
 from compactir.ops import SPELLINGS, signature
 
@@ -76,8 +77,10 @@ def declared(name: str) -> Signature:
 
 def unknown_step(name: str, span: Span, known: Sequence[str]) -> CompactError:
     """CIR111 with the nearest operation, block or choice."""
-    foreign = FOREIGN.get(name.lower().replace("-", "_"))
-    help = f"it is called `{foreign}` here" if foreign else did_you_mean(name, [*known, *SPELLINGS])
+    foreign, file = FOREIGN.get(name.lower()), in_library(name)
+    help = did_you_mean(name, [*known, *SPELLINGS])
+    if foreign or file:
+        help = f"it is called `{foreign}` here" if foreign else f'write `import {name} from "{file}"` above'
     return CompactError("CIR111", f"unknown operation or block `{name}`", span=span, help=help)
 
 
@@ -189,23 +192,27 @@ def usage(name: str) -> str:
     return f"{name}({inside})" if inside else name
 
 
+_ABOUT_OPERANDS = frozenset({"CIR205", "CIR207", "CIR210", "CIR211"})
+_ABOUT_LISTS = frozenset({"CIR203", "CIR209"})
+
+
 def to_blame(problem: CompactError, bound: Bound) -> Given | None:
-    """The argument that a complaint is about: the one it names, else the one whose value it quotes."""
-    for name in re.findall(r"`(\w+)", problem.message):
-        if name in bound.given:
-            return bound.given[name]
-    for number in _numbers(problem.message):
-        for one in bound.given.values():
-            if is_number(one.value) and one.value == number:
-                return one
-    return None
+    """The argument that an operation's complaint is about; None where it is about the operands.
 
-
-def _numbers(text: str) -> list[int]:
-    return [int(n) for n in re.findall(r"(?<![\w.])-?\d+(?![\w.])", text) if len(n) < 20]
+    In this order: the one that the message names in backticks; the list, where it speaks of lists; the one whose
+    value it quotes ("60 channels do not split"); the one whose name it mentions ("an even kernel").
+    """
+    if problem.code in _ABOUT_OPERANDS:
+        return None
+    named = [bound.given[n] for n in re.findall(r"`(\w+)", problem.message) if n in bound.given]
+    lists = [g for g in bound.given.values() if problem.code in _ABOUT_LISTS and isinstance(g.value, Items)]
+    numbers = quoted(problem, bound) if problem.code == "CIR203" else []
+    words = [bound.given[n] for n in re.findall(r"[a-z_]+", problem.message) if n in bound.given]
+    return next(iter([*named, *lists, *numbers, *words]), None)
 
 
 def quoted(problem: CompactError, bound: Bound) -> list[Given]:
-    """The arguments whose values the message quotes."""
-    numbers = _numbers(problem.message)
-    return [one for one in bound.given.values() if is_number(one.value) and one.value in numbers]
+    """The arguments whose values the message quotes, in its order."""
+    found = re.findall(r"(?<![\w.,\[/])-?\d{1,18}(?![\w.\]/])", problem.message)
+    numbers = [g for g in bound.given.values() if is_number(g.value)]
+    return [g for n in found for g in numbers if g.value == int(n)]

@@ -160,7 +160,13 @@ class Stepper(Evaluator):
         label: ast.Label | None,
         frame: Frame,
     ) -> Any:
-        bound = bind_spelling(call, piped, given)
+        try:
+            bound = bind_spelling(call, piped, given)
+        except CompactError as problem:
+            wrong = [g for g in given if g.node.value.span == problem.span and is_number(g.value)]
+            raise problem.at(
+                None, *(n for g in wrong for n in self.origin(g.node.value, g.value, frame))
+            ) from None
         if bound.operands and not frame.builds:
             raise CompactError(
                 "CIR140", f"{frame.title} computes numbers, it cannot use `{call.function}`", span=call.span
@@ -186,6 +192,8 @@ class Stepper(Evaluator):
 
     def _explained(self, problem: CompactError, call: ast.Call, bound: Bound, frame: Frame) -> CompactError:
         """An operation's complaint with its place, where its numbers come from, and how we got there."""
+        if problem.code.startswith("CIR1"):
+            return problem.at(call.span)
         row = _row_to_blame(problem, bound)
         blamed = to_blame(problem, bound)
         notes = [
@@ -314,10 +322,10 @@ class Stepper(Evaluator):
         try:
             return self._run(block, inner)
         except CompactError as problem:
-            deep = sum(note.startswith("in `") for note in problem.notes) >= MAX_TRACE
-            raise problem.at(
-                call.span, *([] if deep else [f"in `{inner.path}`, used at {call.span}"])
-            ) from None
+            if sum(note.startswith("in `") for note in problem.notes) >= MAX_TRACE:
+                raise problem.at(call.span) from None
+            path = inner.path if len(inner.path) < 60 else "..." + inner.path[-57:]
+            raise problem.at(call.span, f"in `{path}`, used at {call.span}") from None
 
     def _run(self, declaration: ast.Declaration, inner: Frame) -> Any:
         self.active.append(declaration)

@@ -258,7 +258,7 @@ def _rows(state: Lowering, run: Operands, reads: Array) -> Rows:
         if rows is not None and sum(c >= 0 for lanes in rows for c in lanes) == channels:
             return rows
     options = [natural(channels, state.lanes)]
-    if len(run.connect.families) > 1 or run.connect.families[0].count > 1:
+    if sum(family.count for family in run.connect.families) > 1:
         grouped: Rows = []
         for family in run.connect.families:
             for block in family.blocks():

@@ -613,6 +613,23 @@ _ENTRIES = [
         "Resize or reshape the array, or compile the model for that size (`-D size=...`, `--batch N`).",
     ),
     Code(
+        "CIR605",
+        "an optional package is missing",
+        "What was asked for needs a Python package that compactir does not bring along.",
+        "PyTorch and ONNX are large, and most of what compactir does needs neither: they are extras.",
+        "compactir.codegen.torch.load_torch(source, graph)      # without PyTorch",
+        "Install the extra that the help line names: `pip install \"compactir[torch]\"` or "
+        "`pip install \"compactir[onnx]\"`.",
+    ),
+    Code(
+        "CIR606",
+        "not a module of this network",
+        "An emitted PyTorch file was loaded with a graph whose parameters have other names or shapes.",
+        "Weights that do not fit would be left out or guessed, and the module would compute something else.",
+        "load_torch(emit_torch(graph_a), graph_b)",
+        "Emit the file again from the graph whose weights are to be used.",
+    ),
+    Code(
         "CIR611",
         "not an output folder",
         "There is no folder of that name, or it holds no manifest.json.",

@@ -96,23 +96,20 @@ def scan(text: str, file: str) -> list[Comment]:
     comments = []
     for match in _PIECE.finditer(text):
         piece, at = match[0], match.start()
-        span = place(at, match.end())
-        if piece[0] == "#":
-            alone = not text[place.starts[span.line - 1] : at].strip()
-            comments.append(Comment(piece.rstrip(), span.line, span.column, alone))
-        elif piece in ('"', '"""'):
-            raise CompactError("CIR108", "the string has no end", span=span, help=f"close it with `{piece}`")
-        elif piece in "([{":
+        if piece in "([{":
             opened.append((piece, at))
             if len(opened) > MAX_NESTING:
-                raise CompactError(
-                    "CIR106",
-                    f"brackets are nested more than {MAX_NESTING} deep",
-                    span=span,
-                    help="name the inner parts",
-                )
+                message = f"brackets are nested more than {MAX_NESTING} deep"
+                raise CompactError("CIR106", message, span=place(at, at + 1), help="name the inner parts")
         elif piece in _CLOSES:
-            _close(piece, span, opened, place)
+            _close(piece, at, opened, place)
+        elif piece in ('"', '"""'):
+            span = place(at, match.end())
+            raise CompactError("CIR108", "the string has no end", span=span, help=f"close it with `{piece}`")
+        elif piece[0] == "#":
+            span = place(at, match.end())
+            alone = not text[place.starts[span.line - 1] : at].strip()
+            comments.append(Comment(piece.rstrip(), span.line, span.column, alone))
     if opened:
         bracket, at = opened[-1]
         raise CompactError("CIR105", f"`{bracket}` is never closed", span=place(at, at + 1))
@@ -126,15 +123,15 @@ def scan(text: str, file: str) -> list[Comment]:
     return comments
 
 
-def _close(piece: str, span: Span, opened: list[tuple[str, int]], place: Places) -> None:
+def _close(piece: str, at: int, opened: list[tuple[str, int]], place: Places) -> None:
     if not opened:
-        raise CompactError("CIR105", f"`{piece}` closes nothing", span=span)
-    bracket, at = opened.pop()
+        raise CompactError("CIR105", f"`{piece}` closes nothing", span=place(at, at + 1))
+    bracket, begun = opened.pop()
     if bracket != _CLOSES[piece]:
-        start = place(at, at + 1)
+        start = place(begun, begun + 1)
         raise CompactError(
             "CIR105",
             f"`{piece}` does not close `{bracket}`",
-            span=span,
+            span=place(at, at + 1),
             notes=[f"`{bracket}` was opened at line {start.line}, column {start.column}"],
         )

@@ -199,8 +199,8 @@ _ABOUT_LISTS = frozenset({"CIR203", "CIR209"})
 def to_blame(problem: CompactError, bound: Bound) -> Given | None:
     """The argument that an operation's complaint is about; None where it is about the operands.
 
-    In this order: the one that the message names in backticks; the list, where it speaks of lists; the one whose
-    value it quotes ("60 channels do not split"); the one whose name it mentions ("an even kernel").
+    In this order: the one that the message names in backticks; the list, where it speaks of lists; the one
+    whose value it quotes ("60 channels do not split"); the one whose name it mentions ("an even kernel").
     """
     if problem.code in _ABOUT_OPERANDS:
         return None

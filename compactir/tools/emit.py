@@ -63,11 +63,19 @@ def emit_report(planned: Planned) -> Files:
     return {f"{symbol_for(planned.graph.name)}.report.json": text + "\n"}
 
 
+def emit_html(planned: Planned) -> Files:
+    """Graphs, connections, memory and numbers on one page."""
+    from compactir.tools.html import html
+
+    return {f"{symbol_for(planned.graph.name)}.html": html(planned)}
+
+
 EMITTERS: Mapping[str, Callable[[Planned], Files]] = {
     "ir": emit_ir,
     "py": emit_py,
     "dot": emit_dot,
     "report": emit_report,
+    "html": emit_html,
 }
 """Kinds that need the plan alone; `c` and `lib` are the driver's."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-EMITS = ("ir", "c", "lib", "py", "dot", "report")
+EMITS = ("ir", "c", "lib", "py", "dot", "report", "html")
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -131,7 +131,7 @@ VERBS = (
             _out("the output folder (default: out/NETWORK); - prints to the terminal", "DIR", "folder"),
             Option(
                 "emit",
-                "what to write, a list of ir c lib py dot report (default: c,lib)",
+                "what to write, a list of ir c lib py dot report html (default: c,lib)",
                 ("--emit",),
                 metavar="LIST",
                 kind="emit",

@@ -523,6 +523,17 @@ _ENTRIES = [
     ),
     # ---------------------------------------------------------------- 5xx: targets and toolchain
     Code(
+        "CIR501",
+        "the target has no kernel for an operation",
+        "An operation of the network has a meaning, but the target that was asked for cannot compute it.",
+        "An operation is whole without kernels: it parses, counts and runs on the reference. Every target "
+        "grows its kernels separately, and none of them computes something else instead.",
+        "$ compactc model.arch --target arm",
+        "Use another target (the reference and the PyTorch module run every operation), or write the "
+        "operation "
+        "with others.",
+    ),
+    Code(
         "CIR502",
         "unknown target",
         "The target that was asked for has no description.",
@@ -589,7 +600,8 @@ _ENTRIES = [
     Code(
         "CIR516",
         "a tool for counting is missing",
-        "Estimating the cycles of Arm code takes LLVM's disassembler and, for some cores, a new enough llvm-mca.",
+        "Estimating the cycles of Arm code takes LLVM's disassembler and, for some cores, a new enough "
+        "llvm-mca.",
         "A model of a core is its tables; an older version would answer with another core's numbers.",
         "python -m compactir.tools.count --target arm-a76 ./program      # where only LLVM 14 is installed",
         "Install the version that the help line names; counting instructions alone works without it.",
@@ -618,8 +630,8 @@ _ENTRIES = [
         "What was asked for needs a Python package that compactir does not bring along.",
         "PyTorch and ONNX are large, and most of what compactir does needs neither: they are extras.",
         "compactir.codegen.torch.load_torch(source, graph)      # without PyTorch",
-        "Install the extra that the help line names: `pip install \"compactir[torch]\"` or "
-        "`pip install \"compactir[onnx]\"`.",
+        'Install the extra that the help line names: `pip install "compactir[torch]"` or '
+        '`pip install "compactir[onnx]"`.',
     ),
     Code(
         "CIR606",

@@ -225,9 +225,8 @@ def _excerpt(span: Span) -> tuple[str, str] | None:
     if len(line) > _WIDEST_EXCERPT:  # a window around the place: a line may have millions of characters
         before = "..." + before[-40:] if len(before) > 43 else before
         room = _WIDEST_EXCERPT - len(before)
-        inside, after = (
-            (inside[:room], "...") if len(inside) > room else (inside, after[: room - len(inside)])
-        )
+        inside, rest = inside[:room], max(0, room - len(inside))
+        after = after if len(after) <= rest else after[:rest] + "..."
     before, inside, after = _visible(before), _visible(inside), _visible(after)
     return before + inside + after, " " * _cells(before) + "^" * max(1, _cells(inside))
 

@@ -9,20 +9,7 @@ from collections.abc import Iterator
 
 from compactir.ir.graph import Graph, Node, Value
 from compactir.ir.text import op_text
-
-_COLOURS = {
-    "conv": "#cfe2f3",
-    "linear": "#cfe2f3",
-    "add": "#fff2cc",
-    "mul": "#fff2cc",
-    "concat": "#d9ead3",
-    "gather": "#d9ead3",
-    "shuffle": "#d9ead3",
-    "max_pool": "#ead1dc",
-    "avg_pool": "#ead1dc",
-    "global_avg_pool": "#ead1dc",
-    "global_max_pool": "#ead1dc",
-}
+from compactir.tools.drawing import COLOURS
 
 
 def dot(graph: Graph) -> str:
@@ -58,7 +45,7 @@ def _cluster(
 ) -> Iterator[str]:
     pad = "  " * depth
     for node in tree.get(path, []):
-        colour = _COLOURS.get(node.op.name, "white")
+        colour = COLOURS.get(node.op.name, "white")
         label = _quoted(node.name.removeprefix(path + "."), op_text(node.op), str(node.out.type))
         yield f'{pad}{_id(node.out)} [label={label}, fillcolor="{colour}"];'
     for child in children.get(path, []):

@@ -38,7 +38,7 @@ class ConstantFolding(Pass):
         """Rewrite the graph."""
         edit = Edit(graph)
         for node in graph.nodes:
-            if isinstance(node.op, Affine) and self._is_neutral(edit, node):
+            if node.op == Affine() and self._is_neutral(edit, node):
                 edit.forward(node.out, node.args[0])
                 edit.drop(node)
                 self.did(node, "scales by 1 and shifts by 0")

@@ -54,7 +54,7 @@ class FoldBatchnorm(Pass):
         """Rewrite the graph."""
         edit = Edit(graph)
         for node in graph.nodes:
-            if isinstance(node.op, BatchNorm | Affine):
+            if isinstance(node.op, BatchNorm) or node.op == Affine():  # one without an epilogue
                 self._fold(edit, node)
         return edit.finish()
 
@@ -100,7 +100,7 @@ def _producers(edit: Edit, value: Value, reader: Node, scale: Vector, shift: Vec
     if node is None:
         raise BlockedError(f"{value} is an input of the network")
     if isinstance(node.op, Conv | Linear | Affine):
-        if isinstance(node.op, Conv) and node.op.epilogue:
+        if isinstance(node.op, Conv | Affine) and node.op.epilogue:
             raise BlockedError(f"`{node.name}` has an epilogue already")
         yield node, scale, shift
     elif isinstance(node.op, View):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from compactir.ir.graph import Graph, Node, Value
+from compactir.ir.graph import Graph, Node
 from compactir.ops.activation import Activation
 from compactir.ops.combine import Combine
 from compactir.ops.conv import Conv, extra_operands
+from compactir.ops.norm import Affine
 from compactir.passes._base import Pass, register
 from compactir.passes._edit import Edit
 
@@ -37,7 +38,7 @@ class FuseEpilogue(Pass):
         edit = Edit(graph)
         places: dict[Node, Node] = {}  # the last node of a chain -> the convolution that takes its place
         for node in reversed(graph.nodes):
-            if isinstance(node.op, Conv) and (last := self._fuse(edit, node)):
+            if isinstance(node.op, Conv | Affine) and (last := self._fuse(edit, node)):
                 places[last] = node
         moved = set(places.values())
         graph.nodes = [places.get(n, n) for n in graph.nodes if n in places or n not in moved]
@@ -47,8 +48,8 @@ class FuseEpilogue(Pass):
         """Take in what follows; returns the last node taken."""
         last: Node | None = None
         fused: list[str] = []
-        while (reader := edit.only_reader(node.out)) and _fits(reader, node.out):
-            assert isinstance(node.op, Conv)
+        while (reader := edit.only_reader(node.out)) and _fits(reader, node):
+            assert isinstance(node.op, Conv | Affine)
             node.op = replace(node.op, epilogue=(*node.op.epilogue, reader.op))
             edit.rewire(node, [*node.args, *(a for a in reader.args if a is not node.out)])
             edit.drop(reader)
@@ -62,19 +63,21 @@ class FuseEpilogue(Pass):
         return last
 
 
-def _fits(reader: Node, value: Value) -> bool:
-    """True for an operation of one element that keeps the type of `value`."""
-    return isinstance(reader.op, Activation | Combine) and reader.out.type == value.type
+def _fits(reader: Node, node: Node) -> bool:
+    """True for an operation of one element that keeps the type; an affine takes no further operands."""
+    kinds = Activation | Combine if isinstance(node.op, Conv) else Activation
+    return isinstance(reader.op, kinds) and reader.out.type == node.out.type
 
 
 def _why_not(edit: Edit, node: Node) -> str:
     """What kept the next operation out, where one might have expected it in; else empty."""
     value, reader = node.out, edit.only_reader(node.out)
     if reader is None:
-        near = [r for r in edit.readers(value) if _fits(r, value)]
+        near = [r for r in edit.readers(value) if _fits(r, node)]
         return f"`{near[0].name}` stays: {edit.why_not_only(value, near[0])}" if near else ""
     if isinstance(reader.op, Conv):
         joined = sum(map(extra_operands, reader.op.epilogue))
         late = joined and value in reader.args[-joined:]
         return f"its sum is finished by the later `{reader.name}`" if late else ""
-    return f"`{reader.name}` stays: it spreads {value}" if isinstance(reader.op, Combine) else ""
+    spreads = isinstance(reader.op, Combine) and reader.out.type != value.type
+    return f"`{reader.name}` stays: it spreads {value}" if spreads else ""

@@ -151,6 +151,7 @@ def lower_affine(state: Lowering, node: Node) -> None:
         y_strides=(buffer.row, buffer.pixel),
         tile=tiles.split(pixels, min(8, pixels))[0][0],
         blocks=len(rows),
+        epilogue=node.op.epilogue if isinstance(node.op, norm.Affine) else (),
     )
     packed = np.concatenate([filters(scale.reshape(-1, 1, 1), shift, lanes) for lanes in rows])
     call = Call(kernel, state.block_starts(xmap), _all_blocks(buffer), state.packer.add(packed))

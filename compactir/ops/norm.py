@@ -68,7 +68,8 @@ class BatchNorm(Op):
 class Affine(Op):
     """Scale and shift each channel.
 
-    Shapes: x (N, C, H, W) or (N, C), weight (C), bias (C) -> as x, y = weight · x + bias.
+    Shapes: x (N, C, H, W) or (N, C), weight (C), bias (C) -> as x, y = weight · x + bias; then the epilogue,
+            functions of one element that a pass put there.
     Cost:   no MACs by convention.
     Errors: CIR206.
     Source: the trainable coefficient and bias of LeNet-5's S2 and S4, LeCun et al. 1998, section II.B.
@@ -76,6 +77,7 @@ class Affine(Op):
 
     name: ClassVar[str] = "affine"
     per_channel: ClassVar[bool] = True
+    epilogue: tuple[Op, ...] = ()
 
     def params(self, x: TensorType, *more: TensorType) -> list[ParamSpec]:
         """`weight`, `bias`."""
@@ -87,11 +89,16 @@ class Affine(Op):
     def infer(self, x: TensorType, *params: TensorType) -> TensorType:
         """The type rule."""
         need_params(self, params, x)
+        for op in self.epilogue:
+            x = op.infer(x)
         return x
 
     def reference(self, x: Array, weight: Array, bias: Array) -> Array:
         """The meaning."""
-        return x * along_channels(weight, x) + along_channels(bias, x)
+        y = x * along_channels(weight, x) + along_channels(bias, x)
+        for op in self.epilogue:
+            y = op.reference(y)
+        return y
 
     @classmethod
     def samples(cls) -> list[Sample]:

@@ -241,7 +241,7 @@ class Generated:
         return {self.manifest.source: self.files.source, self.manifest.header: self.files.header}
 
 
-def optimise(
+def optimize(
     authored: Authored, target: Target, *, verify_each: bool = False, dump: Dump | None = None
 ) -> tuple[Graph, Log]:
     """The graph after the passes of the C pipeline, and what they decided; the authored one stays."""
@@ -258,7 +258,7 @@ def plan(
     """Passes and lowering. Errors: room 4xx; CIR501 for an operation that the target has no kernel for."""
     from compactir.codegen.lower import lower
 
-    graph, log = optimise(authored, target, verify_each=verify_each, dump=dump)
+    graph, log = optimize(authored, target, verify_each=verify_each, dump=dump)
     return Planned(authored, graph, target, lower(graph, target), log)
 
 

@@ -55,7 +55,7 @@ def test_labels_are_the_mask(connect: Connectivity) -> None:
     assert labels(connect).max() <= len(kernels(connect))
 
 
-def test_mixed_kernels_have_a_colour_each(planned: Planned) -> None:
+def test_mixed_kernels_have_a_color_each(planned: Planned) -> None:
     mixed = next(n.op.connect for n in planned.authored.graph.nodes if n.name == "depthwise1")  # type: ignore[attr-defined]  # a Conv
     assert kernels(mixed) == [(3, 3), (5, 5)]
     assert labels(mixed).diagonal().tolist() == [1] * 4 + [2] * 4

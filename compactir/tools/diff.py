@@ -15,7 +15,7 @@ from typing import Any
 
 from compactir import reference
 from compactir.diagnostics import CompactError, did_you_mean, spell_list
-from compactir.driver import Authored, build, generate, load, optimise, plan, read, write_to_cache
+from compactir.driver import Authored, build, generate, load, optimize, plan, read, write_to_cache
 from compactir.ir.graph import Graph
 from compactir.ir.text import print_graph
 from compactir.ir.types import Array
@@ -75,7 +75,7 @@ def side(file: str, what: str, args: Namespace) -> Side:
     if what in ("", AUTHORED):
         return Side(name, authored.graph)
     if what in (*target_names(), "native"):
-        return Side(name, optimise(authored, load_target(what))[0], _compiled(authored, what, args))
+        return Side(name, optimize(authored, load_target(what))[0], _compiled(authored, what, args))
     return Side(name, _stage(authored, what, args))
 
 
@@ -97,7 +97,7 @@ def _stage(authored: Authored, what: str, args: Namespace) -> Graph:
         seen.append(stage.removeprefix(BEFORE))
 
     seen: list[str] = []
-    last, _ = optimise(authored, target_of(args), dump=keep)
+    last, _ = optimize(authored, target_of(args), dump=keep)
     if what == LAST:
         return last
     if what not in kept:

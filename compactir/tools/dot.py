@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from compactir.ir.graph import Graph, Node, Value
 from compactir.ir.text import op_text
-from compactir.tools.drawing import COLOURS
+from compactir.tools.drawing import COLORS
 
 
 def dot(graph: Graph) -> str:
@@ -45,9 +45,9 @@ def _cluster(
 ) -> Iterator[str]:
     pad = "  " * depth
     for node in tree.get(path, []):
-        colour = COLOURS.get(node.op.name, "white")
+        color = COLORS.get(node.op.name, "white")
         label = _quoted(node.name.removeprefix(path + "."), op_text(node.op), str(node.out.type))
-        yield f'{pad}{_id(node.out)} [label={label}, fillcolor="{colour}"];'
+        yield f'{pad}{_id(node.out)} [label={label}, fillcolor="{color}"];'
     for child in children.get(path, []):
         yield f"{pad}subgraph {_quoted('cluster_' + child)} {{"
         yield f'{pad}  label={_quoted(child)}; color="#bbbbbb"; fontname="sans-serif"; fontsize=10;'

@@ -13,7 +13,7 @@ from compactir.ir.text import op_text
 WIDTH, HEIGHT, GAP_X, GAP_Y = 190, 34, 16, 22
 _LONGEST = 27
 
-COLOURS: Mapping[str, str] = {
+COLORS: Mapping[str, str] = {
     "conv": "#cfe2f3",
     "linear": "#cfe2f3",
     "rbf": "#cfe2f3",
@@ -93,7 +93,7 @@ def _node(place: Place, node: Node, fused: bool) -> str:
     where = f" {node.span}" if node.span else ""
     title = f"{node.name}\n{op_text(node.op)}\n{node.out.type}{where}"
     return _box(
-        place, node.name, f"{what}  {_shape(node.out)}", COLOURS.get(node.op.name, "#ffffff"), title, fused
+        place, node.name, f"{what}  {_shape(node.out)}", COLORS.get(node.op.name, "#ffffff"), title, fused
     )
 
 
@@ -101,11 +101,11 @@ def _shape(value: Value) -> str:
     return "×".join(map(str, value.type.shape[1:]))
 
 
-def _box(place: Place, name: str, below: str, colour: str, title: str, fused: bool) -> str:
+def _box(place: Place, name: str, below: str, color: str, title: str, fused: bool) -> str:
     frame = 'stroke="#b03030" stroke-width="2"' if fused else 'stroke="#888888" stroke-width="1"'
     return (
         f'<g class="node" data-name="{escape(name)}"><title>{escape(title)}</title>'
-        f'<rect x="{place.x}" y="{place.y}" width="{WIDTH}" height="{HEIGHT}" fill="{colour}" {frame}/>'
+        f'<rect x="{place.x}" y="{place.y}" width="{WIDTH}" height="{HEIGHT}" fill="{color}" {frame}/>'
         f'<text x="{place.x + 7}" y="{place.y + 14}">{escape(_end(name))}</text>'
         f'<text x="{place.x + 7}" y="{place.y + 28}" class="small">{escape(_start(below))}</text></g>'
     )

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from compactir.diagnostics import CATALOGUE, CompactError, explain, spell_list
-from compactir.driver import optimise, read
+from compactir.driver import optimize, read
 from compactir.tools import terminal
 from compactir.tools.source import source_of, target_of
 
@@ -25,7 +25,7 @@ def main(args: Namespace) -> int:
         return explain_code(args.what, args.json)
     with terminal.working(f"compiling {args.what}", quiet=args.json):
         authored = read(source_of(args, args.what), warn=False)
-        _, log = optimise(authored, target_of(args))
+        _, log = optimize(authored, target_of(args))
     if args.json:
         terminal.print_json({"network": authored.graph.name, "decisions": [_json(d) for d in log.decisions]})
     else:

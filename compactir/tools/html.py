@@ -128,7 +128,7 @@ def _matrices(graph: Graph) -> Iterable[str]:
 
 
 def _sizes(connect: Connectivity) -> str:
-    """The kernel sizes in their colours, where there are several."""
+    """The kernel sizes in their colors, where there are several."""
     sizes = kernels(connect)
     if len(sizes) < 2:
         return ""

@@ -18,7 +18,7 @@ ARRAYS = (".npy", ".npz")
 
 
 @dataclass(frozen=True)
-class Normalisation:
+class Normalization:
     """y = (x - mean) / std per channel, on an image of 0…1."""
 
     mean: Sequence[float] = ()
@@ -40,7 +40,7 @@ class Normalisation:
         return ((image - mean) / std).astype(np.float32)
 
 
-def read_input(path: Path, tensor: Tensor, normalise: Normalisation) -> Array:
+def read_input(path: Path, tensor: Tensor, normalize: Normalization) -> Array:
     """A file as one or more batches of an input: (N·k, …) float32.
 
     Errors: CIR666 for a file that cannot be read or does not hold what its name says, CIR667 for a shape that
@@ -48,7 +48,7 @@ def read_input(path: Path, tensor: Tensor, normalise: Normalisation) -> Array:
     """
     if path.suffix.lower() in ARRAYS:
         return _fit(_array(path, tensor), path, tensor)
-    return normalise(_image(path, tensor))[None]
+    return normalize(_image(path, tensor))[None]
 
 
 def _array(path: Path, tensor: Tensor) -> Array:

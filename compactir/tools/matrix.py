@@ -26,7 +26,7 @@ PALETTE = (
     (20, 140, 150),
     (90, 90, 90),
 )
-"""Colour 0 is no connection; the others are kernel sizes, in the order of `kernels`."""
+"""Color 0 is no connection; the others are kernel sizes, in the order of `kernels`."""
 
 
 def kernels(connect: Connectivity) -> list[Kernel]:
@@ -69,7 +69,7 @@ def png(picture: Bytes) -> bytes:
     height, width = picture.shape
     capped = np.where(picture < len(PALETTE), picture, len(PALETTE) - 1).astype(np.uint8)
     rows = np.concatenate([np.zeros((height, 1), np.uint8), capped], axis=1)  # filter 0 before each row
-    palette = b"".join(bytes(colour) for colour in PALETTE)
+    palette = b"".join(bytes(color) for color in PALETTE)
     header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
     chunks = [
         (b"IHDR", header),

@@ -16,7 +16,7 @@ from compactir.diagnostics import CompactError, did_you_mean, spell_list
 from compactir.driver import build, generate, load, plan, read, write_to_cache
 from compactir.ir.types import Array
 from compactir.tools import terminal
-from compactir.tools.images import Normalisation, read_input
+from compactir.tools.images import Normalization, read_input
 from compactir.tools.source import source_of, target_of
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ def main(args: Namespace) -> int:
         module = module_of(args)
         say(f"running {module.name}")
         named = files_by_input(module, args.files, dict(args.input))
-        normalise = Normalisation(args.mean or (), args.std or ())
+        normalize = Normalization(args.mean or (), args.std or ())
         inputs = {
-            name: read_input(Path(file), module.inputs[name], normalise) for name, file in named.items()
+            name: read_input(Path(file), module.inputs[name], normalize) for name, file in named.items()
         }
         outputs, seconds = run(module, inputs)
     if args.out:

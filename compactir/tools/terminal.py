@@ -1,6 +1,6 @@
 """What people see: tables on stdout, notes and progress on stderr; and JSON for programs.
 
-rich is imported where something is printed with it, never earlier. Without a terminal there are no colours
+rich is imported where something is printed with it, never earlier. Without a terminal there are no colors
 and no progress, and tables are as wide as they need to be.
 """
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compactir.diagnostics import CompactError, render
+from compactir.diagnostics import CompactError, CompactErrors, render
 from compactir.ir.graph import Graph
 from compactir.lang import ast, elaborate, parse, parse_file
 from compactir.lang.parser import parse_expression
@@ -489,6 +489,26 @@ def test_choosing_a_network() -> None:
     assert elaborate(parse(both), network="b").name == "b"
     with pytest.raises(CompactError, match="did you mean"):
         elaborate(parse(both + "\nnetwork resnet {\n}"), network="resmet")
+
+
+def test_static_problems_are_reported_together() -> None:
+    text = """
+    import round_even from "std/rounding.arch"
+    block unused(x, n: integer) {
+      y = x -> batchnorm
+      return y -> conv(m, kernel=1)
+    }
+    network n {
+      input x: f32[4]
+      output y = x -> relu
+      return y
+    }
+    """
+    with pytest.raises(CompactErrors) as caught:
+        elaborate(parse(text, "test.arch"))
+    found = [(p.code, p.span.line) for p in caught.value.parts() if p.span]
+    assert found == [("CIR110", 3), ("CIR111", 4), ("CIR110", 5), ("CIR140", 10)]
+    assert render(caught.value).count("error[") == 4
 
 
 # -- the syntax tree ---------------------------------------------------------------------------------------

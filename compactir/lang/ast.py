@@ -29,6 +29,15 @@ def children(node: Node) -> Iterator[Node]:
             yield from (item for item in value if isinstance(item, Node))
 
 
+def walk(node: Node) -> Iterator[Node]:
+    """A node and everything below it, in the order of the source, however deep."""
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        yield node
+        stack.extend(reversed(list(children(node))))
+
+
 # -- expressions -------------------------------------------------------------------------------------------
 
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from compactir.diagnostics import CompactError, Span, did_you_mean, spell_list
+from compactir.diagnostics import CompactError, CompactErrors, Span, did_you_mean, spell_list
 from compactir.ir.graph import Graph, Value
 from compactir.ir.types import TensorType
 from compactir.lang import ast
+from compactir.lang.check import check
 from compactir.lang.evaluate import BUILTINS, Frame, Loop, StepValue, assigned_in, source_text
 from compactir.lang.modules import Loader, Module
 from compactir.lang.parser import parse_expression
@@ -56,6 +57,9 @@ class _Elaborator(Stepper):
         self.batch = batch
         self.loader = Loader(frozenset({*BUILTINS, *SPELLINGS, "stack"}), self._constant)
         self.module = self.loader.load(file)
+        problems = [p for module in reversed(self.loader.loaded.values()) for p in check(module)]
+        if problems:
+            raise CompactErrors(problems) if len(problems) > 1 else problems[0]
 
     # -- files and networks --------------------------------------------------------------------------------
 
@@ -112,7 +116,6 @@ class _Elaborator(Stepper):
 
     def _parameters(self, network: ast.Network, frame: Frame) -> None:
         for parameter in network.parameters:
-            self.new_parameter(parameter, frame)
             if parameter.name in self.defines:
                 self.used_defines.add(parameter.name)
                 value = self._defined(parameter, self.defines[parameter.name], frame)
@@ -148,7 +151,8 @@ class _Elaborator(Stepper):
         return value
 
     def _check_defines(self, network: ast.Network) -> None:
-        choices = {c.name for m in self.loader.loaded.values() for c in _choices(m.file)}
+        items = (item for module in self.loader.loaded.values() for item in module.file.items)
+        choices = {n.name for item in items for n in ast.walk(item) if isinstance(n, ast.Choice)}
         known = {p.name for p in network.parameters} | choices | self.used_defines
         for name in self.defines:
             if name not in known:
@@ -195,10 +199,6 @@ class _Elaborator(Stepper):
         return None
 
     def _do_return(self, statement: ast.Return, frame: Frame) -> Returned:
-        if frame.sort == "network":
-            raise CompactError(
-                "CIR140", "a network returns nothing", span=statement.span, help="write `output y = ...`"
-            )
         return Returned(self.eval(statement.value, frame))
 
     def _do_assert(self, statement: ast.Assert, frame: Frame) -> None:
@@ -212,13 +212,6 @@ class _Elaborator(Stepper):
             )
 
     def _do_input(self, statement: ast.Input, frame: Frame) -> None:
-        if frame.sort != "network":
-            raise CompactError(
-                "CIR140",
-                f"{frame.title} cannot declare inputs",
-                span=statement.span,
-                help="make it a parameter",
-            )
         if any(v.name == statement.name for v in self.graph.inputs):
             raise CompactError(
                 "CIR112", f"there are two inputs named `{statement.name}`", span=statement.span
@@ -247,10 +240,6 @@ class _Elaborator(Stepper):
         )
 
     def _do_output(self, statement: ast.Output, frame: Frame) -> None:
-        if frame.sort != "network":
-            raise CompactError(
-                "CIR140", f"{frame.title} has no outputs", span=statement.span, help="write `return y`"
-            )
         if statement.name in self.graph.outputs:
             raise CompactError(
                 "CIR112", f"there are two outputs named `{statement.name}`", span=statement.span
@@ -269,15 +258,11 @@ class _Elaborator(Stepper):
         self.graph.outputs[statement.name] = frame.names[statement.name] = value
 
     def _do_weights(self, statement: ast.Weights, frame: Frame) -> None:
-        if frame.sort != "network":
-            raise CompactError("CIR140", f"{frame.title} cannot name a weights file", span=statement.span)
         if self.graph.weights_file is not None:
             raise CompactError("CIR112", "the network names two weights files", span=statement.span)
         self.graph.weights_file = str(Path(frame.module.file.path).parent / statement.path)
 
     def _do_choice(self, statement: ast.Choice, frame: Frame) -> None:
-        if not frame.builds:
-            raise CompactError("CIR140", f"{frame.title} cannot declare a choice", span=statement.span)
         alternatives: dict[str, ast.Expr] = {}
         for one in statement.alternatives:
             if one.name in alternatives:
@@ -307,17 +292,3 @@ class _Elaborator(Stepper):
                 help=did_you_mean(chosen, alternatives) or f"it has {options}",
             )
         frame.names[statement.name] = StepValue(alternatives[chosen], frame, f"choice `{statement.name}`")
-
-
-def _choices(file: ast.File) -> list[ast.Choice]:
-    found = []
-    stack: list[ast.Node] = list(file.items)
-    while stack:
-        node = stack.pop()
-        if isinstance(node, ast.Choice):
-            found.append(node)
-        elif isinstance(node, (ast.Declaration, ast.If, ast.For, ast.Branch)):
-            stack.extend(ast.children(node))
-            if isinstance(node, ast.If) and node.otherwise:
-                stack.extend(node.otherwise)
-    return found

@@ -332,15 +332,8 @@ class Loop:
 
 def assigned_in(body: Sequence[ast.Node]) -> frozenset[str]:
     """The names that a body assigns anywhere; loop variables are not among them."""
-    found: set[str] = set()
-    stack = list(body)
-    while stack:
-        node = stack.pop()
-        if isinstance(node, ast.Assign):
-            found.update(_target_names(node.target))
-        elif isinstance(node, (ast.If, ast.For, ast.Branch)):
-            stack.extend(ast.children(node))
-    return frozenset(found)
+    assigned = (n for statement in body for n in ast.walk(statement) if isinstance(n, ast.Assign))
+    return frozenset(name for n in assigned for name in _target_names(n.target))
 
 
 def _target_names(target: ast.Target) -> Iterable[str]:
@@ -371,14 +364,7 @@ def tensor_property(value: Value, name: str) -> Any:
 
 def names_in(node: ast.Node) -> list[str]:
     """The names that an expression reads, each once, in order."""
-    found: dict[str, None] = {}
-    stack = [node]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, ast.Name):
-            found[node.id] = None
-        stack.extend(reversed(list(ast.children(node))))
-    return list(found)
+    return list(dict.fromkeys(n.id for n in ast.walk(node) if isinstance(n, ast.Name)))
 
 
 def source_text(node: ast.Node, frame: Frame, limit: int = 80) -> str:

@@ -35,7 +35,14 @@ from compactir.ops import SPELLINGS
 MAX_NODES = 100_000
 MAX_BLOCK_DEPTH = 32
 MAX_TRACE = 4
-_TYPES: dict[str, Any] = {"int": int, "float": Fraction, "bool": bool, "str": str}
+_TYPES: dict[str, Any] = {
+    "int": int,
+    "float": Fraction,
+    "bool": bool,
+    "str": str,
+    "tensor": Value,
+    "step": StepValue,
+}
 _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -353,7 +360,6 @@ class Stepper(Evaluator):
         for arg in call.arguments:
             self._place_argument(call, arg, names, given)
         for parameter in parameters:
-            self.new_parameter(parameter, inner)
             one = given.get(parameter.name)
             if isinstance(one, Value):
                 value = self.typed(parameter, one, call.span)
@@ -409,28 +415,11 @@ class Stepper(Evaluator):
                 arg.value.span, *(self.origin(arg.value, value, frame) if is_number(value) else ())
             ) from None
 
-    def new_parameter(self, parameter: ast.Parameter, frame: Frame) -> None:
-        if parameter.name in frame.names:
-            raise CompactError(
-                "CIR112", f"there are two parameters named `{parameter.name}`", span=parameter.span
-            )
-        if parameter.type is not None:
-            self._hint(parameter.type)
-
     def _hint(self, type: ast.Type) -> Any:
+        """The Python type of a declared one; check.py has refused unknown names."""
         if type.name == "list":
-            return list[self._hint(type.item)] if type.item else list[Any]  # type: ignore[misc]  # built at run time
-        if type.name in ("tensor", "step") and type.item is None:
-            return {"tensor": Value, "step": StepValue}[type.name]
-        if type.name in _TYPES and type.item is None:
-            return _TYPES[type.name]
-        known = [*_TYPES, "list", "tensor", "step"]
-        raise CompactError(
-            "CIR110",
-            f"unknown type `{type}`",
-            span=type.span,
-            help=did_you_mean(type.name, known) or f"types are {', '.join(known)} and `list[int]`",
-        )
+            return list[self._hint(type.item)] if type.item else list[Any]  # type: ignore[misc]  # made at run time
+        return _TYPES[type.name]
 
     def typed(self, parameter: ast.Parameter, value: Any, span: Span) -> Any:
         """The value as the parameter's type wants it; a float parameter holds a fraction."""

@@ -98,6 +98,7 @@ def _is_pointwise(node: Node) -> bool:
     return (
         isinstance(op, Conv)
         and op.connect.is_identity_kernel
+        and not op.connect.is_depthwise
         and op.stride == (1, 1)
         and op.dilation == (1, 1)
     )

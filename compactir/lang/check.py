@@ -1,7 +1,7 @@
 """What can be said about a file without running it: names, properties, types and statements in their places.
 
-Elaboration follows one way through a file, the one that its parameters choose. A misspelt operation in a branch
-that is not taken today is found here. All problems of a file are reported at once.
+Elaboration follows one way through a file, the one that its parameters choose. A misspelt operation in a
+branch that is not taken today is found here. All problems of a file are reported at once.
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ from compactir.codegen.torch.text import identifier, unused
 from compactir.ir.channels import ChannelList
 
 Values = tuple[Any, ...]
+_KEEPS_SHAPE = re.compile(r"\w*stride\w* == 1 and (in_channels == [a-z]\w*|\w+ == in_channels)$")
+_CHANGES_SHAPE = re.compile(r"\w*stride\w* != 1 or (in_channels != [a-z]\w*|\w+ != in_channels)$")
 _NO_DEFAULT = object()
 
 
@@ -318,18 +320,18 @@ class Constructor:
         equal shapes, so that where there is a stride, a residual connection names it too.
         """
         tests = sorted(self._simple_tests(), key=lambda t: max(len(set(map(str, v))) for _, v in t[2]))
-        equalities = [t for t in tests if " == " in t[0]]
+        equal, unequal = ([t for t in tests if f" {sign} " in t[0]] for sign in ("==", "!="))
         both = [
-            (f"{a} and {b}", tuple(x and y for x, y in zip(one, other, strict=True)), used + more)
-            for (a, one, used), (b, other, more) in combinations(equalities, 2)
+            (f"{a[0]} and {b[0]}", tuple(x and y for x, y in zip(a[1], b[1], strict=True)), a[2] + b[2])
+            for a, b in combinations(equal, 2)
         ]
-        unequal = [t for t in tests if " != " in t[0]]
         both += [
-            (f"{a} or {b}", tuple(x or y for x, y in zip(one, other, strict=True)), used + more)
-            for (a, one, used), (b, other, more) in combinations(unequal, 2)
+            (f"{a[0]} or {b[0]}", tuple(x or y for x, y in zip(a[1], b[1], strict=True)), a[2] + b[2])
+            for a, b in combinations(unequal, 2)
         ]
-        strides = [t for t in both if re.match(r"\w*stride\w* == 1 and \w+ == [a-z]", t[0])]
-        for text, holds, used in [*(strides if is_sum else []), *tests, *both]:
+        usual = _KEEPS_SHAPE if is_sum else _CHANGES_SHAPE
+        flags = [t for t in tests if t[0].isidentifier()]
+        for text, holds, used in [*flags, *(t for t in both if usual.match(t[0])), *tests, *both]:
             if holds == present:
                 return self._adopt(text, used)
         return None
@@ -343,7 +345,7 @@ class Constructor:
                 yield f"not {n}", tuple(not x for x in v), [(n, v)]
         for n, v in names:
             if all(isinstance(x, (int, str)) and not isinstance(x, bool) for x in v):
-                for c in sorted(set(v), key=lambda c: (str(type(c)), c)):
+                for c in self._telling(n, v):
                     constant = self.literal(c, n)
                     yield f"{n} != {constant}", tuple(x != c for x in v), [(n, v)]
                     yield f"{n} == {constant}", tuple(x == c for x in v), [(n, v)]
@@ -352,6 +354,13 @@ class Constructor:
             equal = tuple(x == y for x, y in zip(v, w, strict=True))
             yield f"{n} == {m}", equal, [(n, v), (m, w)]
             yield f"{n} != {m}", tuple(not e for e in equal), [(n, v), (m, w)]
+
+    def _telling(self, name: str, values: Values) -> list[Any]:
+        """Constants that an argument is compared with: of numbers of channels, only what flows in."""
+        if any(a.name == identifier(name) and a.counts_channels for a in self.arguments):
+            width = self._channels((-1, 0)) if self.block.inputs else ()
+            return [width[0]] if width and _constant(width) else []
+        return sorted(set(values), key=lambda c: (str(type(c)), c))
 
     def _adopt(self, text: str, used: list[tuple[str, Values]]) -> str:
         for name, values in used:

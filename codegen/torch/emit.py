@@ -205,9 +205,14 @@ def _doc(block: Block) -> str:
     scope = block.instances[0].scope
     if scope and scope.doc.strip():
         return scope.doc
-    names = [".".join(i.path) for i in block.instances]
+    names = sorted((".".join(i.path) for i in block.instances), key=_natural)
     used = ", ".join(names) if len(names) <= 4 else f"{names[0]} to {names[-1]}, {len(names)} in all"
     return f"The block `{block.block}`: {used}."
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts `unit2` before `unit10`."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _imports(code: str) -> str:
@@ -252,8 +257,8 @@ def _init_body(constructor: Constructor) -> list[str]:
         lines += statement(2, f"{name} = ", text)
     for name, text in constructor.stored.items():
         lines += statement(2, f"self.{name} = ", text)
-    for flag in constructor.flags:
-        lines += statement(2, f"self.{flag.name} = ", flag.test)
+    for one_flag in constructor.flags:
+        lines += statement(2, f"self.{one_flag.name} = ", one_flag.test)
     lines += [f"{INDENT * 2}{me(name)} = nn.Module()" for name in block.containers]
     open_flag: Flag | None = None
     for one, written, flag in zip(block.body, constructor.written, constructor.conditions, strict=True):

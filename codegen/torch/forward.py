@@ -216,6 +216,8 @@ class Forward:
             return self._called(ref, self.names[stand_in])
         branch = self._branch_name(ref)
         for name, values in {} if branch else self._held(now).items():
+            if name[-1].isdigit() and len(one.args) > 1:
+                continue  # one of several: what becomes of them together is called something else
             if all(not self._lives(v, now) or v == ref for v in values) and self._just_used(values, now):
                 return self._called(ref, name)
         return self._called(ref, branch or self._new_name(ref))
@@ -312,11 +314,17 @@ def rolled(lines: Sequence[str], blocks: Collection[str]) -> list[str]:
     result: list[str] = []
     i = 0
     while i < len(lines):
-        count = _chain(lines[i:], blocks)
+        rest = list(lines[i:])
+        x = match[2] if (match := _CALL.match(lines[i])) else ""
+        if x and rest[-1].startswith("        return "):  # the last call of a chain may be what is returned
+            rest[-1:] = [rest[-1].replace("return", f"{x} =", 1), f"        return {x}"]
+        count = _chain(rest, blocks)
         loop = _looped(lines[i], count) if count >= _LOOP else []
         if loop and all(len(line) <= WIDTH for line in loop):
             result += loop
             i += count
+            if i == len(lines):
+                result.append(rest[-1])
         else:
             result.append(lines[i])
             i += 1

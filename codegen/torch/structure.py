@@ -151,7 +151,7 @@ class _Builder:
                 self.scope[i] = self._brought_in(node, homes[i][:-1])
 
     def _brought_in(self, node: Node, scope: Path) -> Path:
-        """Where to run what a pass put before a layer (`conv1.parts`): outside of blocks that only read it."""
+        """Where to run what passes put before a layer (`conv1.parts`): outside of blocks that read it."""
         makers = [self.maker.get(self.real(v)) for v in node.values]
         while scope and not any(m is not None and self.scope[m][: len(scope)] == scope for m in makers):
             scope = scope[:-1]
@@ -317,12 +317,12 @@ class _Builder:
         """A node as steps: itself, then one for every operation of its epilogue."""
         node = self.nodes[i]
         op, outs = node.op, (node.out.type,)
-        epilogue = op.epilogue if isinstance(op, Conv) else ()
+        epilogue = _epilogue(op)
         own = len(op.params(node.args[0].type))
         values = node.args[:1] if own or epilogue else node.args
         extra = iter(node.args[1 + own :])
-        if isinstance(op, Conv) and epilogue:
-            op = replace(op, epilogue=())
+        if epilogue:
+            op = _without_epilogue(op)
             outs = (op.infer(*(a.type for a in node.args[: 1 + own])),)
         path = self.layer.get(i)
         leaf = node.name.split(".")[-1] if path is None else ".".join(path[len(scope) :])
@@ -370,10 +370,18 @@ def _own_layer(node: Node) -> Path | None:
     return tuple(stem.split(".")) if stem and owned else None
 
 
+def _epilogue(op: Op) -> tuple[Op, ...]:
+    found: tuple[Op, ...] = getattr(op, "epilogue", ())
+    return found
+
+
+def _without_epilogue(op: Op) -> Op:
+    return replace(op, epilogue=()) if _epilogue(op) else op  # type: ignore[type-var]  # it has one
+
+
 def _same_layer(a: Node, b: Node) -> bool:
     def settings(node: Node) -> tuple[object, ...]:
-        op = replace(node.op, epilogue=()) if isinstance(node.op, Conv) else node.op
-        return op, tuple(node.params), node.args[0].type.rank
+        return _without_epilogue(node.op), tuple(node.params), node.args[0].type.rank
 
     return settings(a) == settings(b)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from compactir.codegen.lower import tiles
 from compactir.codegen.lower.pack import filters, panel
-from compactir.codegen.lower.state import Lowering, Rows, lowers, natural, spatial
+from compactir.codegen.lower.state import Block, Lowering, Rows, lowers, natural, spatial
 from compactir.diagnostics import CompactError
 from compactir.ir.channel_map import ChannelMap
 from compactir.ir.connectivity import Connectivity, Pad
@@ -58,9 +58,8 @@ def lower_conv(state: Lowering, node: Node) -> None:
     bias = state.weight(rest.pop(0)) if op.bias else np.zeros(op.connect.out_channels, np.float32)
     connect, offset = _in_taps(node, op.connect, op.dilation)
     run = Operands(node, x, connect, weights, bias, op.stride, op.dilation, op.epilogue, rest, offset)
-    rows = state.rows(state.blocked(x)) if op.connect.is_depthwise and op.connect.in_channels > 1 else None
-    if rows is not None:
-        _depthwise(state, run, rows)
+    if op.connect.is_depthwise and op.connect.in_channels > 1:
+        _depthwise(state, run, *state.layers(state.blocked(x)))
     else:
         _panels(state, run)
 
@@ -107,10 +106,9 @@ def _in_taps(
 # -- depthwise -----------------------------------------------------------------------------------------------
 
 
-def _depthwise(state: Lowering, run: Operands, rows: Rows) -> None:
+def _depthwise(state: Lowering, run: Operands, x_blocks: list[Block], rows: Rows) -> None:
     """Blocks that share a window share a call; dead lanes get zero filters."""
     node, connect = run.node, run.connect
-    xmap = state.blocked(run.x)
     extras = [state.aligned(v, rows) for v in run.extra]
     buffer, _ = state.result(node.out, rows)
     reach, windows = _windows(connect)
@@ -123,8 +121,8 @@ def _depthwise(state: Lowering, run: Operands, rows: Rows) -> None:
     groups: dict[Pad, list[int]] = {}
     for index, lanes in enumerate(rows):
         groups.setdefault(_union([windows[c] for c in lanes if c >= 0]), []).append(index)
-    source = state.buffers[xmap.buffers[0]]
-    x_blocks, e_blocks = xmap.blocks(state.lanes), [e.blocks(state.lanes) for e in extras]
+    source = state.buffers[x_blocks[0][0]]
+    e_blocks = [e.blocks(state.lanes) for e in extras]
     calls = []
     for window, blocks in groups.items():
         cropped = _crop(dense, reach, window)
@@ -136,10 +134,10 @@ def _depthwise(state: Lowering, run: Operands, rows: Rows) -> None:
         calls.append(
             Call(
                 kernel,
-                _starts(state, [x_blocks[b] for b in blocks]),
+                state.starts([x_blocks[b] for b in blocks]),
                 ChannelMap.of((buffer.name, b * buffer.block) for b in blocks),
                 state.packer.add(np.concatenate(packed)),
-                tuple(_starts(state, [e[b] for b in blocks]) for e in e_blocks),
+                tuple(state.starts([e[b] for b in blocks]) for e in e_blocks),
             )
         )
     taps = sum((w[0] + w[2] + 1) * (w[1] + w[3] + 1) * len(b) for w, b in groups.items())
@@ -234,7 +232,7 @@ def _call(
         ChannelMap.of(x),
         ChannelMap.of((buffer.name, b * buffer.block) for b in blocks),
         state.packer.add(np.concatenate([packed for _, _, packed in panels])),
-        tuple(_starts(state, [e[b] for b in blocks]) for e in extras),
+        tuple(state.starts([e[b] for b in blocks]) for e in extras),
     )
 
 
@@ -441,7 +439,3 @@ def _grid(state: Lowering, run: Operands, source: Buffer, buffer: Buffer, window
         "epilogue": run.epilogue,
         "spread": spread,
     }
-
-
-def _starts(state: Lowering, blocks: list[tuple[str, int]]) -> ChannelMap:
-    return ChannelMap.of((buffer, block * state.buffers[buffer].block) for buffer, block in blocks)

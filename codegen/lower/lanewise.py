@@ -8,7 +8,7 @@ import numpy as np
 
 from compactir.codegen.lower import tiles
 from compactir.codegen.lower.pack import filters
-from compactir.codegen.lower.state import Lowering, Rows, lowers, natural, spatial
+from compactir.codegen.lower.state import Block, Lowering, Rows, lowers, spatial
 from compactir.ir.channel_map import ChannelMap
 from compactir.ir.graph import Node, Value
 from compactir.ir.op import Op
@@ -19,14 +19,9 @@ from compactir.ops import activation, norm, pool
 from compactir.ops.combine import Add, Mul
 
 
-def lanes_of(state: Lowering, value: Value) -> tuple[ChannelMap, Rows]:
-    """Where a value lies in blocks, and what each lane carries; put in order where channels share a lane."""
-    m = state.blocked(value)
-    rows = state.rows(m)
-    if rows is None:
-        rows = natural(value.type.channels, state.lanes)
-        m = state.aligned(value, rows)
-    return m, rows
+def lanes_of(state: Lowering, value: Value) -> tuple[list[Block], Rows]:
+    """The blocks a value lies in, and what each of their lanes carries."""
+    return state.layers(state.blocked(value))
 
 
 @lowers(pool.MaxPool, pool.AvgPool)
@@ -34,9 +29,9 @@ def lower_pool(state: Lowering, node: Node) -> None:
     """A windowed pool over all live blocks."""
     op = node.op
     assert isinstance(op, pool.MaxPool | pool.AvgPool)
-    xmap, rows = lanes_of(state, node.args[0])
+    blocks, rows = lanes_of(state, node.args[0])
     buffer, _ = state.result(node.out, rows)
-    source = state.buffers[xmap.buffers[0]]
+    source = state.buffers[blocks[0][0]]
     divisors: tuple[int, ...] = ()
     if isinstance(op, pool.AvgPool):
         divisors = tuple(d for row in op.divisors(spatial(node.args[0].type)) for d in row)
@@ -59,16 +54,16 @@ def lower_pool(state: Lowering, node: Node) -> None:
         average=isinstance(op, pool.AvgPool),
         divisors=divisors,
     )
-    state.step(node, [Call(kernel, state.block_starts(xmap), _all_blocks(buffer))])
+    state.step(node, [Call(kernel, state.starts(blocks), _all_blocks(buffer))])
 
 
 @lowers(pool.GlobalAvgPool, pool.GlobalMaxPool)
 def lower_global_pool(state: Lowering, node: Node) -> None:
     """One number per lane."""
-    xmap, rows = lanes_of(state, node.args[0])
+    blocks, rows = lanes_of(state, node.args[0])
     size = spatial(node.args[0].type)
     kernel = GlobalPool(state.lanes, size[0] * size[1], len(rows), isinstance(node.op, pool.GlobalAvgPool))
-    x = state.block_starts(xmap)
+    x = state.starts(blocks)
     buffer, _ = state.result(node.out, rows)
     state.step(node, [Call(kernel, x, _all_blocks(buffer))])
 
@@ -77,11 +72,11 @@ def lower_global_pool(state: Lowering, node: Node) -> None:
 def lower_upsample(state: Lowering, node: Node) -> None:
     """Repeat rows and pixels, or mix neighbours."""
     assert isinstance(node.op, pool.Upsample)
-    xmap, rows = lanes_of(state, node.args[0])
+    blocks, rows = lanes_of(state, node.args[0])
     buffer, _ = state.result(node.out, rows)
     sizes = spatial(node.args[0].type), spatial(node.out.type)
     kernel = Resize(state.lanes, *sizes, len(rows), node.op.mode)
-    state.step(node, [Call(kernel, state.block_starts(xmap), _all_blocks(buffer))])
+    state.step(node, [Call(kernel, state.starts(blocks), _all_blocks(buffer))])
 
 
 @lowers(
@@ -110,35 +105,33 @@ def lower_combine(state: Lowering, node: Node) -> None:
 
 
 def _map(state: Lowering, node: Node, x: Value, epilogue: tuple[Op, ...], extra: Sequence[Value]) -> None:
-    xmap, rows = lanes_of(state, x)
-    extras = [state.block_starts(state.aligned(v, rows)) for v in extra]
+    blocks, rows = lanes_of(state, x)
+    extras = [state.starts(state.aligned(v, rows).blocks(state.lanes)) for v in extra]
     size = spatial(x.type)
     spread = tuple(spatial(v.type) != size for v in extra)
     buffer, _ = state.result(node.out, rows)
-    starts = state.block_starts(xmap)
+    starts = state.starts(blocks)
     kernel = Map(state.lanes, size[0] * size[1], len(rows), epilogue, spread)
     call = Call(kernel, starts, _all_blocks(buffer), 0, tuple(extras))
-    state.step(node, [call], inplace=_over(state, xmap, buffer))
+    state.step(node, [call], inplace=_over(state, blocks, buffer))
 
 
-def _over(state: Lowering, xmap: ChannelMap, buffer: Buffer) -> tuple[str, str]:
+def _over(state: Lowering, blocks: list[Block], buffer: Buffer) -> tuple[str, str]:
     """The result may lie over its operand where that is one whole buffer, block by block."""
-    if len(xmap.buffers) != 1:
-        return ("", "")
-    source = state.buffers[xmap.buffers[0]]
-    in_order = [block for _, block in xmap.blocks(state.lanes)] == list(range(source.blocks))
-    return (buffer.name, source.name) if in_order and source.region == "arena" else ("", "")
+    source = state.buffers[blocks[0][0]]
+    whole = blocks == [(source.name, b) for b in range(source.blocks)]
+    return (buffer.name, source.name) if whole and source.region == "arena" else ("", "")
 
 
 @lowers(norm.BatchNorm, norm.Affine)
 def lower_affine(state: Lowering, node: Node) -> None:
     """Scale and shift: a depthwise 1×1 filter with bias."""
     scale, shift = _scale_shift(state, node)
-    xmap, rows = lanes_of(state, node.args[0])
+    blocks, rows = lanes_of(state, node.args[0])
     size = spatial(node.out.type)
     buffer, _ = state.result(node.out, rows)
     pixels = size[0] * size[1]
-    source = state.buffers[xmap.buffers[0]]
+    source = state.buffers[blocks[0][0]]
     kernel = Depthwise(
         lanes=state.lanes,
         size=(1, pixels),
@@ -154,8 +147,8 @@ def lower_affine(state: Lowering, node: Node) -> None:
         epilogue=node.op.epilogue if isinstance(node.op, norm.Affine) else (),
     )
     packed = np.concatenate([filters(scale.reshape(-1, 1, 1), shift, lanes) for lanes in rows])
-    call = Call(kernel, state.block_starts(xmap), _all_blocks(buffer), state.packer.add(packed))
-    state.step(node, [call], inplace=_over(state, xmap, buffer))
+    call = Call(kernel, state.starts(blocks), _all_blocks(buffer), state.packer.add(packed))
+    state.step(node, [call], inplace=_over(state, blocks, buffer))
 
 
 def _scale_shift(state: Lowering, node: Node) -> tuple[Array, Array]:

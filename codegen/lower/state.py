@@ -20,6 +20,10 @@ Rows = list[list[int]]
 """For every physical block the logical channel in each lane, −1 where the lane is dead."""
 
 
+Block = tuple[str, int]
+"""A buffer and the number of a block in it."""
+
+
 @dataclass(frozen=True)
 class Geometry:
     """Where pixels of a value lie: the same for all its channels."""
@@ -150,16 +154,29 @@ class Lowering:
         places = dict(zip((c for c, _ in channels), y.places, strict=True))
         return ChannelMap.of(places[c] for c in range(len(m)))
 
-    def rows(self, m: ChannelMap) -> Rows | None:
-        """Which logical channel lies in which lane of the blocks of a map; None where two share a lane."""
-        index = {place: i for i, place in enumerate(m.blocks(self.lanes))}
-        rows = [[-1] * self.lanes for _ in index]
+    def layers(self, m: ChannelMap) -> tuple[list[Block], Rows]:
+        """The blocks a map lies in, and which logical channel each of their lanes carries.
+
+        A block is listed once more for every further channel that shares a lane: a gather repeats channels.
+        """
+        blocks: list[Block] = []
+        rows: Rows = []
+        listed: dict[Block, list[int]] = {}
         for channel, (buffer, position) in enumerate(m.places):
-            block, lane = index[buffer, position // self.lanes], position % self.lanes
-            if rows[block][lane] >= 0:
-                return None
-            rows[block][lane] = channel
-        return rows
+            block, lane = (buffer, position // self.lanes), position % self.lanes
+            free = next((i for i in listed.get(block, []) if rows[i][lane] < 0), None)
+            if free is None:
+                free = len(blocks)
+                listed.setdefault(block, []).append(free)
+                blocks.append(block)
+                rows.append([-1] * self.lanes)
+            rows[free][lane] = channel
+        return blocks, rows
+
+    def rows(self, m: ChannelMap) -> Rows | None:
+        """Which logical channel lies in which lane of a map's blocks; None where two share a lane."""
+        blocks, rows = self.layers(m)
+        return rows if len(set(blocks)) == len(blocks) else None
 
     def aligned(self, value: Value, rows: Rows) -> ChannelMap:
         """The value's map with exactly these lanes per block, by a copy where it lies otherwise."""
@@ -174,10 +191,9 @@ class Lowering:
             (buffer, self.buffers[buffer].element(position)) for buffer, position in m.places
         )
 
-    def block_starts(self, m: ChannelMap) -> ChannelMap:
-        """The element offset of every live block."""
-        starts = m.blocks(self.lanes)
-        return ChannelMap.of((buffer, block * self.buffers[buffer].block) for buffer, block in starts)
+    def starts(self, blocks: Sequence[Block]) -> ChannelMap:
+        """The element offset of every block."""
+        return ChannelMap.of((buffer, block * self.buffers[buffer].block) for buffer, block in blocks)
 
     # -- steps -----------------------------------------------------------------------------------------------
 

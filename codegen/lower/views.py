@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from compactir.codegen.lower.lanewise import lanes_of
 from compactir.codegen.lower.state import Lowering, lowers, natural, spatial
 from compactir.ir.channel_map import ChannelMap
 from compactir.ir.graph import Node
@@ -70,9 +69,9 @@ def lower_flatten(state: Lowering, node: Node) -> None:
 def lower_column(state: Lowering, node: Node) -> None:
     """All channels of a pixel through a scratch column."""
     x = node.args[0]
-    xmap, rows = lanes_of(state, x)
+    xmap = state.blocked(x)
     source = state.buffers[xmap.buffers[0]]
-    buffer, ymap = state.result(node.out, rows)
+    buffer, ymap = state.result(node.out, natural(x.type.channels, state.lanes))
     size = spatial(x.type)
     # LRN needs `size` zeros around the channels; every kernel works on whole vectors.
     around = node.op.size if isinstance(node.op, Lrn) else 0

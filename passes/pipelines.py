@@ -11,7 +11,20 @@ CLEAN = ["drop-identity", "dead-code", "common-subexpressions", "constant-foldin
 PIPELINES: dict[str, list[str]] = {
     "none": [],
     "clean": CLEAN,
-    "c": [*CLEAN, "linear-to-conv", "fold-batchnorm", "fold-shuffle", "fuse-epilogue", "fuse-separable"],
+    "c": [
+        *CLEAN,
+        "linear-to-conv",  # one kernel for both, and epilogues for linear layers
+        "fold-batchnorm",  # before anything looks at weights
+        "collapse-sparse",
+        "prune-channels",  # takes out what collapse-sparse left without links
+        "merge-sums",  # makes the concats that merge-branches looks for
+        "merge-branches",
+        "split-repeats",
+        "fold-shuffle",  # after all passes that make views
+        "raise-activation",
+        "fuse-epilogue",
+        "fuse-separable",
+    ],
 }
 
 

@@ -113,7 +113,9 @@ def _map(state: Lowering, node: Node, x: Value, epilogue: tuple[Op, ...], extra:
     starts = state.starts(blocks)
     kernel = Map(state.lanes, size[0] * size[1], len(rows), epilogue, spread)
     call = Call(kernel, starts, _all_blocks(buffer), 0, tuple(extras))
-    state.step(node, [call], inplace=_over(state, blocks, buffer))
+    # An operand that is the source in another order would be read after it was written over.
+    safe = all(e == starts or not set(e.buffers) & set(starts.buffers) for e in extras)
+    state.step(node, [call], inplace=_over(state, blocks, buffer) if safe else ("", ""))
 
 
 def _over(state: Lowering, blocks: list[Block], buffer: Buffer) -> tuple[str, str]:

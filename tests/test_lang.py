@@ -19,7 +19,7 @@ from compactir.lang.values import Items, arithmetic, half_up, show
 def network(body: str, head: str = "", before: str = "", **defines: str) -> Graph:
     """A network with input x of 8 channels, and `y` as its output."""
     text = f"{before}\nnetwork n{head} {{\n  input x: f32[8, 6, 6]\n{body}\n  output y\n}}"
-    return elaborate(parse(text, "test.arch"), defines=defines)
+    return elaborate(parse(text, "test.arch"), defines=defines, network="n")
 
 
 def value(expression: str, before: str = "") -> object:
@@ -509,6 +509,105 @@ def test_static_problems_are_reported_together() -> None:
     found = [(p.code, p.span.line) for p in caught.value.parts() if p.span]
     assert found == [("CIR110", 3), ("CIR111", 4), ("CIR110", 5), ("CIR140", 10)]
     assert render(caught.value).count("error[") == 4
+
+
+BLOCKS = """
+block two(a, b) { return a + b }
+block number(x) { return 3 }
+block acts(x, act: step) { return x -> inner(act=act) }
+block inner(x, act: step) { return x -> act }
+def half(v) { return v / 2 }
+def uses(v: tensor) { return number(v) }
+def steps(v: tensor, s: step) { return v -> s }
+network other {
+  input x: f32[4]
+  output y = x
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "expected", "words"),
+    [
+        ('v = max(["a"])', "CIR131", "numbers are needed"),
+        ("v = max([])", "CIR131", "at least one number"),
+        ("v = len(3)", "CIR131", "`len` counts"),
+        ("v = max(x)", "CIR131", "this is a tensor"),
+        ('v = floor("a")', "CIR131", "this is a string"),
+        ("v = floor(1, 2)", "CIR130", "one value"),
+        ("v = min()", "CIR130", "needs values"),
+        ("v = floor(v=1)", "CIR130", "no argument `v`"),
+        ('v = -"a"', "CIR134", "a string"),
+        ("v = x[0]", "CIR131", "only lists have elements"),
+        ('v = [1, 2]["a"]', "CIR131", "an index must be a whole number"),
+        ("v = [][0]", "CIR135", "the list is empty"),
+        ("v = [1].channels", "CIR139", "`len(...)`"),
+        ("v = 2 ** (1/2)", "CIR134", "exponent 0.5"),
+        ("v = 0 ** -1", "CIR133", "negative power"),
+        ("v = 3 in 4", "CIR134", "a list or a range"),
+        ("v = true == 1", "CIR134", "needs no comparison"),
+        ("v = x == x", "CIR134", "a tensor"),
+        ("v = half(x)", "CIR134", "a tensor and a number"),
+        ("v = x -> number -> relu", "CIR131", "this is a number"),
+        ('v = x -> relu as "u{zz}"', "CIR142", "`zz` is not a number"),
+        ("v = x -> other", "CIR111", "is a network"),
+        ("v = uses(x)", "CIR140", "cannot use a block"),
+        ("v = steps(x, relu)", "CIR140", "tensors cannot go through"),
+        ("v = (x, x, x) -> two", "CIR130", "2 values, 3 tensors reach it"),
+        ("v = two(x, x, x)", "CIR130", "too many values"),
+        ("v = two(x, a=x)", "CIR130", "given twice"),
+        ("v = half(3, 4)", "CIR130", "too many values"),
+        ("v = (x, x) -> stack(relu, count=2)", "CIR130", "takes one tensor"),
+        ("v = x -> stack(relu, n=3)", "CIR130", "a unit takes its own"),
+        ("v = x -> stack(count=3)", "CIR130", "needs a unit"),
+        ("v = x -> stack([relu, relu], count=3)", "CIR130", "as many sizes as units"),
+        ("v = x -> stack(relu, sizes=[1, 2])", "CIR203", "the sizes sum to 3"),
+        ("v = x -> stack(3, count=2)", "CIR131", "a step is needed"),
+        ("v = x -> acts(act=3)", "CIR131", "a step is needed"),
+        ('v = x -> conv(8, kernel="a")', "CIR131", "a whole number or a list of whole numbers"),
+        ("v = x -> conv(8, 3, groups=true)", "CIR131", "a list of fractions or whole numbers"),
+        ("v = x -> conv(8, 3, connect=[1])", "CIR131", "a table or `learned(...)`"),
+        ("v = x -> conv(8, 3, connect=table { 0: 0 } + 1)", "CIR134", "a table and a number"),
+        ("v = x -> bn(eps=[1])", "CIR131", "must be a number, this is a list"),
+        ("v = x -> learned(groups=2)", "CIR130", "takes no tensor"),
+        ("v = x -> conv(8, kernel=[3, 2.5])", "CIR132", "element 1 of `kernel`"),
+        ("v = conv(x, 8, 3, 1, 1, 1, 1, x)", "CIR131", "`connect` of `conv`"),
+        ("v = relu(x, x)", "CIR130", "a tensor too many"),
+        ("v = mul(x)", "CIR130", "takes 2 tensors"),
+    ],
+)
+def test_what_goes_wrong(body: str, expected: str, words: str) -> None:
+    with pytest.raises(CompactError) as caught:
+        network(f"  {body}\n  y = x", before=BLOCKS)
+    text = render(caught.value)
+    assert caught.value.code == expected, text
+    assert words in text
+    assert caught.value.span is not None
+    line = len(BLOCKS.split("\n")) + 3
+    assert caught.value.span.line == line or f"test.arch:{line}:" in text, "neither here nor called from here"
+
+
+def test_a_step_can_be_handed_on_and_labelled() -> None:
+    assert names(network("  y = x -> acts(act=relu as last)", before=BLOCKS)) == ["acts1.inner1.last"]
+    body = "  choice c { a: conv(8, 1) -> bn as norm  b: relu }\n  y = x -> c"
+    assert names(network(body, c="a")) == ["conv1", "norm"]
+    assert names(network("  y = concat(x, x) as both")) == ["both"]
+
+
+def test_imports_of_constants_blocks_and_functions(tmp_path: Path) -> None:
+    library = "widths = [8, 16]\ndef twice(v: int) -> int { return 2 * v }\n"
+    library += "block unit(x, c: int) { return x -> linear(twice(c)) }"
+    (tmp_path / "lib.arch").write_text(library, encoding="utf-8")
+    (tmp_path / "deep").mkdir()
+    between = 'import unit, widths as w from "../lib.arch"\nk = w[1]'
+    (tmp_path / "deep" / "between.arch").write_text(between, encoding="utf-8")
+    model = tmp_path / "model.arch"
+    text = 'import unit as u, k, w from "deep/between.arch"\nimport twice from "lib.arch"\n'
+    text += "network n {\n input x: f32[4]\n output y = x -> u(k) -> u(twice(w[0]))\n}"
+    model.write_text(text, encoding="utf-8")
+    graph = elaborate(parse_file(model))
+    assert names(graph) == ["u1.linear1", "u2.linear1"]
+    assert [n.out.type.channels for n in graph.nodes] == [32, 32]
 
 
 # -- the syntax tree ---------------------------------------------------------------------------------------

@@ -299,17 +299,28 @@ class Stepper(Evaluator):
             )
         inner = Frame(module, "function", f"function `{function.name}`", assigned=assigned_in(function.body))
         self._arguments(call, function, [], frame, inner)
-        value = self._run(function, inner)
-        if function.returns is None:
-            return value
-        hint = self._hint(function.returns)
+        try:
+            value = self._run(function, inner)
+            return value if function.returns is None else self._returned(function, function.returns, value)
+        except CompactError as problem:
+            raise self._traced(problem, call, function.name) from None
+
+    def _returned(self, function: ast.Function, type: ast.Type, value: Any) -> Any:
+        hint = self._hint(type)
         try:
             return _frozen(convert(value, hint, f"what `{function.name}` returns"))
         except Mismatch:
-            message = f"`{function.name}` must return {wanted(hint)}, it returns {kind(value)}"
-            raise CompactError("CIR131", message, span=function.returns.span) from None
+            message = f"`{function.name}` must return {_needs(hint)}, it returns {kind(value)}"
+            raise CompactError("CIR131", message, span=type.span) from None
         except CompactError as problem:
-            raise problem.at(function.returns.span, f"called at {call.span}") from None
+            raise problem.at(type.span) from None
+
+    def _traced(self, problem: CompactError, call: ast.Call, path: str) -> CompactError:
+        """The error with a note on how we got there; the innermost few."""
+        if sum(note.startswith("in `") for note in problem.notes) >= MAX_TRACE:
+            return problem.at(call.span)
+        path = path if len(path) < 60 else "..." + path[-57:]
+        return problem.at(call.span, f"in `{path}`, used at {call.span}")
 
     def _block(
         self,
@@ -329,10 +340,7 @@ class Stepper(Evaluator):
         try:
             return self._run(block, inner)
         except CompactError as problem:
-            if sum(note.startswith("in `") for note in problem.notes) >= MAX_TRACE:
-                raise problem.at(call.span) from None
-            path = inner.path if len(inner.path) < 60 else "..." + inner.path[-57:]
-            raise problem.at(call.span, f"in `{path}`, used at {call.span}") from None
+            raise self._traced(problem, call, inner.path) from None
 
     def _run(self, declaration: ast.Declaration, inner: Frame) -> Any:
         self.active.append(declaration)
@@ -429,8 +437,7 @@ class Stepper(Evaluator):
         try:
             result = convert(value, hint, f"`{parameter.name}`")
         except Mismatch:
-            names = {Value: "a tensor", StepValue: "a step"}
-            needs = names.get(hint) or wanted(hint).replace("a fraction", "a number")
+            needs = _needs(hint)
             raise CompactError(
                 "CIR131", f"`{parameter.name}` must be {needs}, this is {kind(value)}", span=span
             ) from None
@@ -583,6 +590,12 @@ def _operands(value: Any) -> list[Value] | None:
         if isinstance(value, Items) and value and all(isinstance(v, Value) for v in value)
         else None
     )
+
+
+def _needs(hint: Any) -> str:
+    """What a declared type asks for, in words."""
+    names = {Value: "a tensor", StepValue: "a step"}
+    return names.get(hint) or wanted(hint).replace("a fraction", "a number")
 
 
 def _frozen(value: Any) -> Any:

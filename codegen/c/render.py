@@ -31,7 +31,23 @@ def environment() -> jinja2.Environment:
 def render_kernel(kernel: Kernel, function: str, target: Target) -> str:
     """The C function of a kernel."""
     template = environment().get_template(f"{kernel.kind}.c.j2")
-    return template.render(k=kernel, fn=function, literal=literal, **_context(kernel, target))
+    words = {"literal": literal, "plus": plus, "minus": minus, "times": times}
+    return template.render(k=kernel, fn=function, **words, **_context(kernel, target))
+
+
+def plus(n: int) -> str:
+    """` + n`; nothing for 0."""
+    return f" + {n}" if n > 0 else minus(-n)
+
+
+def minus(n: int) -> str:
+    """` - n`; nothing for 0."""
+    return f" - {n}" if n > 0 else plus(-n) if n else ""
+
+
+def times(n: int) -> str:
+    """` * n`; nothing for 1."""
+    return "" if n == 1 else f" * {n}"
 
 
 def _context(kernel: Kernel, target: Target) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import time
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 
 from compactir.diagnostics import CompactError, CompactErrors, render
 from compactir.ir.graph import Graph
+from compactir.ir.verify import verify
 from compactir.lang import ast, elaborate, parse, parse_file
+from compactir.lang import elaborate as lang_elaborate
 from compactir.lang.parser import parse_expression
 from compactir.lang.values import Items, arithmetic, half_up, show
 
@@ -33,6 +36,18 @@ def code(text: str, **defines: str) -> str:
         elaborate(parse(text, "test.arch"), defines=defines)
     assert render(caught.value)
     return caught.value.code
+
+
+@pytest.fixture(autouse=True)
+def verified(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every graph that these tests elaborate also keeps the rules of the IR."""
+
+    def checked(*args: Any, **kw: Any) -> Graph:
+        graph = lang_elaborate(*args, **kw)
+        verify(graph)
+        return graph
+
+    monkeypatch.setitem(globals(), "elaborate", checked)
 
 
 def names(graph: Graph) -> list[str]:

@@ -499,11 +499,10 @@ class Stepper(Evaluator):
 
     def _copy(self, unit: StepValue, part: Value, i: int, frame: Frame, call: ast.Call) -> Value:
         steps = _as_steps(unit.expr)
-        is_block = len(steps) == 1 and steps[0].call.function in unit.frame.module.declared
-        scope = (
-            frame if is_block else replace(frame, path=frame.dotted(f"copy{i + 1}"), counts={}, taken=set())
-        )
-        result = self._pipeline(unit, [part], None, scope)
+        if len(steps) > 1 or steps[0].call.function not in unit.frame.module.declared:
+            frame = replace(frame, path=frame.dotted(f"copy{i + 1}"), counts={}, taken=set())
+            self.graph.scopes[frame.path] = Scope("copy", (), "", unit.expr.span)
+        result = self._pipeline(unit, [part], None, frame)
         if not isinstance(result, Value):
             raise CompactError("CIR138", "a unit of `stack` must return one tensor", span=call.span)
         return result

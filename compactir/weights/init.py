@@ -106,6 +106,10 @@ _NORMAL = np.array([NormalDist().inv_cdf(share) for share in _SHARES])
 """A distribution is the vector of its quantiles, in ascending order; this is N(0, 1)."""
 
 
+_SHARED = 0.5
+"""Of the variance of what a global mean reads, the share that all pixels of a channel have in common."""
+
+
 def _distributions(graph: Graph) -> dict[Value, Array]:
     """How the elements of every value are roughly distributed, for inputs of N(0, 1).
 
@@ -134,8 +138,8 @@ def _after(node: Node, xs: list[Array]) -> Array:
     if isinstance(op, (MaxPool, GlobalMaxPool)):
         return np.interp(_SHARES ** (1 / _window(node)), _SHARES, xs[0])
     if isinstance(op, (AvgPool, GlobalAvgPool)):
-        mean = float(xs[0].mean())
-        narrowed: Array = mean + (xs[0] - mean) / sqrt(_window(node))
+        mean, shared = float(xs[0].mean()), _SHARED if isinstance(op, GlobalAvgPool) else 0.0
+        narrowed: Array = mean + (xs[0] - mean) * sqrt(shared + (1 - shared) / _window(node))
         return narrowed
     return xs[0]
 

@@ -483,6 +483,16 @@ _ENTRIES = [
         "%y: f32[1,8,4,4] = relu(%x)      // %x: f32[1,6,4,4]",
         "Correct the text. If the graph came out of `compactc`, please report it with the model.",
     ),
+    Code(
+        "CIR306",
+        "the plan breaks a rule",
+        "A plan would touch memory that is not its own, or read what was not written; the message names "
+        "the rule, the step and the source line of its node.",
+        "The C code is written from the plan as it stands: what breaks a rule here would be a wrong result "
+        "or a wild access there.",
+        "Buffer(name='conv1', …, offset=8)      // buffers start on cache lines of 16 floats",
+        "Plans are made by lowering, so this is a bug of ours: please report it with the model.",
+    ),
     # ---------------------------------------------------------------- 4xx: passes
     Code(
         "CIR401",
@@ -542,6 +552,15 @@ _ENTRIES = [
         "generated, and a near name may mean another processor.",
         "compactc lenet5.arch --target avx2",
         "Use a name that `compactc targets` lists, or `native` for the best one that this machine runs.",
+    ),
+    Code(
+        "CIR503",
+        "no kernel slides this window",
+        "A convolution's blocks cannot share a kernel: their taps do not fall on each other, or no tap is left.",
+        "Blocks of one convolution run as panels of one kernel, whose taps are those of all blocks; with a "
+        "dilation they meet only where paddings differ by whole steps of it.",
+        "blocks(8->8; 1 of [0..4]->[0..4], 3x3, pad 2; 1 of [4..8]->[4..8], 3x3, pad 1), dilation 2",
+        "Pad each block by a multiple of the dilation, or write the blocks as convolutions and a `concat`.",
     ),
     Code(
         "CIR510",

@@ -89,7 +89,7 @@ def _in_taps(
     rests = {(f.pad[0] % dilation[0], f.pad[1] % dilation[1]) for f in connect.families} or {(0, 0)}
     if len(rests) > 1:
         raise CompactError(
-            "CIR502",
+            "CIR503",
             f"the blocks of `{node.name}` have paddings that differ by less than the dilation "
             f"{list(dilation)}",
             span=node.span,
@@ -421,7 +421,7 @@ def _grid(state: Lowering, run: Operands, source: Buffer, buffer: Buffer, window
         x_strides, y_strides = (source.row * x_ring, source.pixel), (buffer.row * x_ring, buffer.pixel)
         x_ring = 1
     if min(taps) < 1:
-        raise CompactError("CIR502", f"`{run.node.name}` has a window without taps", span=run.node.span)
+        raise CompactError("CIR503", f"`{run.node.name}` has a window without taps", span=run.node.span)
     return {
         "lanes": state.lanes,
         "size": size,

@@ -24,64 +24,24 @@ from compactir.lang.source import read_text  # noqa: E402
 
 FOLDERS = ("compactir/lang/std", "tests/diagnostics", "tests/diagnostics/lib", "examples")
 TOKEN = re.compile(r"\s+|\w+|\"[^\"\n]*\"|->|\.\.|\*\*|//|[<>=!]=|.", re.DOTALL)
+# fmt: off
 WORDS = [
-    *'(){}[]=,.;:#"+-*/%<>\n',
-    "->",
-    "..",
-    "**",
-    "//",
-    "==",
-    '"""',
-    " as ",
-    " if ",
-    " else ",
-    " for ",
-    " in ",
+    *'(){}[]=,.;:#"+-*/%<>\n', "->", "..", "**", "//", "==", '"""', " as ", " if ", " else ", " for ", " in ",
+    " and ", " or ", "not ", "true", "return ", "input ", "output ", "block b(x) {", "network m {",
+    "choice c {", "table {", "0", "1", "-1", "1/3", "0.5", "1e9", "99999999999", "x", "x.channels", "conv(8, kernel=3)",
+    "concat", "split([1/2, 1/2])", "stack(b, count=2)", "0..3", "max(", "as y", 'weights "w"', "\u00e9", "\x00", "\t",
 ]
-WORDS += [
-    " and ",
-    " or ",
-    "not ",
-    "true",
-    "return ",
-    "input ",
-    "output ",
-    "block b(x) {",
-    "network m {",
-    "choice c {",
-]
-WORDS += [
-    "table {",
-    "0",
-    "1",
-    "-1",
-    "1/3",
-    "0.5",
-    "1e9",
-    "99999999999",
-    "x",
-    "x.channels",
-    "conv(8, kernel=3)",
-    "concat",
-]
-WORDS += [
-    "split([1/2, 1/2])",
-    "stack(b, count=2)",
-    "0..3",
-    "max(",
-    "as y",
-    'weights "w"',
-    "\u00e9",
-    "\x00",
-    "\t",
-]
+# fmt: on
 
 
 def corpus() -> list[str]:
-    """The texts that mutations start from."""
-    return [
-        path.read_text(encoding="utf-8") for name in FOLDERS for path in sorted((ROOT / name).glob("*.arch"))
-    ]
+    """The texts that mutations start from: cases, examples, library; three times what the manual shows."""
+    files = [path for name in FOLDERS for path in sorted((ROOT / name).glob("*.arch"))]
+    manual = (ROOT / "docs" / "language.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^```arch.*?\n(.*?)^```$", manual, re.MULTILINE | re.DOTALL)
+    inside = "network n {{\ninput x: f32[8, 16, 16]\n{}output y\n}}\n"
+    whole = [text if "network " in text else inside.format(text) for text in shown]
+    return [path.read_text(encoding="utf-8") for path in files] + 3 * whole
 
 
 def random_bytes(rng: random.Random, _: list[str]) -> bytes:
@@ -98,9 +58,9 @@ def damaged_bytes(rng: random.Random, texts: list[str]) -> bytes:
 
 def damaged_tokens(rng: random.Random, texts: list[str]) -> bytes:
     pieces = TOKEN.findall(rng.choice(texts))
-    for _ in range(rng.randrange(1, 6)):
+    for _ in range(rng.randrange(1, 4)):
         at, other = rng.randrange(len(pieces)), rng.randrange(len(pieces))
-        deed = rng.randrange(5)
+        deed = rng.randrange(6)
         if deed == 0:
             del pieces[at : at + rng.randrange(1, 4)]
         elif deed == 1:
@@ -109,8 +69,11 @@ def damaged_tokens(rng: random.Random, texts: list[str]) -> bytes:
             pieces[at] = rng.choice(WORDS)
         elif deed == 3:
             pieces[at], pieces[other] = pieces[other], pieces[at]
-        else:
+        elif deed == 4:
             pieces[at:at] = pieces[other : other + rng.randrange(1, 12)]
+        else:
+            at = rng.choice([i for i, piece in enumerate(pieces) if piece.isdigit()] or [at])
+            pieces[at] = str(rng.choice([0, 1, 2, 3, 5, 7, 8, 16, 64, 1000, 10**6, 10**12]))
         if not pieces:
             break
     return "".join(pieces).encode()

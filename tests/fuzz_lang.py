@@ -26,10 +26,11 @@ FOLDERS = ("compactir/lang/std", "tests/diagnostics", "tests/diagnostics/lib", "
 TOKEN = re.compile(r"\s+|\w+|\"[^\"\n]*\"|->|\.\.|\*\*|//|[<>=!]=|.", re.DOTALL)
 # fmt: off
 WORDS = [
-    *'(){}[]=,.;:#"+-*/%<>\n', "->", "..", "**", "//", "==", '"""', " as ", " if ", " else ", " for ", " in ",
-    " and ", " or ", "not ", "true", "return ", "input ", "output ", "block b(x) {", "network m {",
-    "choice c {", "table {", "0", "1", "-1", "1/3", "0.5", "1e9", "99999999999", "x", "x.channels", "conv(8, kernel=3)",
-    "concat", "split([1/2, 1/2])", "stack(b, count=2)", "0..3", "max(", "as y", 'weights "w"', "\u00e9", "\x00", "\t",
+    *'(){}[]=,.;:#"+-*/%<>\n', "->", "..", "**", "//", "==", '"""', "\u00e9", "\x00", "\t",
+    " as ", " if ", " else ", " for ", " in ", " and ", " or ", "not ", "true", "return ", "input ",
+    "output ", "block b(x) {", "network m {", "choice c {", "table {", 'weights "w"', "as y", "0..3", "max(",
+    "x.channels", "0", "1", "-1", "1/3", "0.5", "1e9", "99999999999", "x", "conv(8, kernel=3)", "concat",
+    "split([1/2, 1/2])", "stack(b, count=2)",
 ]
 # fmt: on
 

@@ -107,7 +107,9 @@ def _climbs(edit: Edit, act: Node, reader: Node, maker: Node) -> bool:
     if isinstance(maker.op, View):
         sources = maker.op.sources(maker.args[0].type.channels)
         return sources.is_distinct and len(sources) == maker.args[0].type.channels
-    return isinstance(maker.op, Concat | Upsample) or (isinstance(maker.op, MaxPool) and _rises(act.op))
+    if isinstance(maker.op, Upsample):
+        return maker.op.mode == "nearest"  # a function of a mean is not the mean of the function
+    return isinstance(maker.op, Concat) or (isinstance(maker.op, MaxPool) and _rises(act.op))
 
 
 def _rises(op: Op) -> bool:

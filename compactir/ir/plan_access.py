@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import prod
+from math import gcd, prod
 
 import numpy as np
 
-from compactir.ir.channel_map import ChannelMap
-from compactir.ir.channels import Indices
+from compactir.ir.channel_map import ChannelMap, Piece
+from compactir.ir.channels import ChannelList, Indices, Run
 from compactir.ir.plan import (
     Call,
     Column,
@@ -29,36 +29,72 @@ ALIGN = 16
 """Floats: every buffer of the arena and every packed piece starts on a cache line of 64 bytes."""
 
 
+@dataclass(frozen=True)
+class Span:
+    """`count` numbers from `first` in steps of `step`."""
+
+    first: int
+    count: int
+    step: int = 1
+
+    @classmethod
+    def around(cls, numbers: Sequence[int]) -> Span:
+        """The smallest span that holds these ascending numbers."""
+        if len(numbers) < 2:
+            return cls(numbers[0] if numbers else 0, len(numbers))
+        step = gcd(*(n - numbers[0] for n in numbers[1:]))
+        return cls(numbers[0], (numbers[-1] - numbers[0]) // step + 1, step)
+
+    @property
+    def last(self) -> int:
+        """The last number."""
+        return self.first + (self.count - 1) * self.step
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.first, self.last + 1, self.step)) if self.count else iter(())
+
+
+ONE = Span(0, 1)
+
+
 @dataclass(frozen=True, eq=False)
 class Access:
-    """Floats at entry + row + column + lane, for all entries of an address table, rows, columns and lanes.
+    """Floats at entry + row · row_stride + column · pixel_stride + lane, of all entries, rows, and so on.
 
-    `rows` pairs the number of a row with its offset. `picks` are the entries of the table that are meant.
-    `strict`: a scalar that counts (lanes of vectors may be dead, as long as nobody picks them out).
+    `entries` are the numbers of the table's entries that `map` holds. `strict`: scalars that count (lanes of
+    vectors may be dead, as long as nobody picks them out). `ring`: rows wrap after so many, 0 for never.
     """
 
     what: str
     map: ChannelMap
-    picks: Indices
-    rows: tuple[tuple[int, int], ...]
-    columns: Indices
+    entries: Indices
+    columns: Span
+    pixel_stride: int
     lanes: int = 1
-    strict: bool = True
+    rows: Span = ONE
+    row_stride: int = 0
+    strict: bool = False
     ring: int = 0
+
+    def slot(self, row: int) -> int:
+        """Where a row lies, in floats from the entry."""
+        return (row % self.ring if self.ring else row) * self.row_stride
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """The lowest offset from an entry, and the highest + 1."""
+        slots = {self.slot(row) for row in (self.rows if self.ring else (self.rows.first, self.rows.last))}
+        ends = [column * self.pixel_stride for column in (self.columns.first, self.columns.last)]
+        return min(slots) + min(ends), max(slots) + max(ends) + self.lanes
 
 
 @dataclass(frozen=True)
 class Touched:
-    """What one call reads and writes when it makes some rows. `lanewise`: lane l of y needs lane l of x."""
+    """What a call reads and writes to make some rows. `lanewise`: lane l of y depends on lane l of x."""
 
-    x: Access | None
-    extras: tuple[Access, ...]
-    y: tuple[Access, ...]
+    reads: tuple[Access, ...]
+    writes: tuple[Access, ...]
     lanewise: bool
-
-
-ALL: tuple[tuple[int, int], ...] = ((0, 0),)
-_HERE = np.zeros(1, np.int64)
 
 
 def touched(call: Call, first: int = 0, last: int | None = None) -> Touched:
@@ -69,41 +105,33 @@ def touched(call: Call, first: int = 0, last: int | None = None) -> Touched:
     if isinstance(k, Grid):
         return _windowed(k, call, first, k.out[0] if last is None else last)
     if isinstance(k, Column | Copy):
-        lines = (np.arange(k.pixels) * step for step in (k.x_pixel, k.y_pixel))
-        x, y = (
-            Access(what, m, np.arange(len(m)), ALL, columns)
-            for what, m, columns in zip("xy", (call.x, call.y), lines, strict=True)
-        )
-        return Touched(x, (), (y,), False)
+        pixels = Span(0, k.pixels)
+        x = Access("x", call.x, _all(call.x), pixels, k.x_pixel, strict=True)
+        return Touched((x,), (Access("y", call.y, _all(call.y), pixels, k.y_pixel),), False)
     if isinstance(k, Map):
-        return _vectors(k.lanes, call, np.arange(k.pixels), np.arange(k.pixels), k.spread)
+        return _vectors(k.lanes, call, k.pixels, k.pixels, k.spread)
     if isinstance(k, GlobalPool):
-        return _vectors(k.lanes, call, np.arange(k.pixels), _HERE, ())
+        return _vectors(k.lanes, call, k.pixels, 1, ())
     assert isinstance(k, Resize)
-    return _vectors(k.lanes, call, _resized(k), np.arange(prod(k.out)), ())
+    return _vectors(k.lanes, call, prod(k.size), prod(k.out), ())
 
 
-def _vectors(lanes: int, call: Call, xs: Indices, ys: Indices, spread: Sequence[bool]) -> Touched:
-    """Whole vectors of these pixels."""
-    x, y = (
-        Access(what, m, np.arange(len(m)), ALL, pixels * lanes, lanes, False)
-        for what, m, pixels in (("x", call.x, xs), ("y", call.y, ys))
-    )
-    extras = tuple(
-        Access(
-            f"operand {i + 2}", m, np.arange(len(m)), ALL, _HERE if spread[i] else ys * lanes, lanes, False
-        )
+def _all(m: ChannelMap) -> Indices:
+    return np.arange(len(m))
+
+
+def _vectors(lanes: int, call: Call, xs: int, ys: int, spread: Sequence[bool]) -> Touched:
+    """Whole vectors of the first pixels."""
+    x = Access("x", call.x, _all(call.x), Span(0, xs), lanes, lanes)
+    extras = (
+        Access(_operand(i), m, _all(m), ONE if spread[i] else Span(0, ys), lanes, lanes)
         for i, m in enumerate(call.extra)
     )
-    return Touched(x, extras, (y,), True)
+    return Touched((x, *extras), (Access("y", call.y, _all(call.y), Span(0, ys), lanes, lanes),), True)
 
 
-def _resized(k: Resize) -> Indices:
-    """The pixels that an enlargement reads: all of them but for those that rounding leaves out."""
-    if k.mode != "nearest":
-        return np.arange(prod(k.size))
-    rows, columns = (np.arange(out) * size // out for size, out in zip(k.size, k.out, strict=True))
-    return np.unique(rows[:, None] * k.size[1] + columns)
+def _operand(number: int) -> str:
+    return f"operand {number + 2}"
 
 
 # -- kernels that slide a window -----------------------------------------------------------------------------
@@ -111,75 +139,80 @@ def _resized(k: Resize) -> Indices:
 
 def _windowed(k: Grid, call: Call, first: int, last: int) -> Touched:
     """Depthwise filters and pools: every lane by itself."""
-    rows, columns = _inputs(k, first, last)
-    x = Access("x", call.x, np.arange(len(call.x)), rows, columns, k.lanes, False, k.x_ring)
-    whole = [(np.arange(len(call.y)), k.lanes)]
-    return Touched(x, _extras(k, call, whole, first, last), _results(k, call, whole, first, last), True)
+    whole = [(_all(call.y), k.lanes)]
+    x = _windows(k, call.x, first, last, k.lanes)
+    return Touched((*x, *_extras(k, call, whole, first, last)), _results(k, call, whole, first, last), True)
 
 
 def _conv(k: Conv, call: Call, first: int, last: int) -> Touched:
     """Every panel reads its inputs one by one, and writes vectors; the last one may be cut short."""
-    rows, columns = _inputs(k, first, last)
-    if k.reads != "table":
-        i = np.arange(k.depth)
-        inner = i * k.x_block if k.reads == "planes" else i // k.lanes * k.x_block + i % k.lanes
-        columns = np.unique(inner[:, None] + columns)
-    x = Access("x", call.x, np.arange(len(call.x)), rows, columns, ring=k.x_ring) if k.depth else None
-    ends = np.arange(len(call.y)) % k.vectors == k.vectors - 1
-    cut, lanes = (ends, k.lanes // 2) if k.half else (np.zeros(len(call.y), np.bool_), k.lanes)
-    if k.tail:
-        cut, lanes = np.arange(len(call.y)) == len(call.y) - 1, k.tail
-    stored = [(np.flatnonzero(~cut), k.lanes), (np.flatnonzero(cut), lanes)]
-    read = [(np.flatnonzero(~cut), k.lanes), (np.flatnonzero(cut), lanes if k.half else k.lanes)]
-    return Touched(x, _extras(k, call, read, first, last), _results(k, call, stored, first, last), False)
-
-
-def _results(
-    k: Grid, call: Call, parts: list[tuple[Indices, int]], first: int, last: int
-) -> tuple[Access, ...]:
-    rows = tuple((oy, _slot(oy, k.y_ring) * k.y_strides[0]) for oy in range(first, last))
-    columns = np.arange(k.out[1]) * k.y_strides[1]
-    return tuple(
-        Access("y", call.y, picks, rows, columns, lanes, False, k.y_ring)
-        for picks, lanes in parts
-        if len(picks)
+    x = _windows(k, _inputs(k, call.x), first, last, 1) if k.depth else ()
+    entries = _all(call.y)
+    cut = entries % k.vectors == k.vectors - 1 if k.half else entries == len(entries) - 1
+    lanes = k.lanes // 2 if k.half else k.tail or k.lanes
+    stored = [(entries[~cut], k.lanes), (entries[cut], lanes)]
+    loaded = stored if k.half else [(entries, k.lanes)]
+    return Touched(
+        (*x, *_extras(k, call, loaded, first, last)), _results(k, call, stored, first, last), False
     )
 
 
-def _extras(
-    k: Grid, call: Call, parts: list[tuple[Indices, int]], first: int, last: int
-) -> tuple[Access, ...]:
-    found = []
-    for i, m in enumerate(call.extra):
-        spread = k.spread[i]
-        rows = ALL if spread else tuple((0, oy * k.y_strides[0]) for oy in range(first, last))
-        columns = _HERE if spread else np.arange(k.out[1]) * k.y_strides[1]
-        found += [
-            Access(f"operand {i + 2}", m, picks, rows, columns, lanes, False)
-            for picks, lanes in parts
-            if len(picks)
-        ]
-    return tuple(found)
+def _inputs(k: Conv, heads: ChannelMap) -> ChannelMap:
+    """The places of all inputs, where a table only holds the first of each panel."""
+    if k.reads == "table":
+        return heads
+    pieces = []
+    for buffer, head in heads.places:
+        if k.reads == "planes":
+            runs = [Run(head, k.depth, k.x_block)]
+        else:
+            starts = range(0, k.depth, k.lanes)
+            runs = [Run(head + i // k.lanes * k.x_block, min(k.lanes, k.depth - i)) for i in starts]
+        pieces.append(Piece(buffer, ChannelList(tuple(runs))))
+    return ChannelMap(tuple(pieces))
 
 
-def _inputs(k: Grid, first: int, last: int) -> tuple[tuple[tuple[int, int], ...], Indices]:
-    """Rows (with their offsets) and offsets of columns that windows of these rows reach inside the map."""
+def _windows(k: Grid, m: ChannelMap, first: int, last: int, lanes: int) -> tuple[Access, ...]:
+    """What windows of these output rows reach inside the map."""
     rows = _reached(k.size[0], range(first, last), k.window[0], k.stride[0], k.dilation[0], k.pad[0])
-    every = range(k.out[1])
-    columns = _reached(k.size[1], every, k.window[1], k.stride[1], k.dilation[1], k.pad[1])
-    offsets = np.array(columns, np.int64) * k.x_strides[1]
-    return tuple((iy, _slot(iy, k.x_ring) * k.x_strides[0]) for iy in rows), offsets
+    columns = _reached(k.size[1], range(k.out[1]), k.window[1], k.stride[1], k.dilation[1], k.pad[1])
+    if not rows.count or not columns.count:
+        return ()
+    row, pixel = k.x_strides
+    strict = isinstance(k, Conv)
+    return (Access("x", m, _all(m), columns, pixel, lanes, rows, row, strict, k.x_ring),)
 
 
 @cache
-def _reached(size: int, outs: range, window: int, stride: int, dilation: int, pad: int) -> tuple[int, ...]:
+def _reached(size: int, outs: range, window: int, stride: int, dilation: int, pad: int) -> Span:
     taps = np.arange(outs.start, outs.stop)[:, None] * stride - pad + np.arange(window) * dilation
-    inside = np.unique(taps[(taps >= 0) & (taps < size)])
-    return tuple(inside.tolist())
+    return Span.around(np.unique(taps[(taps >= 0) & (taps < size)]).tolist())
 
 
-def _slot(row: int, ring: int) -> int:
-    return row % ring if ring else row
+Part = tuple[Indices, int]
+
+
+def _results(k: Grid, call: Call, parts: list[Part], first: int, last: int) -> tuple[Access, ...]:
+    row, pixel = k.y_strides
+    rows, columns = Span(first, last - first), Span(0, k.out[1])
+    return tuple(
+        Access("y", _taken(call.y, entries), entries, columns, pixel, lanes, rows, row, ring=k.y_ring)
+        for entries, lanes in parts
+        if len(entries) and rows.count > 0
+    )
+
+
+def _extras(k: Grid, call: Call, parts: list[Part], first: int, last: int) -> Iterator[Access]:
+    row, pixel = k.y_strides
+    for i, m in enumerate(call.extra):
+        rows, columns = (ONE, ONE) if k.spread[i] else (Span(first, last - first), Span(0, k.out[1]))
+        for entries, lanes in parts:
+            if len(entries) and rows.count > 0:
+                yield Access(_operand(i), _taken(m, entries), entries, columns, pixel, lanes, rows, row)
+
+
+def _taken(m: ChannelMap, entries: Indices) -> ChannelMap:
+    return m if len(entries) == len(m) else m.take(entries)
 
 
 # -- sizes ---------------------------------------------------------------------------------------------------

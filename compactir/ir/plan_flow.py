@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import as_strided
 
-from compactir.ir.channels import Indices
 from compactir.ir.plan import Buffer, Call, Grid, Plan, Stage, Step
 from compactir.ir.plan_access import Access, touched
 
@@ -61,9 +61,9 @@ class Memory:
                 self._call(step, call, first, last)
                 if self.findings:
                     return self.findings
-            target, source = step.inplace
-            if target in self.buffers and source in self.buffers and target != source:
-                self.of(source)[:] = UNDEFINED
+            target, source = (self.buffers.get(name) for name in step.inplace)
+            if target and source and overlap(target, source):
+                self.of(source.name)[:] = UNDEFINED
         self._outputs()
         return self.findings
 
@@ -85,73 +85,89 @@ class Memory:
             self.findings.append(Finding("rows", text, step))
             return
         found = touched(call, first, last)
-        lanes = max((a.lanes for a in found.y), default=1)
+        lanes = max((a.lanes for a in found.writes), default=1)
         live = np.ones((len(call.y), lanes), np.bool_)
-        for access in (found.x, *found.extras):
-            if access is None or not access.rows or not len(access.columns):
-                continue
+        for access in found.reads:
             defined = self._read(step, access)
             if access.what != "x" or found.lanewise:
-                live[access.picks, : access.lanes] &= defined
-        for access in found.y:
-            self._write(access, live[access.picks, : access.lanes])
+                live[access.entries, : access.lanes] &= defined
+        for access in found.writes:
+            self._write(access, live[access.entries, : access.lanes])
 
     def _read(self, step: Step, access: Access) -> Bits:
         """For every entry and lane: whether all its floats hold the rows that they should."""
-        result = np.ones((len(access.picks), access.lanes), np.bool_)
-        for name, where, positions in self._parts(access):
-            inner, wanted = self._inner(access, self.buffers[name])
-            index = positions[:, None] + inner
-            fine = np.ones((len(positions), access.lanes), np.bool_)
-            for lane in range(access.lanes):
-                fine[:, lane] = (self.of(name)[index + lane] == wanted).all(axis=1)
-            result[where] = fine
+        result = np.ones((len(access.entries), access.lanes), np.bool_)
+        if len(access.map) != len(result):  # scalars of a convolution, whose table holds only the first
+            result = np.ones((len(access.map), access.lanes), np.bool_)
+        for name, entries, marks, wanted in self._views(access):
+            fine = (marks == wanted).all(axis=(1, 2))
+            result[entries] &= fine
             if access.strict and not fine.all():
-                self._miss(step, access, name, index[~fine[:, 0]], wanted)
+                self._miss(step, access, name, marks, wanted)
                 break
-        return result
+        return result[: len(access.entries)]
 
-    def _miss(self, step: Step, access: Access, name: str, index: Indices, wanted: Indices) -> None:
-        wanted = np.broadcast_to(wanted, index.shape)
-        marks = self.of(name)[index]
-        at = np.flatnonzero((marks != wanted).ravel())[0]
-        mark, row = marks.ravel()[at], wanted.ravel()[at]
+    def _miss(self, step: Step, access: Access, name: str, marks: Marks, wanted: Marks) -> None:
+        wrong = np.argwhere(marks != wanted)[0]
+        mark, row = marks[tuple(wrong)], np.broadcast_to(wanted, marks.shape)[tuple(wrong)]
         if mark == UNDEFINED or not access.ring:
-            text = f"`{step.name}` reads float {index.ravel()[at]} of `{name}` ({access.what})"
+            text = f"`{step.name}` reads `{name}` ({access.what}), which is not written at pixel {wrong[2]}"
             self.findings.append(Finding("unwritten", text, step))
         else:
             text = f"`{step.name}` reads row {row} of `{name}`, which holds row {mark} there"
             self.findings.append(Finding("ring", text, step))
 
     def _write(self, access: Access, live: Bits) -> None:
-        numbers = np.repeat([row if access.ring else 0 for row, _ in access.rows], len(access.columns))
-        offsets = np.array([offset for _, offset in access.rows], np.int64)
-        inner = (offsets[:, None] + access.columns).ravel()
-        for name, where, positions in self._parts(access):
-            marks, index = self.of(name), positions[:, None] + inner
-            for lane in range(access.lanes):
-                marks[index + lane] = np.where(live[where, lane, None], numbers, UNDEFINED)
+        for _, entries, marks, wanted in self._views(access):
+            marks[...] = np.where(live[entries, None, None, :], wanted, UNDEFINED)
 
-    def _parts(self, access: Access) -> Iterator[tuple[str, Indices, Indices]]:
-        """(buffer, which of the picks, their positions)."""
-        places = [access.map.places[i] for i in access.picks.tolist()]
-        for name in dict.fromkeys(name for name, _ in places):
-            where = np.array([i for i, (other, _) in enumerate(places) if other == name])
-            yield name, where, np.array([places[i][1] for i in where])
+    def _views(self, access: Access) -> Iterator[tuple[str, slice, Marks, Marks]]:
+        """The marks that an access means, (entries, rows, columns, lanes), and the row that each should hold.
 
-    def _inner(self, access: Access, b: Buffer) -> tuple[Indices, Indices]:
-        """Offsets of all rows and columns, and the row that each should hold.
-
-        In a ring of as many rows as the buffer has, row iy lies in slot iy mod height. A kernel whose ring is
-        1 takes all rows of the buffer as one: its row iy holds those from iy·height on.
+        One view for every run of entries; in a ring one for every row too, since rows wrap.
         """
-        offsets = np.array([offset for _, offset in access.rows], np.int64)
-        inner = (offsets[:, None] + access.columns).ravel()
-        if not access.ring:
-            return inner, np.zeros(1, np.int64)
-        together = max(1, b.height // access.ring)
-        first = np.array([(row - row % access.ring) * together for row, _ in access.rows], np.int64)
-        return inner, np.repeat(first, len(access.columns)) + inner % b.block // b.row
+        at = 0
+        for piece in access.map.pieces:
+            b = self.buffers[piece.buffer]
+            for run in piece.positions.runs:
+                for first, rows in (
+                    [(r, 1) for r in access.rows] if access.ring else [(None, access.rows.count)]
+                ):
+                    row = access.rows.first if first is None else first
+                    start = run.start + access.slot(row) + access.columns.first * access.pixel_stride
+                    steps = (
+                        run.step,
+                        access.rows.step * access.row_stride,
+                        access.columns.step * access.pixel_stride,
+                        1,
+                    )
+                    marks = as_strided(
+                        self.of(piece.buffer)[start:],
+                        (run.count, rows, access.columns.count, access.lanes),
+                        [4 * step for step in steps],
+                    )
+                    yield piece.buffer, slice(at, at + run.count), marks, _wanted(access, b, first)
+                at += run.count
+
+
+def _wanted(access: Access, b: Buffer, row: int | None) -> Marks:
+    """The row that each column should hold, (1, 1, columns, 1); 0 outside of rings.
+
+    In a ring of as many rows as the buffer has, row iy lies in slot iy mod height. A kernel whose ring is 1
+    takes all rows of the buffer as one: its row iy holds those from iy·height on.
+    """
+    if row is None:
+        return np.zeros((1, 1, 1, 1), np.int32)
+    together = max(1, b.height // access.ring)
+    columns = access.columns.first + access.columns.step * np.arange(access.columns.count)
+    slots = (access.slot(row) + columns * access.pixel_stride) // b.row
+    return ((row - row % access.ring) * together + slots).astype(np.int32)[None, None, :, None]
+
+
+def overlap(one: Buffer, other: Buffer) -> bool:
+    """Whether two buffers of the arena share memory."""
+    apart = one.offset + one.floats <= other.offset or other.offset + other.floats <= one.offset
+    return one.region == other.region == "arena" and not apart
 
 
 def sweep(step: Step) -> Iterator[tuple[Call, int, int]]:

@@ -12,13 +12,12 @@ from compactir.ir.channel_map import ChannelMap
 from compactir.ir.plan import Buffer, Call, Column, Conv, Depthwise, Grid, Map, Plan, Pool, Step, Tensor
 from compactir.ir.plan_access import (
     ALIGN,
-    Access,
     packed_floats,
     scratch_floats,
     table_lengths,
     touched,
 )
-from compactir.ir.plan_flow import Finding, Memory
+from compactir.ir.plan_flow import Finding, Memory, overlap
 
 Problem = tuple[str, Step | None]
 
@@ -102,10 +101,6 @@ class Facts:
         b = self.buffers[buffer]
         return prod(self.tensors[b.region].shape[1:]) if b.region != "arena" else b.floats
 
-    def overlap(self, one: Buffer, other: Buffer) -> bool:
-        """Whether two buffers of the arena share memory."""
-        return one.offset < other.offset + other.floats and other.offset < one.offset + one.floats
-
 
 def maps(call: Call) -> list[tuple[str, ChannelMap]]:
     """The address tables of a call with what they are."""
@@ -171,7 +166,7 @@ def _overlaps(facts: Facts) -> Iterator[Problem]:
             alive = one.first <= other.last and other.first <= one.last
             group = facts.groups
             together = group.get(one.name, one.name) == group.get(other.name, other.name)
-            if alive and not together and facts.overlap(one, other):
+            if alive and not together and overlap(one, other):
                 step = facts.plan.steps[max(one.first, other.first)]
                 yield _said(step, f"has `{other.name}` and `{one.name}` in the same memory")
 
@@ -179,7 +174,7 @@ def _overlaps(facts: Facts) -> Iterator[Problem]:
 def _wrong_in_place(facts: Facts) -> Iterator[Problem]:
     for index, step in enumerate(facts.plan.steps):
         target, source = (facts.buffers.get(name) for name in step.inplace)
-        if not target or not source or not facts.overlap(target, source):
+        if not target or not source or not overlap(target, source):
             continue
         if target.offset != source.offset or target.first != index:
             yield _said(step, f"puts `{target.name}` halfway over `{source.name}`")
@@ -264,27 +259,19 @@ def _wrong_stages(facts: Facts) -> Iterator[Problem]:
             yield _said(step, f"has {len(step.calls)} calls, not those of its stages")
 
 
-def _accesses(facts: Facts) -> Iterator[tuple[Step, Access]]:
+def _outside_their_buffer(facts: Facts) -> Iterator[Problem]:
     for _, step, call in facts.calls:
         found = touched(call)
-        yield from ((step, a) for a in (found.x, *found.extras, *found.y) if a is not None and a.rows)
-
-
-def _outside_their_buffer(facts: Facts) -> Iterator[Problem]:
-    for step, access in _accesses(facts):
-        if not len(access.columns):
-            continue
-        rows = [offset for _, offset in access.rows]
-        low = min(rows) + int(access.columns.min())
-        high = max(rows) + int(access.columns.max()) + access.lanes
-        places = [access.map.places[i] for i in access.picks.tolist()]
-        for name in dict.fromkeys(name for name, _ in places):
-            positions = [position for other, position in places if other == name]
-            first, end, floats = min(positions) + low, max(positions) + high, facts.floats(name)
-            if first < 0 or end > floats:
-                yield _said(
-                    step, f"touches floats {first} to {end} of `{name}` ({access.what}), which has {floats}"
-                )
+        for access in (*found.reads, *found.writes):
+            low, high = access.reach
+            for piece in access.map.pieces:
+                ends = [
+                    end for r in piece.positions.runs for end in (r.start, r.start + r.step * (r.count - 1))
+                ]
+                first, end, floats = min(ends) + low, max(ends) + high, facts.floats(piece.buffer)
+                if first < 0 or end > floats:
+                    what = f"touches floats {first} to {end} of `{piece.buffer}` ({access.what})"
+                    yield _said(step, f"{what}, which has {floats}")
 
 
 def _wide_addresses(facts: Facts) -> Iterator[Problem]:

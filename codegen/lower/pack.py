@@ -37,25 +37,25 @@ class Packer:
 def panel(weights: Array, bias: Array, rows: Sequence[int], half: int = 0) -> Array:
     """One panel: the bias of its lanes, then for every tap and input one row of lanes.
 
-    With `half` (the number of vectors of the panel) the lower half of the last vector stands in its upper half too.
-
     Args:
         weights: (O, K, kh, kw) over the physical inputs of the panel.
         bias: (O).
         rows: the output channel of every lane, −1 for lanes that nobody reads (they compute zero).
+        half: 0, or the number of vectors of the panel: the lower half of the last one stands in its upper
+            half too.
     """
     lanes = np.array(rows)
     if half:
         lanes[-(len(lanes) // half // 2) :] = lanes[-(len(lanes) // half) :][: len(lanes) // half // 2]
     live = lanes >= 0
     index = np.where(live, lanes, 0)
-    body = weights[index].transpose(2, 3, 1, 0) * live  # kh, kw, K, lanes
-    return np.concatenate([(bias[index] * live).reshape(-1), body.reshape(-1)])
+    body = np.where(live, weights[index].transpose(2, 3, 1, 0), np.float32(0))  # kh, kw, K, lanes
+    return np.concatenate([np.where(live, bias[index], np.float32(0)), body.reshape(-1)])
 
 
 def filters(weights: Array, bias: Array, rows: Sequence[int]) -> Array:
     """One depthwise block: the bias of its lanes, then one row of lanes per tap; weights (C, kh, kw)."""
     live = np.asarray(rows) >= 0
     index = np.where(live, rows, 0)
-    body = weights[index].transpose(1, 2, 0) * live
-    return np.concatenate([(bias[index] * live).reshape(-1), body.reshape(-1)])
+    body = np.where(live, weights[index].transpose(1, 2, 0), np.float32(0))
+    return np.concatenate([np.where(live, bias[index], np.float32(0)), body.reshape(-1)])

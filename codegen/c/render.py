@@ -58,7 +58,9 @@ def _context(kernel: Kernel, target: Target) -> dict[str, Any]:
     def finished(a: str, pixel: int, other: int | None = None) -> list[str]:
         loads = []
         for e, is_spread in enumerate(spread):
-            here, there = (f"r{e}" + ("" if is_spread or not p else f" + {p * step}") for p in (pixel, other or pixel))
+            here, there = (
+                f"r{e}" + ("" if is_spread or not p else f" + {p * step}") for p in (pixel, other or pixel)
+            )
             loads.append(f"v_load({here})" if other is None else f"v_load_halves({here}, {there})")
         return chain(epilogue, a, loads)
 
@@ -86,7 +88,12 @@ def _context(kernel: Kernel, target: Target) -> dict[str, Any]:
         }
     if isinstance(kernel, Conv):
         context["swept"] = kernel.rows < kernel.out[0] and not kernel.ranged
-        context |= {"x_step": target.x_step, "pin": kernel.tile <= 4, "reading": _READING[kernel.reads]}
+        context |= {
+            "x_step": target.x_step,
+            "pin": kernel.tile <= 4,
+            "paced": target.isa == "neon",
+            "reading": _READING[kernel.reads],
+        }
     if isinstance(kernel, Resize):
         context["rows"], context["columns"] = _resized(kernel)
     if isinstance(kernel, Pool):

@@ -79,7 +79,15 @@ V_FN vx x_load_n(const float *p, int n) { return v_load_n(p, n); }
 V_FN vf32 v_div(vf32 a, vf32 b) { return vdivq_f32(a, b); }
 V_FN vf32 v_sqrt(vf32 a) { return vsqrtq_f32(a); }
 V_FN vf32 v_fma(vf32 a, vf32 b, vf32 c) { return vfmaq_f32(c, a, b); }
+#if defined(__clang__) || !defined(__GNUC__)
 #define v_fma_x(acc, w, x, j) vfmaq_laneq_f32(acc, w, x, j)
+#else /* gcc 12 copies sums to and fro between intrinsics: every tenth instruction of an inner loop */
+#define v_fma_x(acc, w, x, j) __extension__({ \
+    vf32 sum_ = acc; \
+    __asm__("fmla %0.4s, %1.4s, %2.s[%3]" : "+w"(sum_) : "w"(w), "w"(x), "i"(j)); \
+    sum_; \
+  })
+#endif
 #else
 V_FN vf32 v_div(vf32 a, vf32 b) {
   float n[4], d[4];

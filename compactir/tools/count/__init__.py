@@ -10,7 +10,7 @@ repeat to the instruction. Estimates need LLVM's tools and are lower bounds, for
 
 from compactir.tools.count.emulator import Accesses, Block, Interval, build_plugin, run_counted
 from compactir.tools.count.encodings import CLASSES
-from compactir.tools.count.estimate import MODELS, Estimate, HotBlock, estimate, models_for
+from compactir.tools.count.estimate import MODELS, Estimate, HotBlock, estimate, estimate_all, models_for
 
 __all__ = [
     "CLASSES",
@@ -22,6 +22,7 @@ __all__ = [
     "Interval",
     "build_plugin",
     "estimate",
+    "estimate_all",
     "models_for",
     "run_counted",
 ]

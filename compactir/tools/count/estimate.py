@@ -7,7 +7,7 @@ same work: on devices whose times are published, time was 1.3 to 1.9 times the e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from compactir.tools.count.emulator import Block, Interval
@@ -54,13 +54,33 @@ def models_for(target_name: str) -> tuple[str, ...]:
 
 
 def estimate(interval: Interval, model: str) -> Estimate:
-    """Cycles of an interval of AArch64 code by one of `MODELS`.
+    """Cycles of an interval of AArch64 code by one of `MODELS`; see `estimate_all`."""
+    return estimate_all([interval], model)[0]
 
-    The blocks that make up 99.9 % of the instructions are modelled; the rest counts at their mean rate.
+
+def estimate_all(intervals: Sequence[Interval], model: str) -> list[Estimate]:
+    """Cycles of each interval of AArch64 code by one of `MODELS`.
+
+    The blocks that make up 99.9 % of an interval's instructions are modelled; the rest counts at their mean
+    rate. Code that several intervals run goes through the model once.
 
     Raises:
         CompactError: CIR516 where the LLVM tools for it are missing.
     """
+    chosen = [_hot(interval) for interval in intervals]
+    pieces = list(dict.fromkeys(block.code for runs in chosen for block, _ in runs))
+    lines = disassemble(pieces, "aarch64")
+    costs: Sequence[float | None] = (
+        [cycles(text, model) for text in lines]
+        if model not in _MCA
+        else throughput(lines, "aarch64", _MCA[model])
+    )
+    known = dict(zip(pieces, zip(lines, costs, strict=True), strict=True))
+    return [_sum(interval, runs, known, model) for interval, runs in zip(intervals, chosen, strict=True)]
+
+
+def _hot(interval: Interval) -> list[tuple[Block, int]]:
+    """The blocks with most of the interval's instructions."""
     hot = sorted(merge(interval.runs), key=lambda run: -run[1] * len(run[0].code))
     total, chosen, seen = interval.instructions, [], 0
     for block, times in hot[:_MOST_BLOCKS]:
@@ -68,17 +88,21 @@ def estimate(interval: Interval, model: str) -> Estimate:
             break
         chosen.append((block, times))
         seen += times * len(block.code)
-    code = disassemble([block.code for block, _ in chosen], "aarch64")
-    costs = (
-        [cycles(lines, model) for lines in code]
-        if model not in _MCA
-        else throughput(code, "aarch64", _MCA[model])
-    )
-    blocks = [
-        HotBlock(block, times, cost, tuple(lines))
-        for (block, times), cost, lines in zip(chosen, costs, code, strict=True)
-        if cost is not None
-    ]
+    return chosen
+
+
+def _sum(
+    interval: Interval,
+    runs: Sequence[tuple[Block, int]],
+    known: Mapping[tuple[bytes, ...], tuple[list[str], float | None]],
+    model: str,
+) -> Estimate:
+    blocks = []
+    for block, times in runs:
+        lines, cost = known[block.code]
+        if cost is not None:
+            blocks.append(HotBlock(block, times, cost, tuple(lines)))
+    total = interval.instructions
     covered = sum(hot.times * len(hot.block.code) for hot in blocks)
     sum_of_all = sum(hot.times * hot.cycles for hot in blocks)
     by_cost = sorted(blocks, key=lambda hot: -hot.times * hot.cycles)

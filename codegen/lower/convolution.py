@@ -26,7 +26,9 @@ from compactir.ops.linear import Linear, Rbf
 _SWEEP = 256 * 1024
 """Bytes of input that one sweep over the panels may take, so that it stays in the second-level cache."""
 _PREFETCHED = 48 * 1024
-"""Bytes of weights from which on fetching the next panel early pays (kernels measured on Zen 5)."""
+"""Bytes of weights from which on fetching the next panel early pays (measured on Zen 5, benchmarks/LOG.md).
+
+Not for single pixels: they read every weight once, in order, and the early fetches only push others out."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ def _panels(state: Lowering, run: Operands) -> None:
                 reads=mode,
                 x_block=x_block,
                 rows=_rows_per_sweep(grid, len(inputs)),
-                prefetch=depth * len(group.blocks) * state.lanes * 4 > _PREFETCHED,
+                prefetch=grid["tile"] > 1 and depth * len(group.blocks) * state.lanes * 4 > _PREFETCHED,
                 tail=_tail(state, buffer, node.out.type.channels, rows, group.blocks, (at, vectors, count)),
                 distance=run.distance,
             )

@@ -78,3 +78,13 @@ def aligned_values(node: Node) -> list[Value]:
         count = sum(map(extra_operands, node.op.epilogue))
         return node.args[len(node.args) - count :]
     return []
+
+
+def keeps_lanes(node: Node) -> bool:
+    """Lanewise, or depthwise with kernels of several sizes: the order is the same in and out."""
+    return is_lanewise(node) or (isinstance(node.op, Conv) and node.op.connect.is_depthwise)
+
+
+def tied_values(node: Node) -> list[Value]:
+    """The operands that have to be stored in the order of the result."""
+    return node.values if keeps_lanes(node) else aligned_values(node)

@@ -14,7 +14,7 @@ from compactir.ops.conv import Conv
 from compactir.ops.linear import Linear
 from compactir.passes._blocks import sorted_blocks
 from compactir.passes._edit import Edit
-from compactir.passes._flow import Flow, aligned_values, is_lanewise
+from compactir.passes._flow import Flow, is_lanewise, keeps_lanes, tied_values
 
 
 class Fold:
@@ -38,14 +38,19 @@ class Fold:
     def node(self, node: Node) -> None:
         """Rewrite one node and everything it needs before it."""
         if isinstance(node.op, View | Concat):
+            self.rewire(node, self.same(node.args))
             self.emit(node)
             return
         order = self.orders[int(self.flow.owners(self.flow.ids[node.out][:1])[0])]
         kept = bool(np.array_equal(order, np.arange(len(order))))
         if is_lanewise(node):
             self.lanewise(node, order, kept)
-        elif isinstance(node.op, Conv | Linear):
-            self.mixing(node, order, kept)
+        elif isinstance(node.op, Conv):
+            self.convolution(node, node.op, order, kept)
+        elif isinstance(node.op, Linear):
+            self.linear(node, order, kept)
+        else:
+            self.rewire(node, [*self.same(node.values), *node.params])
         if kept:
             self.emit(node)
             return
@@ -54,6 +59,18 @@ class Fold:
         self.emit(node, self.flow.ids[logical])
         back = ChannelList.of(np.argsort(order, kind="stable"))
         self.emit(Node(Gather(back), [node.out], logical, logical.name, node.span), new=True)
+
+    def finish(self) -> None:
+        """Let the network return values that are there, and drop what nobody reads any more."""
+        outputs = dict(zip(self.graph.outputs, self.same(list(self.graph.outputs.values())), strict=True))
+        self.edit.changed |= outputs != self.graph.outputs
+        self.graph.outputs, self.graph.nodes = outputs, self.nodes
+        self.edit.returned = set(outputs.values())
+        self.edit.sweep(n for n in self.nodes if isinstance(n.op, View | Concat))
+
+    def same(self, values: list[Value]) -> list[Value]:
+        """For each value the first that holds the same channels."""
+        return [self.known.get(self.places(v).tobytes(), v) for v in values]
 
     def emit(self, node: Node, places: Indices | None = None, new: bool = False) -> None:
         """Put a node into the list; `places`: its stored ids, if it makes no value of the graph before."""
@@ -76,9 +93,7 @@ class Fold:
     def container(self, places: Indices, name: str) -> tuple[Value, Indices | None]:
         """A value that holds these channels as stored, and where they are in it (None: all, in order)."""
         owners = self.flow.owners(places).tolist()
-        used = list(
-            dict.fromkeys(owners)
-        )  # as they come, where such a value is there, else in order of making
+        used = list(dict.fromkeys(owners))  # in this order if there is such a value, else as they were made
         if np.concatenate([self.flow.own(i) for i in used]).tobytes() not in self.known:
             used.sort()
         parts = [self.flow.own(i) for i in used]
@@ -94,7 +109,7 @@ class Fold:
 
     def aligned(self, node: Node, order: Indices) -> list[Value]:
         """The operands that meet the result lane by lane, in its order."""
-        return [self.value(self.places(v)[order], node.name) for v in aligned_values(node)]
+        return [self.value(self.places(v)[order], node.name) for v in tied_values(node)]
 
     def lanewise(self, node: Node, order: Indices, kept: bool) -> None:
         values = self.aligned(node, order)
@@ -107,28 +122,28 @@ class Fold:
             first = 1 if isinstance(node.op, Conv) else len(values)
             self.rewire(node, [*values[:first], *node.params, *values[first:]])
 
-    def mixing(self, node: Node, order: Indices, kept: bool) -> None:
-        """A layer that reads any channels and stores in any order."""
-        x = node.args[0]
-        if isinstance(node.op, Linear):
-            self.linear(node, order, kept)
-            return
-        assert isinstance(node.op, Conv)
-        container, positions = self.container(self.places(x), node.name)
+    def convolution(self, node: Node, op: Conv, order: Indices, kept: bool) -> None:
+        """A convolution reads any channels and stores in any order."""
         extra = self.aligned(node, order)
+        if keeps_lanes(node):
+            container, positions = extra.pop(0), None if kept else np.argsort(order, kind="stable")
+        else:
+            container, positions = self.container(self.places(node.args[0]), node.name)
         if positions is None and kept:
             self.rewire(node, [container, *node.params, *extra])
             return
-        connect, params = node.op.connect, [self.edit.array(p) for p in node.params]
+        connect, params = op.connect, [self.edit.array(p) for p in node.params]
         if positions is not None:
             connect = connect.reading(ChannelList.of(positions), container.type.channels)
-        bias = [params.pop()[order]] if node.op.bias else []
+        bias = [params.pop()[order]] if op.bias else []
+        mask = params.pop() if op.masked else None
+        if mask is not None and len(params) > 1:  # a mask goes with the only weight, or into it
+            params[0], mask, op = params[0] * mask, None, replace(op, masked=None)
         if not kept:
             connect = connect.writing(ChannelList.of(order))
-        mask = params.pop() if node.op.masked else None
         connect, weights, mask = sorted_blocks(connect, params, mask)
         arrays = [*weights, *([] if mask is None else [mask]), *bias]
-        self.edit.rewrite(node, replace(node.op, connect=connect), [container], arrays, extra)
+        self.edit.rewrite(node, replace(op, connect=connect), [container], arrays, extra)
 
     def linear(self, node: Node, order: Indices, kept: bool) -> None:
         """A linear layer reads every channel of its operand: a permutation moves into its columns."""

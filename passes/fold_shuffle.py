@@ -57,8 +57,7 @@ class FoldShuffle(Pass):
         fold = Fold(graph, flow, orders)
         for node in list(graph.nodes):
             fold.node(node)
-        graph.nodes = fold.nodes
-        fold.edit.sweep(n for n in fold.nodes if isinstance(n.op, View | Concat))
+        fold.finish()
         self._explain(fold, views)
         return fold.edit.finish()
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from compactir.ir.channels import ChannelList, Indices
 from compactir.ir.connectivity import Connectivity
-from compactir.ir.graph import Graph, Node, Value
+from compactir.ir.graph import Graph, Node, Param, Value
 from compactir.ops.arrange import Concat, Gather, View
 from compactir.ops.conv import Conv
 from compactir.passes._base import Pass, need_weights, register
@@ -89,7 +89,8 @@ class SplitRepeats(Pass):
         return [*made, last]
 
     def _rows(self, edit: Edit, param: Value, slots: Indices) -> Value:
-        return edit.graph.bind(param.name, edit.stored(param)[slots], "weight")
+        role = param.role if isinstance(param, Param) else "weight"
+        return edit.graph.bind(param.name, edit.stored(param)[slots], role)
 
 
 def _chain(edit: Edit, view: Node) -> list[Node]:

@@ -385,6 +385,55 @@ def _twins(m: Maker) -> None:
     m.x = m.apply(Add(), m.apply(op, m.x), m.apply(op, m.x))
 
 
+def _index(m: Maker) -> None:
+    """CondenseNet's layer: an index that repeats channels, normalised, then convolved."""
+    with m.scope("index"):
+        channels = m.draw(st.lists(st.integers(0, m.channels - 1), min_size=2, max_size=m.channels + 2))
+        m.then(Gather(ChannelList.of([*channels, channels[0]])))
+        m.then(BatchNorm())
+        m.then(Relu())
+        m.conv_to(_few(m))
+
+
+def _sums(m: Maker) -> None:
+    """Convolutions that are added: a projected shortcut, RepVGG's kernels, ResNeXt's paths."""
+    with m.scope("sums"):
+        x, outs, made = m.x, _few(m), []
+        same = m.draw(kernels(3))
+        for _ in range(m.draw(st.integers(2, 3))):
+            m.x = x if m.draw(st.booleans()) else m.apply(Relu6(), x)
+            kernel, pad = same if m.draw(st.booleans()) else m.draw(kernels(3))
+            m.conv_to(outs, kernel, pad, m.draw(st.booleans()))
+            made.append(m.x)
+        m.x = made[0]
+        for other in made[1:]:
+            m.x = m.apply(Add(), m.x, other)
+
+
+def _separable(m: Maker) -> None:
+    """MobileNet's unit, with its bn and activations."""
+    with m.scope("separable"):
+        _depthwise(m)
+        _bn(m)
+        m.then(Relu())
+        m.conv_to(_few(m))
+
+
+def _late(m: Maker) -> None:
+    """An activation behind what joins or enlarges the results of layers."""
+    with m.scope("late"):
+        x = m.x
+        m.conv_to(_few(m))
+        m.x = m.apply(Concat(), *((x, m.x) if m.draw(st.booleans()) else (m.x, x)))
+        _activation(m)
+
+
+def _clamps(m: Maker) -> None:
+    """Clamps of clamps."""
+    for op in m.draw(st.lists(st.sampled_from([Relu(), Relu6(), Clip(-1.0, 2.0)]), min_size=2, max_size=3)):
+        m.then(op)
+
+
 def _dead(m: Maker) -> None:
     """Work that nobody reads."""
     m.apply(BatchNorm(), m.apply(Relu(), m.x))
@@ -415,6 +464,11 @@ STEPS: dict[str, Callable[[Maker], None]] = {
     "branches": _branches,
     "gate": _gate,
     "twins": _twins,
+    "index": _index,
+    "sums": _sums,
+    "separable": _separable,
+    "late": _late,
+    "clamps": _clamps,
     "dead": _dead,
 }
 _SEVERAL = {"groups", "mixed", "uneven", "shuffle", "permute", "split"}  # need more than one channel
@@ -426,7 +480,7 @@ _LARGEST = 12
 def _applies(step: str, m: Maker) -> bool:
     if step == "upsample":
         return max(m.x.type.spatial) <= _LARGEST // 2
-    if step == "branches":
+    if step in ("branches", "late"):
         return m.channels <= _WIDEST
     return m.channels > 1 or step not in _SEVERAL
 
@@ -450,7 +504,8 @@ def graphs(
     """
     graph = Graph("random")
     channels = draw(st.sampled_from([4, 1, 2, 3, 6, 8]))
-    size = draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    extent = st.integers(1, 9) | st.just(_LARGEST)
+    size = draw(extent), draw(extent)
     x = graph.input("image", TensorType.f32(draw(st.sampled_from(list(batches))), channels, *size))
     m = Maker(draw, graph, x)
     for step in draw(st.lists(st.sampled_from(list(steps)), min_size=min_steps, max_size=max_steps)):

@@ -1,13 +1,27 @@
 """Random networks through every pass and the whole pipeline, judged by the reference in float64."""
 
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, find, given, settings
 
 from compactir import reference
-from compactir.ir.graph import Graph
+from compactir.diagnostics import CompactError
+from compactir.ir.connectivity import Connectivity
+from compactir.ir.graph import Graph, Value
+from compactir.ir.op import Op
 from compactir.ir.text import parse_graph, print_graph
-from compactir.passes import PASSES, parse_pipeline, pipeline, run_pipeline
+from compactir.ir.types import TensorType
+from compactir.ops.activation import Relu
+from compactir.ops.arrange import Shuffle
+from compactir.ops.combine import Add
+from compactir.ops.conv import Conv
+from compactir.ops.norm import BatchNorm
+from compactir.passes import PASSES, Clock, Pass, parse_pipeline, pipeline, run_pipeline
 from compactir.passes._verify import disagreement
 from tests.graphs import graphs
 
@@ -28,7 +42,7 @@ def test_the_whole_pipeline_keeps_the_function(graph: Graph) -> None:
 
 @pytest.mark.parametrize("name", sorted(PASSES))
 @given(graph=graphs())
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_every_pass_alone_keeps_the_function_and_settles(name: str, graph: Graph) -> None:
     """One pass on what an author may write, verified; running it again changes nothing."""
     run_pipeline(graph, name, verify_each=True)
@@ -36,3 +50,80 @@ def test_every_pass_alone_keeps_the_function_and_settles(name: str, graph: Graph
     [again] = parse_pipeline(name)
     assert not again(graph)
     assert print_graph(graph) == once
+
+
+def test_every_pass_of_the_pipeline_fires_often_enough() -> None:
+    """A pass that fires in fewer than a tenth of the random graphs is not tested by them."""
+    fired: Counter[str] = Counter()
+
+    @settings(max_examples=250, derandomize=True, database=None, phases=[Phase.generate])
+    @given(graphs(min_steps=5, max_steps=15))
+    def count(graph: Graph) -> None:
+        fired["graphs"] += 1
+        fired.update(set(run_pipeline(graph, pipeline("c")).changed))
+
+    count()
+    shares = {step.name: fired[step.name] / fired["graphs"] for step in pipeline("c")}
+    assert {name: share for name, share in shares.items() if share < 0.1} == {}
+
+
+@dataclass(frozen=True)
+class WrongShuffle(Pass):
+    """shuffle(g) -> its inverse: the mistake that papers and their code disagree about."""
+
+    name: ClassVar[str] = "wrong-shuffle"
+
+    def run(self, graph: Graph) -> bool:
+        shuffles = [n for n in graph.nodes if isinstance(n.op, Shuffle)]
+        for node in shuffles:
+            assert isinstance(node.op, Shuffle)
+            node.op = Shuffle(node.out.type.channels // node.op.groups)
+        return bool(shuffles)
+
+
+def test_a_broken_pass_is_caught_and_shrunk() -> None:
+    """The verifier finds it, and hypothesis reduces the network to a handful of nodes."""
+
+    def caught(graph: Graph) -> bool:
+        try:
+            run_pipeline(graph.clone(), [WrongShuffle()], verify_each=True)
+        except CompactError as error:
+            return error.code == "CIR402" and "wrong-shuffle" in error.message
+        return False
+
+    graph = find(graphs(), caught, settings=settings(max_examples=500, database=None))
+    assert len(graph.nodes) <= 6
+
+
+def shufflenet(units: int) -> Graph:
+    """ShuffleNetV1's unit, ten nodes, as often as asked for."""
+    graph, channels = Graph("long"), 24
+    x = graph.input("image", TensorType.f32(1, channels, 4, 4))
+    groups = Connectivity.grouped(channels, channels, 3)
+    filters = Connectivity.grouped(channels, channels, channels, (3, 3), (1, 1, 1, 1))
+    for unit in range(units):
+
+        def apply(op: Op, *xs: Value, unit: int = unit) -> Value:
+            return graph.apply(op, xs, f"u{unit}_{len(graph.nodes)}")
+
+        y = apply(Relu(), apply(BatchNorm(), apply(Conv(groups), x)))
+        y = apply(BatchNorm(), apply(Conv(filters), apply(Shuffle(3), y)))
+        y = apply(BatchNorm(), apply(Conv(groups), y))
+        x = apply(Relu(), apply(Add(), x, y))
+    graph.outputs["y"] = x
+    graph.weights = {name: np.ones(p.type.shape, np.float32) for name, p in graph.params.items()}
+    return graph
+
+
+def test_the_pipeline_is_linear_in_the_number_of_nodes() -> None:
+    """10 000 nodes take about ten times as long as 1 000, and few seconds (of this process)."""
+    seconds = {}
+    for units in (100, 1000):
+        graph, clock = shufflenet(units), Clock()
+        since = time.process_time()
+        log = run_pipeline(graph, pipeline("c"), instruments=[clock])
+        seconds[units] = time.process_time() - since
+        assert {"fold-batchnorm", "fold-shuffle", "fuse-epilogue"} <= set(log.changed)
+        assert len(graph.nodes) == 3 * units
+    assert seconds[1000] < 25 * seconds[100] + 1
+    assert seconds[1000] < 9, clock.seconds

@@ -6,6 +6,7 @@ A plan is data alone. Its text form is one line per buffer and step; `parse_plan
 from __future__ import annotations
 
 import ast
+import keyword
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from math import prod
@@ -304,7 +305,7 @@ def print_plan(plan: Plan) -> str:
     head = ", ".join(
         f"{k}={_text(getattr(plan, k))}" for k in ("target", "lanes", "batch", "arena", "weights")
     )
-    lines = [f"plan {FORMAT}", f"{plan.name}({head}) {{"]
+    lines = [f"plan {FORMAT}", f"{_name(plan.name)}({head}) {{"]
     for title in ("inputs", "outputs", "buffers", "steps"):
         lines += [
             f"  {_text(item)}" if title != "inputs" else f"  in {_text(item)}"
@@ -320,21 +321,48 @@ def parse_plan(text: str) -> Plan:
         raise CompactError(
             "CIR301", f"this is not a plan of format {FORMAT}", help=f"its first line must be `plan {FORMAT}`"
         )
-    head = ast.parse(lines[1].removesuffix("{").strip(), mode="eval").body
+    head = _parsed(2, lines[1].removesuffix("{").strip() if len(lines) > 1 else "")
     parts: dict[str, list[Any]] = {"in": [], "out": [], "Buffer": [], "Step": []}
     for number, line in enumerate(lines[2:-1], 3):
         word, _, rest = line.strip().partition(" ")
-        try:
-            item = _value(ast.parse(rest if word in ("in", "out") else line.strip(), mode="eval").body)
-        except (SyntaxError, KeyError, TypeError, ValueError) as error:
-            raise CompactError("CIR301", f"line {number} of the plan cannot be read: {error}") from error
-        parts[word if word in ("in", "out") else type(item).__name__].append(item)
-    assert isinstance(head, ast.Call)
-    assert isinstance(head.func, ast.Name)
-    named = {k.arg: _value(k.value) for k in head.keywords if k.arg}
-    tuples = (tuple(parts[k]) for k in ("in", "out", "Buffer", "Step"))
-    inputs, outputs, buffers, steps = tuples
-    return Plan(head.func.id, inputs=inputs, outputs=outputs, buffers=buffers, steps=steps, **named)
+        tensor = word in ("in", "out")
+        item = _item(number, _parsed(number, rest if tensor else line.strip()))
+        kind = word if tensor else type(item).__name__
+        if isinstance(item, Tensor) != tensor or kind not in parts:
+            raise _unreadable(number, f"a {kind} does not stand here")
+        parts[kind].append(item)
+    if not isinstance(head, ast.Call) or not isinstance(head.func, ast.Name | ast.Constant):
+        raise _unreadable(2, "it does not begin with `NAME(…`")
+    name = head.func.id if isinstance(head.func, ast.Name) else head.func.value
+    inputs, outputs, buffers, steps = (tuple(parts[k]) for k in ("in", "out", "Buffer", "Step"))
+    try:
+        named = {k.arg: _value(k.value) for k in head.keywords if k.arg}
+        return Plan(str(name), inputs=inputs, outputs=outputs, buffers=buffers, steps=steps, **named)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unreadable(2, str(error)) from error
+
+
+def _parsed(number: int, text: str) -> ast.expr:
+    try:
+        return ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise _unreadable(number, str(error)) from error
+
+
+def _item(number: int, node: ast.expr) -> Any:
+    try:
+        return _value(node)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unreadable(number, str(error)) from error
+
+
+def _unreadable(number: int, why: str) -> CompactError:
+    return CompactError("CIR301", f"line {number} of the plan cannot be read: {why}")
+
+
+def _name(name: str) -> str:
+    """A network's name: bare where Python reads it back as it is, else quoted."""
+    return name if name.isascii() and name.isidentifier() and not keyword.iskeyword(name) else repr(name)
 
 
 def _text(value: Any) -> str:

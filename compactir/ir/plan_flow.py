@@ -100,18 +100,25 @@ class Memory:
         if len(access.map) != len(result):  # scalars of a convolution, whose table holds only the first
             result = np.ones((len(access.map), access.lanes), np.bool_)
         for name, entries, marks, wanted in self._views(access):
-            fine = (marks == wanted).all(axis=(1, 2))
-            result[entries] &= fine
-            if access.strict and not fine.all():
-                self._miss(step, access, name, marks, wanted)
-                break
+            wrong = marks != wanted
+            if not wrong.any():
+                continue
+            result[entries] &= ~wrong.any(axis=(1, 2))
+            other_rows = wrong & (marks != UNDEFINED)
+            if other_rows.any():
+                wrong = other_rows
+            elif not access.strict:
+                continue
+            self._miss(step, access, name, marks, wanted, np.argwhere(wrong)[0])
+            break
         return result[: len(access.entries)]
 
-    def _miss(self, step: Step, access: Access, name: str, marks: Marks, wanted: Marks) -> None:
-        wrong = np.argwhere(marks != wanted)[0]
-        mark, row = marks[tuple(wrong)], np.broadcast_to(wanted, marks.shape)[tuple(wrong)]
-        if mark == UNDEFINED or not access.ring:
-            text = f"`{step.name}` reads `{name}` ({access.what}), which is not written at pixel {wrong[2]}"
+    def _miss(
+        self, step: Step, access: Access, name: str, marks: Marks, wanted: Marks, at: npt.NDArray[np.int64]
+    ) -> None:
+        mark, row = marks[tuple(at)], np.broadcast_to(wanted, marks.shape)[tuple(at)]
+        if mark == UNDEFINED:
+            text = f"`{step.name}` reads `{name}` ({access.what}), which is not written at pixel {at[2]}"
             self.findings.append(Finding("unwritten", text, step))
         else:
             text = f"`{step.name}` reads row {row} of `{name}`, which holds row {mark} there"

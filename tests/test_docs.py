@@ -40,6 +40,7 @@ from compactir.lang import elaborate, parse
 from compactir.ops import OPS, SPELLINGS, signature
 from compactir.passes import PASSES, PIPELINES, pipeline, run_pipeline
 from compactir.targets import Target, load_target
+from compactir.tools.verbs import VERBS
 from tests.graphs import random_weights
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -512,3 +513,11 @@ def test_make_targets_that_are_named_exist() -> None:
             for word in " ".join(command).split()
         }
         assert named <= known, f"{name}: {sorted(named - known)}"
+
+
+def test_the_readme_names_every_verb() -> None:
+    section = page("README.md").split("## Command line")[1].split("\n## ")[0]
+    named = set(re.findall(r"`compactc ([a-z]+)\b", section))
+    assert named == {verb.name for verb in VERBS} - {"compile"}, (
+        "`compactc MODEL.arch` is the usual form of compile"
+    )

@@ -139,7 +139,9 @@ def sweep(step: Step, calls: list[tuple[str, list[str]]]) -> list[str]:
     for i in range(last - 1, -1, -1):
         s = step.stages[i]
         need = f"{_times(f'(e{i + 1} - 1)', s.stride)} + {s.window - s.pad}"
-        lines.append(f"  const int n{i} = {need}, e{i} = n{i} < {s.height} ? n{i} : {s.height};")
+        inside = f"n{i} < {s.height} ? n{i} : {s.height}"
+        least = f"n{i} < 0 ? 0 : " if s.pad > s.window else ""  # windows that lie above the map
+        lines.append(f"  const int n{i} = {need}, e{i} = {least}{inside};")
     at = 0
     for i, stage in enumerate(step.stages):
         for function, arguments in calls[at : at + stage.calls]:

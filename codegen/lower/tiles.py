@@ -86,6 +86,11 @@ class Segment:
     live: tuple[tuple[int, int], ...]
 
     @property
+    def has_taps(self) -> bool:
+        """True when some pixel sees some tap: padding may be wider than the window."""
+        return any(start < end for start, end in self.live)
+
+    @property
     def is_inner(self) -> bool:
         """True when every pixel sees every tap."""
         return all(span == (0, self.tile) for span in self.live)

@@ -225,7 +225,7 @@ class Stage:
     """Part of a fused step: `calls` calls of it, which make `height` rows in all.
 
     To let the next stage make its rows up to e, this one must have made
-    min(height, (e − 1)·stride − pad + window).
+    min(height, (e − 1)·stride − pad + window), and at least none.
     """
 
     calls: int

@@ -194,7 +194,7 @@ def sweep(step: Step) -> Iterator[tuple[Call, int, int]]:
 
 def rows_needed(stage: Stage, end: int) -> int:
     """How many rows a stage must have made so that the next one can make those up to `end`."""
-    return min(stage.height, (end - 1) * stage.stride + stage.window - stage.pad)
+    return max(0, min(stage.height, (end - 1) * stage.stride + stage.window - stage.pad))
 
 
 def stage_calls(step: Step) -> list[tuple[Call, ...]]:

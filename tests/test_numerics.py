@@ -29,6 +29,7 @@ from tests.c import networks
 from tests.c.networks import Array, Case, Program, Request, build
 from tests.graphs import random_weights
 
+pytestmark = pytest.mark.compiler
 F32 = np.float32
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "numerics.md").read_text(encoding="utf-8")
@@ -58,13 +59,16 @@ MODELS = {
     " -> shuffle(groups=2) -> conv(8, kernel=1, groups=2) -> swish;"
     "  output z = y -> global_avg_pool -> linear(7)",
 }
+MODELS["pair"] = MODELS["chain"]
+BATCH = {"pair": 2}
 WEIGHTS = {"ones": 1.0, "infinite": np.inf}
 
 
 @cache
 def graph(name: str) -> Graph:
     """A model as authored, weights drawn; those of some are all the same number."""
-    made = elaborate(parse(f"network n {{ {MODELS[name]} }}".replace(";", "\n")))
+    text = f"network n {{ {MODELS[name]} }}".replace(";", "\n")
+    made = elaborate(parse(text), batch=BATCH.get(name, 1))
     made.weights = random_weights(made, 0)
     if name in WEIGHTS:
         made.weights = {key: np.full_like(w, WEIGHTS[name]) for key, w in made.weights.items()}
@@ -181,7 +185,7 @@ def test_means_multiply_by_the_rounded_reciprocal(c: Compiled) -> None:
 def digits(run: Compiled, names: Sequence[str] = tuple(MODELS)) -> dict[str, npt.NDArray[np.uint32]]:
     """The bits of every result, NaN as NaN. Softmax adds lanes: there the width of a vector shows."""
     shapes = {name: graph(name).inputs[0].type.shape[1:] for name in names if name != "softmax"}
-    answers = {name: run(name, ramp(*shape)) for name, shape in shapes.items()}
+    answers = {name: run(name, np.repeat(ramp(*shapes[name]), BATCH.get(name, 1), 0)) for name in shapes}
     return {name: bits(np.where(np.isnan(y), F32(np.nan), y)) for name, y in answers.items()}
 
 
@@ -198,6 +202,14 @@ def test_targets_give_the_same_bits_if_they_fuse_alike(c: Compiled) -> None:
     assert differing(found, KNOWN.setdefault(c.target.fma, found)) == []
     if other := KNOWN.get(not c.target.fma):
         assert "dense" in differing(found, other)
+
+
+def test_a_batch_is_its_images_and_a_call_is_like_the_last(c: Compiled) -> None:
+    a, b = ramp(5, 12, 12), 2 * ramp(5, 12, 12)
+    alone = [c("chain", x) for x in (a, b)]
+    assert same_bits(c("pair", np.concatenate([a, b])), np.concatenate(alone))
+    assert same_bits(c("chain", a), alone[0])
+    assert not same_bits(alone[0], alone[1])
 
 
 @pytest.mark.parametrize(("cc", "level"), [("gcc", "-O0"), ("gcc", "-O3"), ("clang", "-O2"), ("zig", "-O2")])

@@ -51,9 +51,8 @@ types: setup ## mypy --strict
 layers: setup ## import-linter: who may import whom
 	$(BIN)/lint-imports
 
-examples: setup ## compile every network of examples/ into out/
-	@set -e; for model in examples/*.arch; do \
-	  echo "$$model"; $(BIN)/compactc "$$model" --emit ir,c,lib,py,report -o "out/$$(basename "$$model" .arch)"; done
+examples: setup ## compile every network of examples/, run it in C and in PyTorch, count it, compare everything
+	$(BIN)/python -m compactir.tools.zoo examples
 
 bench: setup ## run every script of benchmarks/ (see benchmarks/README.md on how to read a number)
 	@set -e; for script in benchmarks/bench_*.py; do echo "$$script"; $(BIN)/python "$$script"; done

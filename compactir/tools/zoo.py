@@ -1,13 +1,12 @@
 """A folder of networks against the headers of their files: counted, compiled, compared; makes docs/zoo.md.
 
-    python -m compactir.tools.zoo examples                         every network, a line each
-    python -m compactir.tools.zoo examples --write docs/zoo.md     and the table
-    python -m compactir.tools.zoo examples lenet5 mobilenet_v2     these two
+    python -m compactir.tools.zoo examples lenet5 mobilenet_v2                  these two, a line each
+    python -m compactir.tools.zoo examples --target x86 --write docs/zoo.md     all of them, and the table
 
 A header says what its network must come to, first as it is, then for `-D` values:
 
     # expect: params=3504872 macs=300774272
-    # expect[width=0.5, size=128]: params=1968680 macs=31716352
+    # expect[width=0.5]: params=1968680 macs=97131840
 
 `params` are trained scalars and `macs` multiply-accumulates for one image, both without what a mask removes;
 `stored=` is what the arrays hold, where that is more; `ours` marks a figure that nobody has published.
@@ -211,7 +210,7 @@ HEADING = ("network", "parameters", "MACs", "as expected", "PyTorch", "C", "kern
 TEXT = """\
 # The networks of `examples/`
 
-Made by `python -m compactir.tools.zoo examples --write docs/zoo.md`; do not edit.
+Made by `python -m compactir.tools.zoo examples --target x86 --write docs/zoo.md`; do not edit.
 
 - **parameters** are the trained scalars in the network's arrays, **MACs** those that the loops of the
   reference executor run through, both for the file as it is and without what a mask removes.
@@ -250,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="*", help="only these")
-    parser.add_argument("--target", default="x86", help="the machine to compile for (default: %(default)s)")
+    parser.add_argument("--target", default="native", help="the machine to compile for (default: this CPU)")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the table here")
     args = parser.parse_args(arguments)
     paths = [p for p in sorted(args.folder.glob("*.arch")) if not args.names or p.stem in args.names]

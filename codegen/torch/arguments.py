@@ -256,7 +256,11 @@ class Constructor:
             forms = ((n, v, 2, "//") for n, v in self.declared.items())
         else:
             return ""
+        rows = len(set(map(_hashable, values)) - {None})
         for a, first, b, sign in forms:
+            # Two numbers agree with many formulas: then only what the block itself or its input says counts.
+            if rows < 3 and (not isinstance(b, int) or b > 8 or not self._is_given(a)):
+                continue
             computed = _computed(first, sign, b if isinstance(b, int) else b[1])
             if not _matches(computed, values):
                 continue
@@ -269,6 +273,9 @@ class Constructor:
             self.known.append((name, computed))
             return name
         return ""
+
+    def _is_given(self, name: str) -> bool:
+        return name in self.declared or name.startswith("in_channels")
 
     def _products(self) -> Iterator[tuple[str, Values, int | tuple[str, Values], str]]:
         known = [(n, v) for n, v in self.known if _is_numbers(v)]
@@ -356,11 +363,12 @@ class Constructor:
             yield f"{n} != {m}", tuple(not e for e in equal), [(n, v), (m, w)]
 
     def _telling(self, name: str, values: Values) -> list[Any]:
-        """Constants that an argument is compared with: of numbers of channels, only what flows in."""
+        """Constants that an argument is compared with: small ones; of widths, only what flows in."""
         if any(a.name == identifier(name) and a.counts_channels for a in self.arguments):
             width = self._channels((-1, 0)) if self.block.inputs else ()
             return [width[0]] if width and _constant(width) else []
-        return sorted(set(values), key=lambda c: (str(type(c)), c))
+        small = {v for v in values if isinstance(v, str) or v <= 8}
+        return sorted(small, key=lambda c: (str(type(c)), c))
 
     def _adopt(self, text: str, used: list[tuple[str, Values]]) -> str:
         for name, values in used:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import PurePath
 from typing import Literal
@@ -13,7 +13,7 @@ import compactir
 from compactir.codegen.torch.arguments import CannotNameError, Constructor, Flag, Written
 from compactir.codegen.torch.classes import RESERVED, Block, groups, merge, name_classes, variants
 from compactir.codegen.torch.forward import RESERVED as RESERVED_NAMES
-from compactir.codegen.torch.forward import Forward
+from compactir.codegen.torch.forward import Forward, numbered
 from compactir.codegen.torch.layers import is_long, me
 from compactir.codegen.torch.structure import Instance, Step, TensorRef, build
 from compactir.codegen.torch.text import (
@@ -34,6 +34,9 @@ from compactir.ir.graph import Graph
 from compactir.ir.types import TensorType
 
 Form = Literal["training", "deployment"]
+
+_MANY = 8
+"""So many equal blocks in a row are made in a loop."""
 
 _IMPORTS = [
     (r"\bSequence\[", "from collections.abc import Sequence"),
@@ -153,9 +156,9 @@ class _Emitter:
         for i, value in enumerate(block.instances[0].inputs):
             plain = "x" if len(block.inputs) == 1 else f"x{i + 1}"
             inputs.append(identifier(value.name if is_root else plain, {*taken, *inputs}))
-        result = (
-            "Tensor" if len(block.results) == 1 else f"tuple[{', '.join(['Tensor'] * len(block.results))}]"
-        )
+        count = len(block.results)
+        many = ", ".join(["Tensor"] * count) if count <= 4 else "Tensor, ..."
+        result = "Tensor" if count == 1 else f"tuple[{many}]"
         lines += signature(1, "forward", ["self", *(f"{n}: Tensor" for n in inputs)], result)
         return "\n".join(lines + Forward(constructor, inputs, is_root).write())
 
@@ -260,18 +263,50 @@ def _init_body(constructor: Constructor) -> list[str]:
     for one_flag in constructor.flags:
         lines += statement(2, f"self.{one_flag.name} = ", one_flag.test)
     lines += [f"{INDENT * 2}{me(name)} = nn.Module()" for name in block.containers]
+    lines += _rolled(list(_layers(constructor)))
+    for tensor, shape in block.tensors:
+        lines += _register(tensor, shape)
+    return lines
+
+
+def _layers(constructor: Constructor) -> Iterator[tuple[str, list[str]]]:
+    """The layers that the constructor makes: name (empty for other lines) and lines."""
     open_flag: Flag | None = None
-    for one, written, flag in zip(block.body, constructor.written, constructor.conditions, strict=True):
+    body = zip(constructor.block.body, constructor.written, constructor.conditions, strict=True)
+    for one, written, flag in body:
         if not written.make or (isinstance(one.first, Step) and one.first.repeated):
             continue
         if flag is not None and flag is not open_flag:
-            lines.append(f"{INDENT * 2}if self.{flag.name}:")
+            yield "", [f"{INDENT * 2}if self.{flag.name}:"]
         open_flag = flag
         indent = 2 if flag is None else 3
         before = f"{me(one.name)} = "
-        lines += statement(indent, before, _call(written, WIDTH - len(INDENT * indent + before)))
-    for tensor, shape in block.tensors:
-        lines += _register(tensor, shape)
+        lines = statement(indent, before, _call(written, WIDTH - len(INDENT * indent + before)))
+        plain = flag is None and one.name.isidentifier() and len(lines) == 1
+        yield one.name if plain else "", lines
+
+
+def _rolled(layers: Sequence[tuple[str, list[str]]]) -> list[str]:
+    """Lines that make many equal blocks of consecutive numbers, as a loop."""
+    lines: list[str] = []
+    at = 0
+    while at < len(layers):
+        name, made = layers[at]
+        stem, first = numbered(name)
+        value = made[0].partition(" = ")[2]
+        count = 0
+        while at + count < len(layers) and first >= 0:
+            one = f"{stem}{first + count}"
+            if layers[at + count] != (one, [f"{INDENT * 2}{me(one)} = {value}"]):
+                break
+            count += 1
+        if count >= _MANY:
+            lines.append(f"{INDENT * 2}for i in range({first}, {first + count}):")
+            lines += statement(3, "", f'self.add_module(f"{stem}{{i}}", {value})')
+        else:
+            count = 1
+            lines += made
+        at += count
     return lines
 
 

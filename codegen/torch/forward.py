@@ -13,6 +13,8 @@ from compactir.codegen.torch.structure import Ref, Step, TensorRef, Use
 from compactir.codegen.torch.text import INDENT, WIDTH, identifier, statement
 
 _LETTERS = ("x", "y", "z")
+_NAMED = 6
+"""So many parts of a split have names of their own."""
 _LOOP = 3
 """So many calls in a chain, named by consecutive numbers, become a loop."""
 RESERVED = frozenset({"self", "torch", "nn", "F", "Tensor", "i", "range", *keyword.kwlist})
@@ -29,6 +31,10 @@ class Forward:
         self.keep_inputs = keep_inputs
         self.names: dict[Ref, str] = {(-1, i): n for i, n in enumerate(inputs)}
         self.uses = self._uses()
+        self.stands_for: dict[Ref, list[tuple[int, int]]] = {}  # stand-in -> the results that it replaces
+        for i, one in enumerate(self.body):
+            for k, stand_in in one.instead.items():
+                self.stands_for.setdefault(stand_in, []).append((i, k))
         self.pending: tuple[Ref, str, str] | None = (
             None  # a value whose expression may join the next statement
         )
@@ -53,8 +59,10 @@ class Forward:
         i = 0
         while i < len(self.body):
             self._enter(self.constructor.conditions[i])
-            self._statement(i)
-            i += 1
+            side_by_side = self._side_by_side(i)
+            if not side_by_side:
+                self._statement(i)
+            i += side_by_side or 1
             flag = self.constructor.conditions[i] if i < len(self.body) else None
             if self.flag is not None and flag is not self.flag:
                 self._leave(i)
@@ -75,6 +83,42 @@ class Forward:
             self.pending = ((i, 0), text, layer.infix)
             if not self._may_wait(i):
                 self._flush()
+
+    def _side_by_side(self, i: int) -> int:
+        """Write a split, blocks of consecutive numbers on its parts, and their concat at once.
+
+        Returns how many statements that were, 0 where there is no such thing.
+        """
+        layers, body = self.constructor.layers, self.body
+        count = layers[i].outs
+        end = i + count + 1
+        if (
+            count < _LOOP
+            or end >= len(body)
+            or isinstance(body[i].first, Use)
+            or not self._is_concat(body[end])
+        ):
+            return 0
+        stem, first = numbered(body[i + 1].name)
+        for k, one in enumerate(body[i + 1 : end]):
+            alike = isinstance(one.first, Use) and numbered(one.name) == (stem, first + k) and first >= 0
+            if not alike or one.args != ((i, k),) or layers[i + 1 + k].outs > 1 or not all(one.present):
+                return 0
+            if self.uses[(i, k)] != [i + 1 + k] or self.uses[(i + 1 + k, 0)] != [end]:
+                return 0
+        if body[end].args != tuple((i + 1 + k, 0) for k in range(count)):
+            return 0
+        operand = self._operand(i, 0)
+        text = layers[i].call.format(operand, **self.constructor.written[i].inline)
+        parts = identifier("parts", self._taken((i, 0)))
+        self.lines += statement(self._indent, f"{parts} = ", text)
+        home, _, leaf = stem.rpartition(".")
+        call = f'{me(home)}.get_submodule(f"{leaf}{{i}}")(part)'
+        loop = f"[{call} for i, part in enumerate({parts}, {first})]"
+        self.pending = ((end, 0), f"torch.cat({loop}, dim=1)", "")
+        if not self._may_wait(end):
+            self._flush()
+        return end + 1 - i
 
     @property
     def _indent(self) -> int:
@@ -191,15 +235,13 @@ class Forward:
 
     def _lives(self, ref: Ref, after: int, apart_from: Ref | None = None) -> bool:
         """True when something behind statement `after` needs this value, itself or as a stand-in."""
-        if any(u > after for u in self.uses.get(ref, ())):
+        if self.uses.get(ref, [-1])[-1] > after:
             return True
-        for i, one in enumerate(self.body):
-            for k, stand_in in one.instead.items():
-                if stand_in != ref or (i, k) == apart_from:
-                    continue
-                if self._end_of_run(i) > after or self._lives((i, k), after):
-                    return True
-        return False
+        return any(
+            self._end_of_run(made[0]) > after or self._lives(made, after)
+            for made in self.stands_for.get(ref, ())
+            if made != apart_from
+        )
 
     def _end_of_run(self, i: int) -> int:
         flag = self.constructor.conditions[i]
@@ -225,7 +267,7 @@ class Forward:
     def _may_reuse(self, stand_in: Ref, ref: tuple[int, int]) -> bool:
         """True when nothing but `ref` needs the name of its stand-in any more."""
         name = self.names.get(stand_in)
-        if name is None or (self.keep_inputs and name in self.inputs):
+        if name is None or not name.isidentifier() or (self.keep_inputs and name in self.inputs):
             return False
         held = [v for v, n in self.names.items() if n == name and v != ref]
         return not any(self._lives(v, ref[0], apart_from=ref) for v in held)
@@ -235,7 +277,7 @@ class Forward:
         held: dict[str, list[Ref]] = {}
         first = [self.names[r] for r in self.body[now].args if r in self.names]
         for name in [*first, *self.names.values()]:
-            if name not in self.inputs or not self.keep_inputs:
+            if name.isidentifier() and (name not in self.inputs or not self.keep_inputs):
                 held.setdefault(name, [])
         for value, name in self.names.items():
             if name in held:
@@ -295,13 +337,19 @@ class Forward:
         return name
 
     def _split_names(self, i: int, count: int) -> list[str]:
+        """What to call several results of one statement; very many are parts of one tuple."""
         stem = "x" if isinstance(self.body[i].first, Step) else "y"
-        held = {n for n in self.names.values() if self._is_taken(n, (i, 0))} | RESERVED
+        held = self._taken((i, 0)) - set(self.inputs)
         names: list[str] = []
         for k in range(count):
             name = identifier(f"{stem}{k + 1}", {*held, *names})
             names.append(self._called((i, k), name) if self.uses.get((i, k)) else "_")
-        return names
+        if count <= _NAMED:
+            return names
+        parts = identifier("parts", held)
+        for k in range(count):
+            self._called((i, k), f"{parts}[{k}]")
+        return [parts]
 
 
 # -- loops ---------------------------------------------------------------------------------------------------
@@ -354,3 +402,12 @@ def _looped(line: str, count: int) -> list[str]:
         f"{space}for i in range({number}, {int(number) + count}):",
         f"{space}{INDENT}{x} = {before}{call}{after}",
     ]
+
+
+def numbered(name: str) -> tuple[str, int]:
+    """`block12` as (`block`, 12); -1 where there is no number, or one that is not written the usual way."""
+    stem = name.rstrip("0123456789")
+    number = name[len(stem) :]
+    if not number or not stem or stem.endswith(".") or (number[0] == "0" and len(number) > 1):
+        return name, -1
+    return stem, int(number)

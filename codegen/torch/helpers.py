@@ -34,8 +34,8 @@ def windowed_mean(
 ) -> Tensor:
     """Average pooling with any padding, given as (left, right, top, bottom).
 
-    `reach` makes the windows fit exactly; of it, what lies within `counted` of x counts in
-    the divisor.
+    `reach` makes the windows fit exactly; of it, what lies within `counted` of x counts
+    in the divisor.
     """
     ones = F.pad(torch.ones_like(x[:1, :1]), counted, value=1.0)
     beyond = [r - c for r, c in zip(reach, counted, strict=True)]
@@ -58,7 +58,7 @@ class PickChannels(nn.Module):
 
 
 class GatherConv2d(nn.Conv2d):
-    """A convolution that reads the channels `inputs` of what it is given, in this order."""
+    """A convolution that reads the channels `inputs` of its operand, in this order."""
 
     inputs: Tensor
 
@@ -136,11 +136,11 @@ class SplitConv2d(nn.Module):
 
 
 class BlockConv2d(nn.Module):
-    """Part k convolves the input channels inputs[k] into the output channels outputs[k].
+    """Part k convolves the channels inputs[k] into the output channels outputs[k].
 
-    Inputs may overlap, repeat and be left out; an output that no part makes is its bias.
-    Parts may differ in groups, kernel size and padding; a padding is a number or (left,
-    right, top, bottom). The weight is `weight`, or `weight0`, `weight1`, ... by part.
+    Inputs may overlap, repeat and be left out; an output that no part makes is its
+    bias. Parts may differ in groups, kernel size and padding; a padding is a number or
+    (left, right, top, bottom). The weight is `weight`, or `weight0`, ... by part.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 authors its input's.
 
 `coding`: torchvision shuffles after every unit and keeps the first half, the authors
-keep the even channels.
+keep even channels.
 
 Network:    shufflenet_v2, for training, as authored
 Source:     shufflenet_v2.arch

@@ -2,8 +2,8 @@
 
     python examples/lenet5_demo.py [--out DIR] [--target native] [--weights FILE]
 
-Everything printed is computed in this run: the answers of the C module, those of the emitted PyTorch module with the
-same weights, how far their outputs are apart, and the time per digit.
+Everything printed is computed in this run: the answers of the C module, those of the emitted PyTorch module
+with the same weights, how far their outputs are apart, and the time per digit.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def load_module(out: Path):  # type: ignore[no-untyped-def]  # a class of the em
     from safetensors.torch import load_file
 
     spec = importlib.util.spec_from_file_location("lenet5", out / "lenet5.py")
-    assert spec and spec.loader
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     model = module.Lenet5()
@@ -96,7 +97,9 @@ def load_module(out: Path):  # type: ignore[no-untyped-def]  # a class of the em
 def main() -> int:
     """Compile, read, report."""
     parser = argparse.ArgumentParser(description="Read 360 handwritten digits with LeNet-5 compiled to C.")
-    parser.add_argument("--out", type=Path, default=Path("out/lenet5"), help="output folder (default out/lenet5)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/lenet5"), help="output folder (default out/lenet5)"
+    )
     parser.add_argument("--target", default="native", help="see `compactc targets` (default native)")
     parser.add_argument("--weights", type=Path, help="other weights than examples/lenet5.safetensors")
     options = parser.parse_args()
@@ -117,7 +120,8 @@ LeNet-5 (1998: sparse C3, RBF output), compiled to C for {module.target}, on {co
   workspace             {module.workspace_bytes / 1024:.0f} KB
 
   C             {options.out / "lenet5.c"}
-  IR dumps      {options.out / "lenet5.cir"} (as written), {options.out / "lenet5.opt.cir"} (after the passes),
+  IR dumps      {options.out / "lenet5.cir"} (as written)
+                {options.out / "lenet5.opt.cir"} (after the passes)
                 {options.out / "lenet5.plan"} (what runs)
   PyTorch       {options.out / "lenet5.py"}""")
     return 0 if found.same == count else 1

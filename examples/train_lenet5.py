@@ -120,7 +120,7 @@ def train(
 
 
 def authored() -> Graph:
-    """The network of examples/lenet5.arch with fresh weights, its output patterns those of the 1998 paper's kind."""
+    """The network of examples/lenet5.arch with fresh weights; its output patterns are fixed bitmaps."""
     graph = elaborate(parse_file(ARCH), defines={})
     graph.weights = draw(graph, 0)
     graph.weights["out.centres"] = read_bitmaps()
@@ -138,7 +138,11 @@ def main() -> None:
     right = round(accuracy(model, images, labels) * len(labels))
     print(f"{right} of {len(labels)} held-out digits read correctly ({right / len(labels):.2%})")
     weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    note = {"source": SOURCE, "network": "LeNet-5, examples/lenet5.arch", "trained by": "examples/train_lenet5.py"}
+    note = {
+        "source": SOURCE,
+        "network": "LeNet-5, examples/lenet5.arch",
+        "trained by": "examples/train_lenet5.py",
+    }
     write_safetensors(WEIGHTS, weights, note)
     print(f"{WEIGHTS.name}: {sum(w.size for w in weights.values())} numbers")
 

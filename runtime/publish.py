@@ -1,4 +1,4 @@
-"""Putting a module into an output folder: an interrupt leaves the old one or the new one, never half of one."""
+"""Putting a module into an output folder: an interrupt leaves the old or the new one, never half of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`compactc count`: every step of a network counted, estimated where LLVM is there, explained where it is not."""
+"""`compactc count`: every step of a network counted, and estimated or explained."""
 
 from __future__ import annotations
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from examples import lenet5_demo
 from safetensors.numpy import load_file, save_file
+
+from examples import lenet5_demo
 
 pytest.importorskip("torch", reason='pip install ".[torch]"')
 

@@ -166,7 +166,7 @@ class _Names:
         for side, tensors in (("input", plan.inputs), ("output", plan.outputs)):
             for tensor in tensors:
                 # The prefix of the side keeps words of our own (v_load, x_load, t12, step_3) free.
-                stem = name = f"{'in' if side == 'input' else 'out'}_{symbol_for(tensor.name)}"
+                stem = name = f"{'in' if side == 'input' else 'out'}_{symbol_for(tensor.name).rstrip('_')}"
                 while name in taken:
                     name = f"{stem}_{len(taken)}"
                 taken.add(name)

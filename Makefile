@@ -9,11 +9,11 @@ ARGS    ?=
 BIN     := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test golden format lint types layers examples bench wheel docs fuzz coverage clean
+.PHONY: help setup run test golden format lint types layers examples bench wheel docs fuzz fuzz-c coverage clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/.ready ## make .venv with everything that running and testing needs (quick the second time)
 	@:
@@ -65,6 +65,9 @@ docs: setup ## regenerate the dumps and examples inside docs/
 
 fuzz: setup ## throw random and mutated model files at the language for SECONDS (default 30)
 	$(BIN)/python tests/fuzz_lang.py --seconds $(or $(SECONDS),30)
+
+fuzz-c: setup ## random networks through C against the reference for SECONDS (default 600), TARGET=c, arm, ...
+	$(BIN)/python -m tests.fuzz_c --seconds $(or $(SECONDS),600) $(addprefix --target ,$(TARGET))
 
 coverage: setup ## run all tests in one process and report which lines they reach
 	$(BIN)/coverage run -m pytest $(ARGS)

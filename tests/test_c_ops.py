@@ -29,6 +29,7 @@ from tests.c.networks import (
     StoppedError,
     build,
     compile_quietly,
+    disagreements,
     op_cases,
     swapped,
     worst,
@@ -46,10 +47,7 @@ def samples(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.mark.parametrize("placement", [AT_END, AT_START], ids=["ends-at-a-guard-page", "begins-at-one"])
 def test_every_sample_equals_the_reference(samples: Program, placement: int) -> None:
-    cases = [n.case for n in samples.networks]
-    answers = samples.run([Request(case.name, placement=placement) for case in cases])
-    errors = {c.name: worst(a, c.expected) for c, a in zip(cases, answers, strict=True)}
-    assert {name: error for name, error in errors.items() if not error <= TOLERANCE} == {}
+    assert disagreements(samples, placement) == {}
 
 
 ODD = {"NaN": np.nan, "infinity": np.inf, "minus infinity": -np.inf, "minus zero": -0.0, "huge": 3e38}

@@ -28,6 +28,8 @@ from compactir.ir.graph import Graph
 from compactir.ir.op import Op
 from compactir.ir.types import TensorType
 from compactir.ops import OPS
+from compactir.passes import pipeline, run_pipeline
+from compactir.passes.fuse_separable import FuseSeparable
 from compactir.runtime.build import Compiler
 from compactir.targets import Target
 from compactir.weights.container import pack
@@ -46,22 +48,31 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Case:
-    """A named graph with its weights."""
+    """A named graph with its weights; `authored`: the graph before passes, which says what is right."""
 
     name: str
     graph: Graph
+    authored: Graph | None = None
 
     @cached_property
     def inputs(self) -> dict[str, Array]:
         """Seeded inputs."""
         return {k: v.astype(np.float32) for k, v in reference.random_inputs(self.graph, 1).items()}
 
+    def optimised(self, target: Target, cache_bytes: int | None = None) -> Case:
+        """The case after the C pipeline; with a cache of 0 bytes every region that can be fused is."""
+        graph = self.graph.clone()
+        passes = pipeline("c", target)
+        if cache_bytes is not None:
+            passes = [FuseSeparable(cache_bytes) if isinstance(p, FuseSeparable) else p for p in passes]
+        run_pipeline(graph, passes)
+        return Case(self.name, graph, self.authored or self.graph)
+
     @cached_property
     def expected(self) -> dict[str, npt.NDArray[np.float64]]:
         """What the reference makes of them in float64."""
-        return {
-            k: v.astype(np.float64) for k, v in reference.run(self.graph, self.inputs, np.float64).items()
-        }
+        results = reference.run(self.authored or self.graph, self.inputs, np.float64)
+        return {name: result.astype(np.float64) for name, result in results.items()}
 
 
 def op_graph(op: Op, shapes: Sequence[Sequence[int]]) -> Graph:
@@ -305,3 +316,11 @@ def swapped(graph: Graph, name: str) -> Graph:
     array[[0, 1]] = array[[1, 0]]
     other.weights = {**graph.weights, name: array}
     return other
+
+
+def disagreements(program: Program, placement: int = AT_END) -> dict[str, float]:
+    """The cases whose outputs are not what the reference says, with their distances."""
+    cases = [n.case for n in program.networks]
+    answers = program.run([Request(case.name, placement=placement) for case in cases])
+    found = {c.name: worst(a, c.expected) for c, a in zip(cases, answers, strict=True)}
+    return {name: error for name, error in found.items() if not error <= TOLERANCE}

@@ -1,0 +1,75 @@
+"""Random networks through the C pipeline, lowering and C equal the reference of what was authored.
+
+`make fuzz-c` does the same with new networks for as long as it is told.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import Phase, given, seed, settings
+
+from compactir.ir.graph import Graph
+from compactir.ir.plan import Conv
+from compactir.ir.text import print_graph
+from compactir.runtime.build import find_compiler
+from compactir.targets import Target, load_target
+from tests.c.networks import AT_END, AT_START, Case, Program, build, disagreements
+from tests.c.regions import separable
+from tests.c.windows import window_cases
+from tests.graphs import graphs
+
+pytestmark = pytest.mark.compiler
+TARGETS = [load_target("c"), load_target("native")]
+
+
+def drawn(strategy: st.SearchStrategy[Graph], count: int) -> list[Graph]:
+    """The same examples every time; what fails here shrinks under `make fuzz-c`."""
+    found: list[Graph] = []
+
+    @seed(20)
+    @settings(max_examples=count, database=None, phases=[Phase.generate])
+    @given(strategy)
+    def collect(graph: Graph) -> None:
+        found.append(graph)
+
+    collect()
+    return found
+
+
+def cases(target: Target) -> list[Case]:
+    """Small networks of everything, separable blocks run row by row, single windows."""
+    small = [Case(f"small {i}", g).optimised(target) for i, g in enumerate(drawn(graphs(), 24))]
+    fused = [Case(f"fused {i}", g).optimised(target, 0) for i, g in enumerate(drawn(separable(), 12))]
+    windows = [case.optimised(target) for case in window_cases(30)]
+    return [*small, *fused, *windows]
+
+
+@pytest.fixture(scope="module", params=TARGETS, ids=lambda t: t.name)
+def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Program:
+    target: Target = request.param
+    folder = tmp_path_factory.mktemp(target.name)
+    return build(cases(target), target, find_compiler(target), folder, "-O0")
+
+
+@pytest.mark.parametrize("placement", [AT_END, AT_START], ids=["ends-at-a-guard-page", "begins-at-one"])
+def test_random_networks_equal_the_reference(program: Program, placement: int) -> None:
+    wrong = disagreements(program, placement)
+    shown = [print_graph(n.case.authored or n.case.graph) for n in program.networks if n.case.name in wrong]
+    assert wrong == {}, "\n".join(shown)
+
+
+def test_the_networks_hold_what_is_to_be_tested(program: Program) -> None:
+    plans = [n.lowered.plan for n in program.networks]
+    stages = Counter(len(s.stages) for p in plans for s in p.steps)
+    kernels = Counter(c.kernel.kind for p in plans for s in p.steps for c in s.calls)
+    reads = Counter(
+        c.kernel.reads for p in plans for s in p.steps for c in s.calls if isinstance(c.kernel, Conv)
+    )
+    assert {2, 3} <= set(stages)
+    assert {"conv", "depthwise", "pool", "map", "globalpool", "column", "resize", "copy"} <= set(kernels)
+    assert {"blocks", "planes", "table"} <= set(reads)
+    assert any(s.inplace[0] for p in plans for s in p.steps)
+    assert any(call.extra for p in plans for s in p.steps for call in s.calls)

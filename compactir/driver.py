@@ -307,8 +307,18 @@ def _manifest(planned: Planned, files: CFiles) -> Manifest:
             for b in it.buffers
             if b.region == "arena"
         ),
-        raw={"compactir": __version__, "init": dict(planned.authored.init)},
+        raw={
+            "compactir": __version__,
+            "init": dict(planned.authored.init),
+            "distances": _distances(planned.authored.graph),
+        },
     )
+
+
+def _distances(graph: Graph) -> list[str]:
+    """The outputs whose smallest element is the answer: `compactc run` sorts by that."""
+    makers = graph.makers()
+    return [name for name, value in graph.outputs.items() if value in makers and makers[value].op.distance]
 
 
 # -- from C to a folder --------------------------------------------------------------------------------------

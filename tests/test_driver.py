@@ -299,6 +299,26 @@ def test_run_on_arrays(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.compiler
+def test_the_best_class_of_distances_is_the_nearest(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "network near { input x: f32[4]\n  output y = x -> rbf(3)\n  output z = x -> linear(3) }"
+    Path("near.arch").write_text(text, encoding="utf-8")
+    np.save("x.npy", np.array([[0.5, -1.0, 2.0, 0.1]], np.float32))
+    words = ["near.arch", "--init", "seed=1", "--target", "c"]
+    assert cli.main([*words, "-o", "near"]) == 0
+    capsys.readouterr()
+    for what in (["near"], words):
+        assert cli.main(["run", *what, "x.npy", "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)["outputs"]
+        y, z = np.array(said["y"]["values"][0]), np.array(said["z"]["values"][0])
+        assert len(set(y)) > 1
+        assert [row["distance"] for row in said["y"]["best"][0]] == sorted(y)
+        assert said["y"]["best"][0][0]["class"] == y.argmin()
+        assert said["z"]["best"][0][0] == {"class": z.argmax(), "score": z.max()}
+    assert cli.main(["run", "near", "x.npy"]) == 0
+    assert "distance" in capsys.readouterr().out
+
+
+@pytest.mark.compiler
 def test_run_on_an_image(
     model: Path, need: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:

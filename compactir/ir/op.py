@@ -48,6 +48,8 @@ class Op:
     """True where output element i depends on input elements i only, whatever the channel: shuffles pass."""
     per_channel: ClassVar[bool] = False
     """True where output channel c depends on input channel c (and channel c of the parameters) only."""
+    distance: ClassVar[bool] = False
+    """True where the results are distances: of several classes, the one with the smallest is the answer."""
 
     def params(self, *xs: Any, **kw: Any) -> list[ParamSpec]:
         """The parameters this operation owns, given its value operands."""

@@ -80,6 +80,7 @@ class Rbf(Op):
     """
 
     name: ClassVar[str] = "rbf"
+    distance: ClassVar[bool] = True
     out: int
 
     def params(self, x: TensorType, *more: TensorType) -> list[ParamSpec]:

@@ -121,9 +121,10 @@ def save(path: Path, outputs: Mapping[str, Array]) -> None:
 # -- showing what came out -----------------------------------------------------------------------------------
 
 
-def best(scores: Array, top: int) -> list[tuple[int, float]]:
-    """The classes with the highest scores, best first; NaN counts as lowest."""
-    order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")[:top]
+def best(scores: Array, top: int, distance: bool) -> list[tuple[int, float]]:
+    """The classes with the highest scores or the smallest distances, best first; NaN counts as the worst."""
+    badness = scores if distance else -scores
+    order = np.argsort(np.nan_to_num(badness, nan=np.inf, posinf=np.inf, neginf=-np.inf), kind="stable")[:top]
     return [(int(i), float(scores[i])) for i in order]
 
 
@@ -131,14 +132,21 @@ def _print(module: Module, outputs: Mapping[str, Array], seconds: float, top: in
     for name, array in outputs.items():
         title = f"{module.name}.{name}: {list(array.shape)}, {1e3 * seconds / len(array):.3g} ms per item"
         if array.ndim == 2:
-            rows = [(k, i, f"{s:.6g}") for k, item in enumerate(array[:MANY]) for i, s in best(item, top)]
+            what = _measure(module, name)
+            items = enumerate(array[:MANY])
+            rows = [(k, i, f"{s:.6g}") for k, item in items for i, s in best(item, top, what == "distance")]
             if len(array) == 1:
-                terminal.table(title, ("class>", "score>"), [row[1:] for row in rows])
+                terminal.table(title, ("class>", f"{what}>"), [row[1:] for row in rows])
             else:
-                terminal.table(title, ("item>", "class>", "score>"), rows)
+                terminal.table(title, ("item>", "class>", f"{what}>"), rows)
         else:
             figures = [(f.__name__, f"{f(array):.6g}") for f in (np.min, np.mean, np.max)]
             terminal.table(title, ("", "value>"), figures)
+
+
+def _measure(module: Module, output: str) -> str:
+    """What the elements of an output say about their classes."""
+    return "distance" if output in module.manifest.raw.get("distances", ()) else "score"
 
 
 def _json(module: Module, outputs: Mapping[str, Array], seconds: float, top: int) -> dict[str, Any]:
@@ -146,11 +154,11 @@ def _json(module: Module, outputs: Mapping[str, Array], seconds: float, top: int
         "network": module.name,
         "target": module.target,
         "seconds": seconds,
-        "outputs": {name: _output(array, top) for name, array in outputs.items()},
+        "outputs": {name: _output(array, top, _measure(module, name)) for name, array in outputs.items()},
     }
 
 
-def _output(array: Array, top: int) -> dict[str, Any]:
+def _output(array: Array, top: int, what: str) -> dict[str, Any]:
     """Shape, values unless there are many, and the best classes; NaN and infinities are null in JSON."""
     result: dict[str, Any] = {"shape": list(array.shape)}
     if array.size <= MANY:
@@ -158,7 +166,9 @@ def _output(array: Array, top: int) -> dict[str, Any]:
         values[~np.isfinite(array)] = None
         result["values"] = values.tolist()
     if array.ndim == 2:
-        result["best"] = [[{"class": i, "score": _finite(s)} for i, s in best(item, top)] for item in array]
+        result["best"] = [
+            [{"class": i, what: _finite(s)} for i, s in best(item, top, what == "distance")] for item in array
+        ]
     return result
 
 

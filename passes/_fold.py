@@ -25,6 +25,7 @@ class Fold:
         self.edit = Edit(graph)
         self.nodes: list[Node] = []
         self.known: dict[bytes, Value] = {}  # the stored ids of a value -> the value
+        self.plain: set[Value] = set(graph.inputs)  # computed values, and concats of plain values
         self.stored = np.empty(flow.total, np.int64)  # id -> id of the place where it is stored
         for index, order in enumerate(orders):
             self.stored[flow.own(index)[order]] = flow.own(index)
@@ -39,7 +40,9 @@ class Fold:
         """Rewrite one node and everything it needs before it."""
         if isinstance(node.op, View | Concat):
             self.rewire(node, self.same(node.args))
-            self.emit(node)
+            self.emit(node, flat=set(node.args) <= self.plain)
+            if isinstance(node.op, Concat) and set(node.args) <= self.plain:
+                self.plain.add(node.out)
             return
         order = self.orders[int(self.flow.owners(self.flow.ids[node.out][:1])[0])]
         kept = bool(np.array_equal(order, np.arange(len(order))))
@@ -72,9 +75,16 @@ class Fold:
         """For each value the first that holds the same channels."""
         return [self.known.get(self.places(v).tobytes(), v) for v in values]
 
-    def emit(self, node: Node, places: Indices | None = None, new: bool = False) -> None:
-        """Put a node into the list; `places`: its stored ids, if it makes no value of the graph before."""
+    def emit(self, node: Node, places: Indices | None = None, new: bool = False, flat: bool = True) -> None:
+        """Put a node into the list, and know its value unless that is a view of views.
+
+        `places`: the stored ids of what it makes, if that is no value of the graph before.
+        """
         self.nodes.append(node)
+        if not flat:
+            return
+        if not isinstance(node.op, View | Concat):
+            self.plain.add(node.out)
         if new:
             self.edit.add(node)
         self.known.setdefault((self.places(node.out) if places is None else places).tobytes(), node.out)

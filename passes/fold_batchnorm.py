@@ -11,6 +11,7 @@ import numpy as np
 from compactir.ir.graph import Graph, Node, Value
 from compactir.ir.types import Array
 from compactir.ops.arrange import Concat, Flatten, View
+from compactir.ops.combine import Add
 from compactir.ops.conv import Conv
 from compactir.ops.linear import Linear
 from compactir.ops.norm import Affine, BatchNorm
@@ -110,6 +111,9 @@ def _producers(edit: Edit, value: Value, reader: Node, scale: Vector, shift: Vec
         for operand in node.args:
             part = slice(at, at := at + operand.type.channels)
             yield from _producers(edit, operand, node, scale[part], shift[part])
+    elif isinstance(node.op, Add) and all(v.type == value.type for v in node.args):
+        for operand, once in zip(node.args, (shift, np.zeros_like(shift)), strict=True):
+            yield from _producers(edit, operand, node, scale, once)
     elif isinstance(node.op, Upsample) or (
         isinstance(node.op, Flatten) and set(node.args[0].type.spatial) <= {1}
     ):

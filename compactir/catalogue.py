@@ -556,7 +556,7 @@ _ENTRIES = [
     Code(
         "CIR503",
         "no kernel slides this window",
-        "A convolution's blocks cannot share a kernel: their taps do not fall on each other, or no tap is left.",
+        "The blocks of a convolution cannot share a kernel: their taps miss each other, or none is left.",
         "Blocks of one convolution run as panels of one kernel, whose taps are those of all blocks; with a "
         "dilation they meet only where paddings differ by whole steps of it.",
         "blocks(8->8; 1 of [0..4]->[0..4], 3x3, pad 2; 1 of [4..8]->[4..8], 3x3, pad 1), dilation 2",
@@ -1020,6 +1020,14 @@ _ENTRIES = [
         "Numbers can only be compared where both get the same inputs.",
         "compactc diff lenet5.arch mobilenet_v2.arch",
         "Compare graphs of one network.",
+    ),
+    Code(
+        "CIR677",
+        "more threads than cores",
+        "`compactc bench --threads` asks for more threads than this process has cores.",
+        "Threads that take turns on a core measure the scheduler.",
+        "taskset -c 0 compactc bench lenet5.arch --threads 2",
+        "Ask for fewer threads, or give the process more cores.",
     ),
 ]
 

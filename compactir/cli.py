@@ -136,7 +136,7 @@ def _reader(option: Option) -> Callable[[str], Any]:
     """How the text of an option becomes a value."""
     if option.kind == "choice":
         return lambda text: _one_of(text, option.choices)
-    if option.kind == "emit":
+    if option.kind == "list":
         return lambda text: tuple(_one_of(word.strip(), option.choices) for word in text.split(","))
     return _READERS.get(option.kind, str)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 EMITS = ("ir", "c", "lib", "py", "dot", "report", "html")
 SHELLS = ("bash", "zsh", "fish")
+RIVALS = ("onnxruntime", "openvino", "ncnn", "litert", "mnn", "torch")
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Option:
     flags: tuple[str, ...] = ()
     metavar: str = ""
     kind: str = "text"
-    """text, flag, file, folder, model, number, decimal, floats, define, init, emit, target, pass, choice"""
+    """text, flag, file, folder, model, number, decimal, floats, define, init, list, target, pass, choice"""
     choices: tuple[str, ...] = ()
     default: Any = None
     count: str = ""
@@ -134,7 +135,7 @@ VERBS = (
                 "what to write, a list of ir c lib py dot report html (default: c,lib)",
                 ("--emit",),
                 metavar="LIST",
-                kind="emit",
+                kind="list",
                 choices=EMITS,
             ),
             DUMP,
@@ -324,6 +325,50 @@ VERBS = (
             JSON,
         ),
         "count_network:main",
+    ),
+    Verb(
+        "bench",
+        "race the compiled network against other engines",
+        "Run our library and every engine that is installed in turns on one core: float32, the same\n"
+        "inputs and weights, each engine with its best settings and model. Outputs are compared with\n"
+        "the reference first: one that is wrong is refused, and the exit code is 1. Each engine has a\n"
+        "process of its own. The share of the peak is that of a loop of multiply-adds in the same race.",
+        (
+            ("compactc bench mobilenet_v2.arch", "against what is installed"),
+            ("compactc bench lenet5.arch -D output=linear --against onnxruntime,litert", "against two"),
+            ("compactc bench shufflenet_v2.arch --rounds 50 --json", "longer, for programs"),
+        ),
+        (
+            *SOURCE,
+            TARGET,
+            Option(
+                "against",
+                "engines, a list of onnxruntime openvino ncnn litert mnn torch (default: all of them)",
+                ("--against",),
+                metavar="LIST",
+                kind="list",
+                choices=RIVALS,
+            ),
+            Option(
+                "threads",
+                "threads of the engines (default 1); ours has one",
+                ("--threads",),
+                metavar="N",
+                kind="number",
+                default=1,
+            ),
+            Option(
+                "rounds",
+                "how many turns everybody gets (default 20)",
+                ("--rounds",),
+                metavar="N",
+                kind="number",
+                default=20,
+            ),
+            CC,
+            JSON,
+        ),
+        "bench.command:main",
     ),
     Verb(
         "diff",

@@ -1,0 +1,69 @@
+"""`compactc bench`: compile, prepare, race, print."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from compactir.diagnostics import CompactError
+from compactir.driver import Source, build, contents, generate, plan, read
+from compactir.runtime.build import find_compiler
+from compactir.runtime.package import write_folder
+from compactir.targets import Target, load_target
+from compactir.tools import terminal
+from compactir.tools.bench import case as cases
+from compactir.tools.bench import figures
+from compactir.tools.bench.engines import ENGINES
+from compactir.tools.bench.engines.peak import LIBRARY
+from compactir.tools.bench.figures import Result
+from compactir.tools.bench.fma import build_loop
+from compactir.tools.bench.forms import WRITTEN, forms_of
+from compactir.tools.bench.race import Record, Say, Settings, race
+from compactir.tools.bench.tables import print_result
+from compactir.tools.source import source_of, target_of
+
+__all__ = ["bench", "main"]
+
+
+def main(args: Namespace) -> int:
+    """Race, print; 1 where an output was wrong."""
+    settings = Settings(args.threads, args.rounds)
+    with terminal.working(f"compiling {args.model}", quiet=args.json) as say:
+        result = bench(source_of(args), target_of(args), args.against or ENGINES, settings, args.cc, say)
+    if args.json:
+        terminal.print_json(result.to_json())
+    else:
+        print_result(result)
+    return 1 if any(e.state == figures.WRONG for e in result.entries) else 0
+
+
+def bench(
+    source: Source, target: Target, engines: Sequence[str], settings: Settings, cc: str | None, say: Say
+) -> Result:
+    """Compile a network and race it against engines; everything lies in a folder that vanishes.
+
+    Errors: those of compiling; CIR677 where there are fewer cores than threads.
+    """
+    if len(cores := settings.pinned()) < settings.threads:
+        raise CompactError(
+            "CIR677",
+            f"{settings.threads} threads do not fit on {len(cores)} cores",
+            help=f"write `--threads {len(cores)}`",
+        )
+    authored = read(source, warn=False)
+    generated = generate(plan(authored, target))
+    with tempfile.TemporaryDirectory(prefix="compactir-bench-") as name:
+        folder = Path(name)
+        library = build(generated, cc)
+        write_folder(folder / cases.OURS, generated.manifest, contents(generated, library))
+        say(f"{authored.graph.name}: running the reference, writing the model for the engines")
+        loop_target = target if target.isa != "scalar" else load_target("native")
+        shutil.copyfile(build_loop(loop_target), folder / LIBRARY)
+        forms = forms_of(authored.graph) if engines else {WRITTEN: authored.graph}
+        case = cases.write_case(folder, target.name, authored.graph, forms, onnx=bool(engines))
+        compiler = find_compiler(target, cc)
+        record = Record(compiler.version, target.flags(compiler.family), loop_target, source.batch)
+        return race(case, engines, settings, record, say)

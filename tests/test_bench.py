@@ -1,0 +1,370 @@
+"""`compactc bench`: the harness, and that models mean the same to every engine. Times belong to machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compactir import cli, reference
+from compactir.driver import Source, read
+from compactir.ir.graph import Graph
+from compactir.lang import elaborate, parse_file
+from compactir.ops.arrange import Gather
+from compactir.ops.conv import Conv
+from compactir.targets import load_target
+from compactir.tools.bench import case as cases
+from compactir.tools.bench import command
+from compactir.tools.bench.command import bench
+from compactir.tools.bench.engines import ENGINES, OURS, engine
+from compactir.tools.bench.figures import Circumstances, Entry, Peak, Result, Times
+from compactir.tools.bench.forms import forms_of
+from compactir.tools.bench.known import _MS, known_share
+from compactir.tools.bench.race import Settings
+from compactir.tools.bench.tables import remarks
+from compactir.tools.bench.worker import Start, Turn, take_turn
+from compactir.tools.verbs import RIVALS
+from compactir.weights.init import draw
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SHORT = Settings(rounds=1, turn_s=0.001, starts=1)
+
+TINY = """\
+network tiny {
+  input image: f32[3, 16, 16]
+  x = image -> conv(8, kernel=3, stride=2) -> bn -> relu6
+  y = x -> depthwise(kernel=3) -> bn -> relu6 -> conv(8, kernel=1, bias=true)
+  output scores = x + y -> global_avg_pool -> linear(3)
+}
+"""
+BRANCHES = """\
+network branches {
+  input image: f32[3, 10, 8]
+  x = image -> conv(8, kernel=3, stride=2) -> bn -> relu -> max_pool(3, stride=2, pad=1)
+  (a, b) = x -> split([4, 4])
+  y = concat(a, b -> conv(4, kernel=1, bias=true) -> relu6) -> shuffle(2) -> depthwise(kernel=3) -> swish
+  z = y + x -> gather([0, 3, 5, 2]) -> bn -> avg_pool(3, stride=1, pad=1)
+  output scores = z -> flatten -> linear(3)
+}
+"""
+MIXED = """\
+network mixed {
+  input image: f32[6, 9, 9]
+  x = image -> depthwise(kernel=[3, 5]) -> bn -> relu
+  y = x -> conv(6, kernel=3, groups=[1/3, 2/3]) -> relu
+  output map = y -> gather([5, 0, 3, 1, 2, 4]) -> conv(4, kernel=1, groups=2)
+}
+"""
+COMPILER = pytest.mark.compiler
+
+
+def quietly(what: str) -> None:
+    """Nobody listens to progress."""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A small model that every engine can run."""
+    path = tmp_path / "tiny.arch"
+    path.write_text(TINY, encoding="utf-8")
+    return path
+
+
+def graph_of(text: str, folder: Path) -> Graph:
+    """A network with random weights."""
+    path = folder / "net.arch"
+    path.write_text(text, encoding="utf-8")
+    return read(Source(path, seed=0)).graph
+
+
+# -- the whole -----------------------------------------------------------------------------------------------
+
+
+@COMPILER
+@pytest.mark.parametrize("name", ENGINES)
+def test_every_engine_takes_part_and_is_right(name: str, tiny: Path) -> None:
+    if missing := engine(name).missing():
+        pytest.skip(f"{name} is not installed: pip install {' '.join(missing)}")
+    result = bench(Source(tiny, seed=0), load_target("native"), [name], SHORT, None, quietly)
+    assert [(e.engine, e.state, e.note) for e in result.entries] == [(OURS, "timed", ""), (name, "timed", "")]
+    for entry in result.entries:
+        assert entry.error is not None
+        assert entry.error <= 1e-4
+        assert entry.times
+        assert entry.times.minimum_ms > 0
+        assert entry.start
+        assert entry.start.peak_bytes > entry.start.baseline_bytes > 0
+        assert entry.library_bytes > 1000
+    assert result.peak.best > 0
+
+
+@COMPILER
+def test_the_verb_prints_tables_and_json(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    known = [name for name in ENGINES if not engine(name).missing()][:1]
+    words = ["bench", str(tiny), "--init", "1", "--rounds", "1", "--against", ",".join(known or ["ncnn"])]
+    assert cli.main(words) == 0
+    said = capsys.readouterr().out
+    assert OURS in said
+    assert "of peak" in said
+    assert "GFLOP/s" in said
+    assert cli.main([*words, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    ours = data["entries"][0]
+    assert ours["engine"] == OURS
+    assert ours["ratio"] == {"minimum": 1.0, "median": 1.0}
+    assert data["circumstances"]["pinned"] == list(Settings().pinned())
+
+
+def test_the_verb_knows_the_engines() -> None:
+    assert set(RIVALS) == set(ENGINES)
+    assert cli.main(["bench", "net.arch", "--against", "tensorflow"]) == 2
+
+
+def test_more_threads_than_cores_are_refused(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    threads = len(os.sched_getaffinity(0)) + 1
+    assert cli.main(["bench", str(tiny), "--threads", str(threads)]) == 1
+    assert "CIR677" in capsys.readouterr().err
+
+
+# -- who is refused ------------------------------------------------------------------------------------------
+
+ENGINE = """\
+import os
+from compactir.tools.bench.engines.base import Engine
+
+class Session:
+    def __init__(self, case):
+        self.expected, self.asked = case.expected(), 0
+
+    def run(self):
+        pass
+
+    def results(self):
+        self.asked += 1
+        factor = {factor}
+        return [y * factor for y in self.expected]
+
+class Fake(Engine):
+    name = "fake:Fake"
+    packages = ("numpy",)
+    modules = ("{module}",)
+
+    def convert(self, case, form):
+        print("converting", flush=True)
+        {convert}
+
+    def bring(self):
+        os.write(1, b"what engines like to say on standard output\\n")
+
+    def load(self, case, form, threads):
+        {load}
+        return Session(case)
+"""
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Write an engine of our own, with what goes wrong in it; returns its name."""
+
+    def make(factor: str = "1", convert: str = "pass", load: str = "pass", module: str = "numpy") -> str:
+        text = ENGINE.format(factor=factor, convert=convert, load=load, module=module)
+        (tmp_path / "fake.py").write_text(text, encoding="utf-8")
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.delitem(sys.modules, "fake", raising=False)
+        return "fake:Fake"
+
+    return make
+
+
+WRONGS = {
+    "right": ({}, "timed", ""),
+    "talkative and slightly off": ({"factor": "1.00005"}, "timed", ""),
+    "wrong": ({"factor": "1.001"}, "wrong", "differs from the reference by 1.0e-03"),
+    "NaN": ({"factor": "float('nan')"}, "wrong", "differs from the reference by inf"),
+    "wrong later": ({"factor": "1 if self.asked < 5 else 2"}, "wrong", "after the race"),
+    "breaks": ({"load": "raise ValueError('no such layer')"}, "failed", "ValueError: no such layer"),
+    "dies": ({"load": "os.kill(os.getpid(), 9)"}, "failed", "ended by signal 9"),
+    "dies later": ({"factor": "1 if self.asked < 5 else os._exit(3)"}, "failed", "during the race"),
+    "converts badly": ({"convert": "raise RuntimeError('no such operator')"}, "failed", "no such operator"),
+    "not installed": ({"module": "no_such_module"}, "missing", "not installed: pip install numpy"),
+}
+
+
+@COMPILER
+@pytest.mark.parametrize("why", WRONGS)
+def test_who_is_wrong_is_not_timed(why: str, tiny: Path, fake: Callable[..., str]) -> None:
+    faults, state, note = WRONGS[why]
+    result = bench(Source(tiny, seed=0), load_target("native"), [fake(**faults)], SHORT, None, quietly)
+    ours, other = result.entries
+    assert (ours.state, other.state) == ("timed", state)
+    assert note in other.note
+    assert (other.times is None) == (state != "timed")
+    assert (result.ratio(other) is None) == (state != "timed")
+    assert (result.best is None) == (state != "timed")
+    assert [line for line in remarks(result) if line.startswith(f"fake:Fake: {other.note}")] or not note
+
+
+@COMPILER
+def test_a_wrong_output_is_an_exit_code(
+    tiny: Path, fake: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "ENGINES", (fake(factor="1.001"),))
+    assert cli.main(["bench", str(tiny), "--init", "1", "--rounds", "1"]) == 1
+    assert "refused: its output differs" in capsys.readouterr().out
+
+
+# -- forms ---------------------------------------------------------------------------------------------------
+
+
+def same(a: Graph, b: Graph) -> None:
+    """Both compute the same."""
+    inputs = reference.random_inputs(a)
+    expected, found = reference.run(a, inputs), reference.run(b, inputs)
+    assert list(found) == list(expected)
+    for name, y in expected.items():
+        assert found[name].shape == y.shape
+        assert np.abs(found[name] - y).max() <= 1e-5 * np.abs(y).max()
+
+
+def test_the_forms_of_irregular_networks_compute_the_same(tmp_path: Path) -> None:
+    written = graph_of(MIXED, tmp_path)
+    forms = forms_of(written)
+    assert list(forms) == ["written", "slices", "padded"]
+    for graph in forms.values():
+        same(written, graph)
+    picked = [n.op for n in forms["slices"].nodes if isinstance(n.op, Gather)]
+    assert picked
+    assert all(len(op.channels.runs) == 1 for op in picked)
+    convs = [n.op for n in forms["padded"].nodes if isinstance(n.op, Conv)]
+    assert all(conv.connect.groups is not None for conv in convs)
+    assert convs[0].connect.is_depthwise
+    assert convs[0].connect.kernel == (5, 5)
+
+
+def test_regular_networks_have_one_form(tiny: Path) -> None:
+    path = EXAMPLES / "shufflenet_v2.arch"
+    assert list(forms_of(elaborate(parse_file(path)))) == ["written"]
+
+
+@pytest.mark.parametrize("name", ["condensenet74", "mixnet", "lenet5"])
+def test_examples_have_a_padded_form(name: str) -> None:
+    defines = {"lenet5": {"output": "linear"}}.get(name, {"size": "32"})
+    graph = elaborate(parse_file(EXAMPLES / f"{name}.arch"), defines=defines)
+    graph.weights = draw(graph)
+    forms = forms_of(graph)
+    assert "padded" in forms
+    same(graph, forms["padded"])
+
+
+# -- LiteRT's models -----------------------------------------------------------------------------------------
+
+OPERATIONS = """\
+network operations {
+  input image: f32[6, 16, 16]
+  a = image -> conv(8, kernel=3, stride=2, bias=true) -> hard_swish
+  b = image -> conv(8, kernel=3, stride=2, dilation=2, pad=2) -> bn -> tanh(scale=1.7159, slope=2/3)
+  c = a + b -> relu -> max_pool(3, stride=2, ceil=true)
+  d = a * (b -> global_avg_pool -> sigmoid) -> bn -> max_pool(3, stride=2, pad=1)
+  e = concat(c, d -> leaky_relu(0.1)) -> avg_pool(2, divisor=1) -> conv(16, kernel=1, groups=4)
+  f = e -> lrn -> shuffle(4) -> gather([i * 5 % 16 for i in 0..16]) -> depthwise(kernel=[3, 5], multiplier=2)
+  output map = f -> hard_sigmoid
+  output scores = f -> flatten -> linear(5) -> softmax
+}
+"""
+
+
+@pytest.mark.parametrize("text", [BRANCHES, MIXED, OPERATIONS])
+def test_models_for_litert_compute_the_same(text: str, tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="no litert here: pip install ai-edge-litert")
+    from compactir.tools.bench.engines.with_litert import LiteRt
+
+    graph = graph_of(text, tmp_path)
+    case = cases.write_case(tmp_path, "c", graph, {"written": graph}, onnx=False)
+    runner = LiteRt()
+    runner.convert(case, "written")
+    session = runner.load(case, "written", 1)
+    session.run()
+    for found, expected in zip(session.results(), case.expected(), strict=True):
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+# -- figures -------------------------------------------------------------------------------------------------
+
+
+def turn(*clean: float, disturbed: tuple[float, ...] = ()) -> Turn:
+    """A turn from milliseconds."""
+    return Turn([int(t * 1e6) for t in clean], [int(t * 1e6) for t in disturbed], 0)
+
+
+def test_times_leave_disturbed_runs_out_while_there_are_others() -> None:
+    times = Times.of([turn(3, 1, 2), turn(5, 4, disturbed=(0.5, 9))])
+    assert (times.minimum_ms, times.median_ms, times.runs, times.disturbed) == (1, 3, 5, 2)
+    assert times.trusted
+    times = Times.of([turn(4, 2, disturbed=(9, 7))])
+    assert (times.minimum_ms, times.median_ms, times.trusted) == (2, 5.5, False)
+
+
+def result_of(ours_ms: float, **others_ms: float) -> Result:
+    """A race on MobileNetV2 with these times."""
+    start = Start(1, 1, 1, 1, 2)
+    entries = tuple(
+        Entry(name, "1", "timed", start=start, times=Times.of([turn(*[ms] * 5)]))
+        for name, ms in ({OURS: ours_ms} | others_ms).items()
+    )
+    seen = Circumstances("2026-11-22", "a CPU", 2, (1,), 0.1, 0.0, "gcc", (), "3.11", 1)
+    peak = Peak(242.0, 240.0, "avx512")
+    return Result("mobilenet_v2", "x86-avx512", 1, 300_774_272, 1, peak, entries, seen)
+
+
+def test_ratios_shares_and_flags() -> None:
+    result = result_of(2.8, openvino=3.65, onnxruntime=5.0)
+    ours, openvino, slow = result.timed
+    assert (ours.engine, openvino.engine, slow.engine) == (OURS, "openvino", "onnxruntime")
+    assert result.best is openvino
+    assert result.ratio(openvino) == pytest.approx(3.65 / 2.8)
+    assert result.share(ours) == pytest.approx(2e-6 * 300_774_272 / 2.8 / 242)
+    assert result.off(ours) is None
+    assert result.off(openvino) == pytest.approx(0, abs=1e-9)
+    assert [result.is_far(e) for e in result.timed] == [False, False, True]
+    assert any(line.startswith("onnxruntime: 18% slower") for line in remarks(result))
+    json.dumps(result.to_json(), allow_nan=False)
+
+
+def test_a_busy_machine_is_said() -> None:
+    result = result_of(2.8)
+    assert not any(line.startswith("preliminary") for line in remarks(result))
+    seen = result.circumstances
+    for busy in (replace(seen, load_average=3.0), replace(seen, others=0.5)):
+        assert any(line.startswith("preliminary") for line in remarks(replace(result, circumstances=busy)))
+
+
+def test_known_shares_are_of_our_examples() -> None:
+    """A network that changes would lose its guard without a word."""
+    variants = {
+        ("shufflenet_v2", 40_476_448): {"width": "0.5"},
+        ("shufflenet_v1", 138_365_952): {"groups": "8"},
+        ("googlenet", 1_498_376_192): {"form": "bn"},
+        ("lenet5", 416_520): {"output": "linear", "modern": "true"},
+    }
+    for network, macs in _MS:
+        defines = variants.get((network, macs), {})
+        assert elaborate(parse_file(EXAMPLES / f"{network}.arch"), defines=defines).macs == macs
+    assert known_share("mobilenet_v2", 300_774_272, "openvino", 1, "avx512") == pytest.approx(0.681, abs=1e-3)
+    assert known_share("mobilenet_v2", 300_774_272, "openvino", 1, "avx2") is None
+    assert known_share("mobilenet_v2", 100_000_000, "openvino", 1, "avx512") is None
+    assert known_share("lenet5", 416_520, "torch", 1, "avx512") is None
+
+
+def test_a_turn_runs_three_times_at_least() -> None:
+    calls: list[int] = []
+    taken = take_turn(lambda: calls.append(1), 0.0, 0.0)
+    assert len(taken.clean) + len(taken.disturbed) >= 3
+    assert len(calls) == len(taken.clean) + len(taken.disturbed) + 1

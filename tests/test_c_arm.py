@@ -1,0 +1,46 @@
+"""The same samples and random networks as Arm programs, many networks in one, run under an emulator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from compactir.diagnostics import CompactError
+from compactir.runtime.build import Compiler, find_compiler
+from compactir.targets import Target, load_target
+from tests.c.networks import AT_END, AT_START, Case, Program, build, disagreements, op_cases
+from tests.c.regions import separable
+from tests.c.windows import window_cases
+from tests.test_c_random import drawn
+
+pytestmark = [pytest.mark.compiler, pytest.mark.emulator]
+TARGETS = [load_target("arm"), load_target("arm-v7")]
+
+
+def compiler_for(target: Target, tool: Callable[[str], str]) -> Compiler:
+    """The cross compiler, zig where there is none; skips naming the package where neither is."""
+    if not target.is_native:
+        tool(target.runner)
+    try:
+        return find_compiler(target)
+    except CompactError:
+        tool(target.compilers()[0])
+        raise
+
+
+@pytest.fixture(scope="module", params=TARGETS, ids=lambda t: t.name)
+def program(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str]
+) -> Program:
+    target: Target = request.param
+    compiler = compiler_for(target, tool)
+    fused = [Case(f"fused {i}", g).optimised(target, 0) for i, g in enumerate(drawn(separable(), 8))]
+    windows = [case.optimised(target) for case in window_cases(16)]
+    cases = [*op_cases(), *fused, *windows]
+    return build(cases, target, compiler, tmp_path_factory.mktemp(target.name), "-O0")
+
+
+@pytest.mark.parametrize("placement", [AT_END, AT_START], ids=["ends-at-a-guard-page", "begins-at-one"])
+def test_samples_and_networks_equal_the_reference(program: Program, placement: int) -> None:
+    assert disagreements(program, placement) == {}

@@ -38,10 +38,10 @@ class FoldBatchnorm(Pass):
         %b = conv(%x, @a.weight, @a.bias) {connect=dense(3->8, 3x3, pad 1), bias=true} as a
 
     The scale climbs over what keeps channels apart and has no other reader: permutations and slices, concat
-    (to every operand, or to none), nearest upsampling, flatten of 1x1 maps. Where it cannot reach a
+    and add (to every operand, or to none), nearest upsampling, flatten of 1x1 maps. Where it cannot reach a
     convolution (pre-activation: DenseNet, CondenseNet; a value with several readers) the bn becomes one
-    `affine`. It is not pushed down into a following convolution: padding comes after it. Source: w' = w
-    γ/√(σ²+ε), b' = β + (b − μ) γ/√(σ²+ε).
+    `affine`. It is not pushed down into a following convolution: padding comes after it.
+    Source: w' = w γ/√(σ²+ε), b' = β + (b − μ) γ/√(σ²+ε).
     Needs: bound weights. Keeps: every returned value, but for rounding.
     """
 

@@ -150,7 +150,8 @@ def test_an_unknown_name_is_an_error_with_a_way_out(name: str, hint: str) -> Non
 def _description(**changes: str) -> str:
     keys = {
         "description": '"d"', "isa": '"scalar"', "lanes": "4", "registers": "16", "fma": "false",
-        "x_step": "4", "l1_bytes": "1024", "l2_bytes": "0", "l3_bytes": "0", "align": "64",
+        "x_step": "4", "issue_width": "4.0", "fma_per_cycle": "2.0", "loads_per_cycle": "2.0",
+        "load_stall": "0.0", "l1_bytes": "1024", "l2_bytes": "0", "l3_bytes": "0", "align": "64",
         "native_rank": "0", "machine": '""', "triple": '""', "zig_target": '""',
         "zig_target_static": '""', "zig_cpu": '"baseline"', "cc": "[]",
         "cflags": '["-O2"]', "cpu_features": "[]", "cpu_parts": "[]", "runner": '""', "runner_args": "[]",

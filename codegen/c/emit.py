@@ -11,12 +11,14 @@ from importlib.resources import files
 from math import isfinite, prod
 from typing import Any
 
+import numpy as np
+
 from compactir import __version__
 from compactir.codegen.c.finish import special
 from compactir.codegen.c.render import environment, has_weights, name_kernel, render_kernel, wrapped
 from compactir.codegen.lower import Lowered
 from compactir.ir.channel_map import ChannelMap
-from compactir.ir.plan import Call, Kernel, Plan, Step, print_plan
+from compactir.ir.plan import Call, Conv, Kernel, Plan, Step, print_plan
 from compactir.targets import Target
 
 HEADER_BYTES = 64
@@ -197,6 +199,18 @@ class _Writer:
         text = tuple(map(str, m.offsets(self.bases).tolist())) or ("0",)
         return self.tables.setdefault(text, f"t{len(self.tables)}")
 
+    def heads(self, call: Call) -> str:
+        """The table of x: of a word of several inputs only the first."""
+        k = call.kernel
+        offsets = call.x.offsets(self.bases)
+        if isinstance(k, Conv) and k.words:
+            panels = offsets.reshape(-1, k.depth)
+            offsets = np.concatenate([panels[:, : k.words : k.word], panels[:, k.words :]], axis=1).reshape(
+                -1
+            )
+        text = tuple(map(str, offsets.tolist())) or ("0",)
+        return self.tables.setdefault(text, f"t{len(self.tables)}")
+
     def base(self, m: ChannelMap, names: _Names) -> str:
         region = self.buffers[m.buffers[0]].region if m.pieces else "arena"
         return "ws" if region == "arena" else names.of[region]
@@ -221,7 +235,7 @@ class _Writer:
         arguments = [self.base(call.x, names)]
         if has_weights(call):
             arguments.append(f"w + {call.weights}")
-        arguments += [self.base(call.y, names), self.table(call.x), self.table(call.y)]
+        arguments += [self.base(call.y, names), self.heads(call), self.table(call.y)]
         for extra in call.extra:
             arguments += [self.base(extra, names), self.table(extra)]
         if call.scratch:

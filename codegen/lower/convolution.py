@@ -185,11 +185,16 @@ def _panels(state: Lowering, run: Operands) -> None:
     for group in _groups(rows, reads, windows):
         inputs = [order[i] for i in group.inputs]
         mode, x_block = _reading(state, inputs)
-        weights = _crop(dense, reach, group.window)[:, list(group.inputs)]
+        chosen, words = list(group.inputs), len(inputs) if mode == "blocks" else 0
+        if mode == "table" and state.target.isa == "neon":
+            first, words = _words(inputs, state.target.x_step)
+            chosen, inputs = [chosen[i] for i in first], [inputs[i] for i in first]
+        weights = _crop(dense, reach, group.window)[:, chosen]
         grid = _grid(state, run, source, buffer, group.window, 1)
         depth = len(inputs) * grid["window"][0] * grid["window"][1]
         half = _half_empty(state, buffer, rows[group.blocks[-1]])
-        tiling = tiles.choose(state.target, grid["out"][1], len(group.blocks), depth, half)
+        shape = tiles.Shape(grid["out"][1], len(group.blocks), depth, words * depth // max(1, len(inputs)))
+        tiling = tiles.choose(state.target, shape, half)
         grid["tile"] = tiles.split(grid["out"][1], tiling.tile)[0][0]
         at = 0
         for vectors, count in tiling.panels:
@@ -199,6 +204,8 @@ def _panels(state: Lowering, run: Operands) -> None:
                 depth=len(inputs),
                 reads=mode,
                 x_block=x_block,
+                words=words if mode == "table" else 0,
+                word=state.target.x_step if mode == "table" and words else 1,
                 rows=_rows_per_sweep(grid, len(inputs)),
                 prefetch=grid["tile"] > 1 and depth * len(group.blocks) * state.lanes * 4 > _PREFETCHED,
                 tail=_tail(state, buffer, node.out.type.channels, rows, group.blocks, (at, vectors, count)),
@@ -327,6 +334,22 @@ def _reading(state: Lowering, inputs: list[tuple[str, int]]) -> tuple[str, int]:
         if np.array_equal(relative, index * plane):
             return "planes", plane
     return ("table", 0) if inputs else ("blocks", 0)
+
+
+def _words(inputs: list[tuple[str, int]], size: int) -> tuple[list[int], int]:
+    """An order of the inputs that begins with words of `size` neighboring floats, and how many these are."""
+    words: list[int] = []
+    singles: list[int] = []
+    at = 0
+    while at < len(inputs):
+        buffer, offset = inputs[at]
+        if inputs[at : at + size] == [(buffer, offset + i) for i in range(size)]:
+            words += range(at, at + size)
+            at += size
+        else:
+            singles.append(at)
+            at += 1
+    return words + singles, len(words)
 
 
 def _rows_per_sweep(grid: dict, depth: int) -> int:  # type: ignore[type-arg]  # keyword arguments of a kernel

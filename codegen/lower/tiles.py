@@ -1,8 +1,9 @@
 """Tile shapes: how many pixels and how many output vectors a kernel keeps in registers at once.
 
-The cost model is the one measured for AVX-512 on Zen 5 (benchmarks/LOG.md): per step over the inputs a tile
-of a pixels and b vectors takes max(a·b/2, 1.15·(a + b)/2, 4) cycles plus the weight stream, and its prologue
-and epilogue about 0.06·(a·b)² + 8.
+Two cost models. Where a broadcast is a load, the one measured for AVX-512 on Zen 5 (benchmarks/LOG.md): per
+step over the inputs a tile of a pixels and b vectors takes max(a·b/2, 1.15·(a + b)/2, 4) cycles plus the
+weight stream, and its prologue and epilogue about 0.06·(a·b)² + 8. On NEON, which multiplies by elements of
+loaded vectors, what the description of the core says about multiply-adds, loads and instructions per cycle.
 """
 
 from __future__ import annotations
@@ -25,20 +26,62 @@ class Tiling:
     half: bool = False
 
 
-def choose(target: Target, pixels: int, blocks: int, depth: int, half: bool = False) -> Tiling:
-    """The cheapest tiling for `pixels` output pixels in a run, `blocks` output vectors, `depth` inputs.
+@dataclass(frozen=True)
+class Shape:
+    """Output pixels in a run, output vectors, inputs, and how many of these come in x words."""
 
-    `half`: the last vector is half empty, so that it may serve two pixels at once.
-    """
-    options = [t for h in sorted({False, half}) for t in _tilings(target, pixels, blocks, h)]
-    return min(options, key=lambda t: cost(target, pixels, t, depth, blocks))
+    pixels: int
+    blocks: int
+    depth: int
+    words: int = 0
 
 
-def cost(target: Target, pixels: int, tiling: Tiling, depth: int, blocks: int) -> float:
+def choose(target: Target, shape: Shape, half: bool = False) -> Tiling:
+    """The cheapest tiling; `half`: the last vector is half empty, and may serve two pixels at once."""
+    options = [t for h in sorted({False, half}) for t in _tilings(target, shape, h)]
+    return min(options, key=lambda t: cost(target, shape, t))
+
+
+def cost(target: Target, shape: Shape, tiling: Tiling) -> float:
     """Estimated cycles of one run of pixels over all panels."""
-    stream = 0.5 if depth * blocks * target.lanes * 4 > _STREAMED else 0.1
+    return (_cost_by_element if target.isa == "neon" else _cost_by_broadcast)(target, shape, tiling)
+
+
+def _cost_by_element(target: Target, shape: Shape, tiling: Tiling) -> float:
+    """On NEON: words of x_step inputs, for which every pixel loads one vector, and single inputs."""
+    step = target.x_step
+    words, singles = divmod(shape.words, step)
+    singles += shape.depth - shape.words
+    return sum(
+        times
+        * panels
+        * (
+            words * _cycles(target, step * a * b, a + step * b, 4, step)
+            + singles * _cycles(target, a * b, a + b, 3, 1)
+            + 3 * a * b / target.fma_per_cycle
+            + 10
+        )
+        for a, times in split(shape.pixels, tiling.tile)
+        for b, panels in tiling.panels
+    )
+
+
+_LATENCY = 4
+"""Cycles from a multiply-add to the next one on the same sum."""
+
+
+def _cycles(target: Target, fmas: int, loads: int, others: int, chain: int) -> float:
+    """Of one pass: the scarcest of multipliers, load units, instruction slots, and the chain of sums."""
+    slots = (fmas + 0.55 * loads + others) / target.issue_width  # most loads are of pairs
+    multipliers = fmas / target.fma_per_cycle + target.load_stall * loads
+    return max(slots, multipliers, loads / target.loads_per_cycle, _LATENCY * chain) + 0.02 * loads
+
+
+def _cost_by_broadcast(target: Target, shape: Shape, tiling: Tiling) -> float:
+    depth = shape.depth
+    stream = 0.5 if depth * shape.blocks * target.lanes * 4 > _STREAMED else 0.1
     total = 0.0
-    for a, times in split(pixels, tiling.tile):
+    for a, times in split(shape.pixels, tiling.tile):
         for index, (b, count) in enumerate(tiling.panels):
             halves = 1 if tiling.half and index == len(tiling.panels) - 1 else 0
             for vectors, panels in ((float(b), count - halves), (b - 0.5, halves)):
@@ -49,18 +92,18 @@ def cost(target: Target, pixels: int, tiling: Tiling, depth: int, blocks: int) -
     return total
 
 
-def _tilings(target: Target, pixels: int, blocks: int, half: bool) -> Iterator[Tiling]:
-    for b in range(1, min(blocks, 12) + 1):
-        for a in range(1, min(pixels, 28) + 1):
+def _tilings(target: Target, shape: Shape, half: bool) -> Iterator[Tiling]:
+    for b in range(1, min(shape.blocks, 12) + 1):
+        for a in range(1, min(shape.pixels, 28) + 1):
             if fits(target, a, b):
-                yield Tiling(a, tuple(split(blocks, b)), half)
+                yield Tiling(a, tuple(split(shape.blocks, b)), half)
 
 
 def fits(target: Target, tile: int, vectors: int) -> bool:
     """Whether accumulators, weights and broadcast inputs stay in registers.
 
-    Where inputs are vectors of several scalars (x words of NEON) every pixel holds one; elsewhere the
-    broadcast comes from memory and one register is kept for it.
+    On NEON every pixel holds a loaded vector, whose elements are multiplied by; elsewhere the broadcast comes
+    from memory and one register is kept for it.
     """
     held = tile if target.isa == "neon" else 1
     return tile * vectors + vectors + held <= target.registers - (1 if target.registers >= 32 else 0)

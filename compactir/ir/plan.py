@@ -104,7 +104,8 @@ class Conv(Grid):
     """Panels of `vectors` output blocks, each over a list of `depth` inputs: a direct convolution.
 
     `reads`: "blocks" (consecutive lanes of consecutive blocks `x_block` apart), "planes" (one channel per
-    plane, `x_block` apart), "table" (every input has its own address). `shared`: all panels read the same
+    plane, `x_block` apart), "table" (every input has its own address, but the first `words` inputs come as
+    words of `word` neighboring ones). `shared`: all panels read the same
     inputs. `tail`: lanes to store of the last vector, 0 for all. `rows`: output rows per sweep over the
     panels.
     """
@@ -114,6 +115,8 @@ class Conv(Grid):
     depth: int = 1
     reads: str = "blocks"
     x_block: int = 0
+    words: int = 0
+    word: int = 1
     shared: bool = True
     tail: int = 0
     rows: int = 1

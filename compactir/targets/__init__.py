@@ -53,6 +53,14 @@ class Target:
     """v_fma rounds once; else it rounds the product and the sum."""
     x_step: int
     """Input scalars that one x_load of the vocabulary takes, V_X."""
+    issue_width: float
+    """Instructions per cycle. This and the next three: what the core does at best, for choosing tiles."""
+    fma_per_cycle: float
+    """Multiply-adds on whole vectors per cycle."""
+    loads_per_cycle: float
+    """Loads of whole vectors per cycle."""
+    load_stall: float
+    """Cycles in which no multiply-add starts because of a load of a vector: in-order cores."""
     l1_bytes: int
     l2_bytes: int
     l3_bytes: int
@@ -190,6 +198,8 @@ def _typed(what: str, value: object, kind: object) -> object:
     """The TOML value as the field's type (lists become tuples); ValueError where it is of another one."""
     if kind == tuple[str, ...] and isinstance(value, list) and all(isinstance(v, str) for v in value):
         return tuple(value)
+    if kind is float and isinstance(value, int):
+        return float(value)
     if isinstance(kind, type) and type(value) is kind:
         return value.strip() if isinstance(value, str) else value
     raise ValueError(f"{what} is {value!r}, not of type {kind}")

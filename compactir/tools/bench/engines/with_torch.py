@@ -1,4 +1,4 @@
-"""PyTorch: our emitted module, traced, frozen, with oneDNN's graph fusions."""
+"""PyTorch: our emitted module, traced, frozen, with oneDNN's graph fusions where they work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Torch(Engine):
     name = "torch"
     packages = ("torch",)
     modules = ("torch",)
-    settings = "TorchScript, frozen, oneDNN graph fusion, inference mode"
+    settings = "TorchScript, frozen, oneDNN graph fusion (without, where that fails), inference mode"
 
     def convert(self, case: Case, form: str) -> None:
         """Trace the emitted module."""
@@ -35,6 +35,8 @@ class Torch(Engine):
             warnings.simplefilter("ignore")  # TorchScript is called deprecated, and traces mention constants
             traced = jit.trace(module, inputs, check_trace=False)
             jit.save(jit.freeze(traced), str(case.file(form, "pt")))
+            if _can_fuse(jit, case, form, inputs):
+                case.file(form, "fusible").touch()
 
     def bring(self) -> None:
         """Import it."""
@@ -48,8 +50,20 @@ class Torch(Engine):
         warnings.simplefilter("ignore")
         torch.set_num_threads(threads)
         torch.set_num_interop_threads(1)
-        jit.enable_onednn_fusion(True)
+        jit.enable_onednn_fusion(case.file(form, "fusible").exists())
         return _Session(jit.load(str(case.file(form, "pt"))), case)
+
+
+def _can_fuse(jit: Any, case: Case, form: str, inputs: tuple[Any, ...]) -> bool:
+    """Whether oneDNN's fusions take the network: they are decided in the second run, and fail on some."""
+    jit.enable_onednn_fusion(True)
+    module = jit.load(str(case.file(form, "pt")))
+    try:
+        for _ in range(3):
+            module(*inputs)
+    except RuntimeError:
+        return False
+    return True
 
 
 class _Session:

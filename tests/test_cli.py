@@ -338,6 +338,14 @@ def test_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert "--limit" in capsys.readouterr().err
 
 
+def test_cache_says_as_one_line_that_its_place_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    environment = ENVIRONMENT | {"COMPACTIR_CACHE": str(tmp_path / "file" / "cache")}
+    done = subprocess.run([*COMMAND, "cache"], env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr.startswith("warning: the build cache ")
+    assert done.stderr.count("\n") == 1
+
+
 UNTIDY = "network  n {\n input x:f32[1,8,8]   # an image\n output y=x->relu\n}\n"
 
 
@@ -549,7 +557,10 @@ def test_no_progress_for_quick_work_and_for_programs(monkeypatch: pytest.MonkeyP
     assert screen.text == ""
 
 
-def test_tables_have_no_colors_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables_have_no_colors_in_a_pipe(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)  # workers of pytest-xdist have it
     terminal.table("title", ("name", "count>"), [("a", 1_234_567), ("b" * 150, 2)], ("sum", 1_234_569))
     said = capsys.readouterr().out
     assert "\x1b" not in said

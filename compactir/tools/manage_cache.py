@@ -11,7 +11,8 @@ from compactir.tools import terminal
 
 def main(args: Namespace) -> int:
     """Show, clear or prune."""
-    cache = open_cache()
+    with terminal.working("opening the cache", quiet=args.json):  # it warns where its place cannot be written
+        cache = open_cache()
     if args.action == "stats":
         stats = asdict(cache.stats()) | {"root": str(cache.root)}
         if args.json:

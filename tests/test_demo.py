@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -31,3 +32,14 @@ def test_a_weight_changed_by_hand_changes_the_figures(tmp_path: Path) -> None:
     as_trained, changed = (lenet5_demo.read_digits_with(tmp_path / name) for name in "ab")
     assert not np.allclose(as_trained.c, changed.c)
     assert changed.same == 360  # PyTorch has the same changed weight
+
+
+def test_one_weight_changed_in_c_alone_changes_the_agreement(tmp_path: Path) -> None:
+    weights = {n: np.array(w) for n, w in load_file(lenet5_demo.HERE / "lenet5.safetensors").items()}
+    weights["f6.weight"][0, 0] += 10.0
+    save_file(weights, tmp_path / "changed.safetensors")
+    lenet5_demo.compile_lenet5(tmp_path / "out", "native", tmp_path / "changed.safetensors")
+    shutil.copy(lenet5_demo.HERE / "lenet5.safetensors", tmp_path / "out" / "lenet5.safetensors")
+    found = lenet5_demo.read_digits_with(tmp_path / "out")
+    assert found.apart > 1e-2
+    assert found.same < 360

@@ -54,7 +54,8 @@ layers: setup ## import-linter: who may import whom
 examples: setup ## compile every network of examples/, run it in C and in PyTorch, count it, compare everything
 	$(BIN)/python -m compactir.tools.zoo examples
 
-bench: setup ## run every script of benchmarks/ (see benchmarks/README.md on how to read a number)
+bench: setup ## race other engines, write docs/performance.md (see benchmarks/README.md on how to read a number)
+	$(BIN)/python -m pip install -q -e '.[bench,plot]'
 	@set -e; for script in benchmarks/bench_*.py; do echo "$$script"; $(BIN)/python "$$script"; done
 
 wheel: setup ## build the wheel, install it into a clean environment, use it from another folder

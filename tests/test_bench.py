@@ -24,6 +24,7 @@ from compactir.tools.bench import command
 from compactir.tools.bench.command import bench
 from compactir.tools.bench.engines import ENGINES, OURS, engine
 from compactir.tools.bench.figures import Circumstances, Entry, Peak, Result, Times
+from compactir.tools.bench.fma import CHAINS, build_loop, open_loop, read_speed
 from compactir.tools.bench.forms import forms_of
 from compactir.tools.bench.known import _MS, known_share
 from compactir.tools.bench.race import Settings
@@ -321,7 +322,7 @@ def result_of(ours_ms: float, **others_ms: float) -> Result:
     )
     seen = Circumstances("2026-11-22", "a CPU", 2, (1,), 0.1, 0.0, "gcc", (), "3.11", 1)
     peak = Peak(242.0, 240.0, "avx512")
-    return Result("mobilenet_v2", "x86-avx512", 1, 300_774_272, 1, peak, entries, seen)
+    return Result("mobilenet_v2", "x86-avx512", 1, 300_774_272, 60_000_000, 1, peak, entries, seen)
 
 
 def test_ratios_shares_and_flags() -> None:
@@ -361,6 +362,15 @@ def test_known_shares_are_of_our_examples() -> None:
     assert known_share("mobilenet_v2", 300_774_272, "openvino", 1, "avx2") is None
     assert known_share("mobilenet_v2", 100_000_000, "openvino", 1, "avx512") is None
     assert known_share("lenet5", 416_520, "torch", 1, "avx512") is None
+
+
+@COMPILER
+def test_the_loops_run(tmp_path: Path) -> None:
+    library = build_loop(load_target("native"))
+    assert open_loop(library)(3, 0.5, 0.5) != 0
+    assert read_speed(library, 0.1, seconds=0.001) > 0
+    portable = build_loop(load_target("c"))
+    assert open_loop(portable)(0, 0.5, 0.5) == 4 * sum(range(CHAINS))  # lanes times the sums' first values
 
 
 def test_a_turn_runs_three_times_at_least() -> None:

@@ -65,5 +65,6 @@ def bench(
         forms = forms_of(authored.graph) if engines else {WRITTEN: authored.graph}
         case = cases.write_case(folder, target.name, authored.graph, forms, onnx=bool(engines))
         compiler = find_compiler(target, cc)
-        record = Record(compiler.version, target.flags(compiler.family), loop_target, source.batch)
+        moved = sum(step.bytes_moved for step in generated.manifest.steps)
+        record = Record(compiler.version, target.flags(compiler.family), loop_target, source.batch, moved)
         return race(case, engines, settings, record, say)

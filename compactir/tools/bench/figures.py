@@ -103,6 +103,8 @@ class Result:
     target: str
     batch: int
     macs: int
+    bytes_moved: int
+    """Inputs, outputs and weights of all our kernels: what the network's operations are spread over."""
     threads: int
     peak: Peak
     entries: tuple[Entry, ...]

@@ -256,6 +256,8 @@ class Record:
     loop: Target
     """What the loop of multiply-adds was built for."""
     batch: int
+    bytes_moved: int
+    """By our kernels."""
 
 
 def race(case: Case, engines: Sequence[str], settings: Settings, record: Record, say: Say) -> Result:
@@ -288,7 +290,7 @@ def race(case: Case, engines: Sequence[str], settings: Settings, record: Record,
         python=platform.python_version(),
         rounds=settings.rounds,
     )
-    head = (case.network, case.target, record.batch, case.macs, settings.threads)
+    head = (case.network, case.target, record.batch, case.macs, record.bytes_moved, settings.threads)
     return Result(*head, fastest, entries, circumstances)
 
 

@@ -1,0 +1,123 @@
+"""Other engines against ours on all networks: measures, then writes docs/performance.md and its charts.
+
+    python benchmarks/bench_engines.py [--rounds 20] [--only mobilenet_v2,lenet5_dense] [--against openvino,…]
+    python benchmarks/bench_engines.py --redraw        the page again, from the figures that are there
+
+Figures are kept in benchmarks/engines.json, one race per network; `--only` replaces those of some networks.
+A race on a busy machine is marked as preliminary, on the page too. `compactc bench` does one race.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+FIGURES = ROOT / "benchmarks" / "engines.json"
+
+NETWORKS: dict[str, tuple[str, str, dict[str, str]]] = {
+    "mobilenet_v1": ("MobileNetV1", "mobilenet_v1", {}),
+    "mobilenet_v2": ("MobileNetV2", "mobilenet_v2", {}),
+    "shufflenet_v2": ("ShuffleNetV2 1×", "shufflenet_v2", {}),
+    "shufflenet_v2_half": ("ShuffleNetV2 0.5×", "shufflenet_v2", {"width": "0.5"}),
+    "shufflenet_v1_g3": ("ShuffleNetV1, 3 groups", "shufflenet_v1", {}),
+    "shufflenet_v1_g8": ("ShuffleNetV1, 8 groups", "shufflenet_v1", {"groups": "8"}),
+    "squeezenet": ("SqueezeNet 1.1", "squeezenet", {}),
+    "igcv3": ("IGCV3-D", "igcv3", {}),
+    "mixnet": ("MixNet-S", "mixnet", {}),
+    "condensenet74": ("CondenseNet-74", "condensenet74", {}),
+    "googlenet": ("GoogLeNet, batch norms", "googlenet", {"form": "bn"}),
+    "densenet121": ("DenseNet-121", "densenet121", {}),
+    "resnext50": ("ResNeXt-50 32×4d", "resnext50", {}),
+    "alexnet": ("AlexNet, 2 groups", "alexnet", {}),
+    "lenet5_dense": ("LeNet-5, dense", "lenet5", {"output": "linear", "modern": "true"}),
+    "lenet5_table": ("LeNet-5, table", "lenet5", {"output": "linear"}),
+}
+"""Key -> title, model, definitions. LeNet-5 has a linear head, since no engine has a radial one."""
+
+READ_MB = (0.6, 12.0, 256.0)
+"""Sizes that lie in the second cache, in the third, in memory: the roofs of the chart."""
+
+
+def main() -> None:
+    """Measure what is asked for, keep it, write the page."""
+    from compactir.tools.bench.engines import ENGINES
+
+    parser = argparse.ArgumentParser(description="Race other engines, write docs/performance.md.")
+    parser.add_argument("--rounds", type=int, default=20, help="turns of everybody (default 20)")
+    parser.add_argument("--only", type=_names(NETWORKS), default=list(NETWORKS), help="networks, a list")
+    parser.add_argument("--against", type=_names(ENGINES), default=list(ENGINES), help="engines, a list")
+    parser.add_argument("--redraw", action="store_true", help="measure nothing, write the page again")
+    options = parser.parse_args()
+    known = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {"races": {}}
+    if not options.redraw:
+        print(f"load average {os.getloadavg()[0]:.2f}; races are only final on a quiet machine")
+        known["reads"] = _reads()
+        for key in options.only:
+            known["races"][key] = _race(key, options.against, options.rounds)
+            FIGURES.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if not known["races"]:
+        parser.error("there are no figures to draw yet: run it without --redraw")
+    _write(known)
+
+
+def _names(known: Any) -> Any:
+    def read(text: str) -> list[str]:
+        names = text.split(",")
+        if wrong := [name for name in names if name not in known]:
+            raise argparse.ArgumentTypeError(f"{', '.join(wrong)}: not one of {', '.join(known)}")
+        return names
+
+    return read
+
+
+def _race(key: str, against: list[str], rounds: int) -> dict[str, Any]:
+    from compactir.driver import Source
+    from compactir.targets import load_target
+    from compactir.tools.bench.command import bench
+    from compactir.tools.bench.race import Settings
+    from compactir.tools.bench.tables import print_result
+
+    _, model, defines = NETWORKS[key]
+    source = Source(ROOT / f"examples/{model}.arch", defines, seed=0)
+    settings = Settings(rounds=rounds)
+    result = bench(source, load_target("native"), against, settings, None, lambda what: None)
+    print_result(result)
+    print(flush=True)
+    return result.to_json()
+
+
+def _reads() -> dict[str, float]:
+    """GB/s of one core by the megabytes that it reads again and again."""
+    from compactir.targets import load_target
+    from compactir.tools.bench.fma import build_loop, read_speed
+
+    library = build_loop(load_target("native"))
+    return {str(size): read_speed(library, size) for size in READ_MB}
+
+
+def _write(known: dict[str, Any]) -> None:
+    """The page, and the charts where matplotlib is installed."""
+    from benchmarks.performance_page import page
+
+    titles = {key: title for key, (title, _, _) in NETWORKS.items() if key in known["races"]}
+    charts: list[str] = []
+    try:
+        from benchmarks.performance_charts import draw
+    except ImportError:
+        print('no charts: `pip install "compactir[plot]"` brings matplotlib')
+    else:
+        charts = draw(known, titles, ROOT / "docs")
+    path = ROOT / "docs" / "performance.md"
+    path.write_text(page(known, titles, charts), encoding="utf-8")
+    print(f"wrote {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

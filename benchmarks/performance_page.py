@@ -1,0 +1,209 @@
+"""docs/performance.md from the figures of bench_engines.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import exp, log
+from typing import Any
+
+OURS = "compactir"
+Race = Mapping[str, Any]
+
+HEAD = """\
+# Performance
+
+Other engines against compactir: float32, batch 1, one thread, the same weights (through our own exports) and
+the same input for everybody. `make bench` measures it anew and writes this page; `compactc bench MODEL` does
+it for one network. An engine is only timed if its output agrees with the reference executor, max|a − b| ≤
+1e-4 · max|reference|, before and after. Engines run in turns on one core, each in a process of its own. How
+to read the figures: [benchmarks/README.md](../benchmarks/README.md).
+"""
+PRELIMINARY = """\
+**These figures are preliminary.** The machine had other work while they were taken (load average {load},
+others kept {others} of its {cores} cores busy). Such work slows engines unequally, so that neither the times
+nor the ratios below are those of an idle machine: they show that the table can be made, and little more.
+"""
+SPEED = """\
+## Speed
+
+Fastest run (and median) of compactir in milliseconds, its share of the multiply-add peak, and how many times
+as long each engine's fastest run took (in brackets by medians). Bold: the best engine. `!`: its share of the
+peak is more than 15 % off the one it is known to reach on such a core.
+"""
+STARTS = """\
+## Start-up, memory, size: {title}
+
+Medians of several processes. Memory is the most that a process had after its first run; in brackets, what of
+it is above Python with numpy. The library is ours without weights, and an engine's package on disk.
+"""
+REMARKS = """\
+## Not timed, or timed in other words
+
+Uneven groups, indices and masks are no operations of the engines: each gets the fastest of the network as
+written, with indices as slices, and padded with zeros.
+"""
+
+
+def page(known: Mapping[str, Any], titles: Mapping[str, str], charts: Sequence[str]) -> str:
+    """The whole page. `titles`: key of a race → how the network is called; `charts`: file names."""
+    races: dict[str, Race] = {key: known["races"][key] for key in titles}
+    parts = [HEAD, *_warning(races), *_circumstances(races), *_speed(races, titles)]
+    parts += [f"![{_alt(chart)}]({chart})\n" for chart in charts]
+    parts += [*_starts(races, titles), *_remarks(races, titles), *_settings(races)]
+    return "\n".join(parts)
+
+
+def _alt(chart: str) -> str:
+    return chart.removesuffix(".svg").replace("performance-", "").replace("-", " ")
+
+
+def _warning(races: Mapping[str, Race]) -> Iterator[str]:
+    seen = [race["circumstances"] for race in races.values()]
+    if all(it["quiet"] for it in seen):
+        return
+    loads, others = ([it[key] for it in seen] for key in ("load_average", "others"))
+    yield PRELIMINARY.format(load=_range(loads), others=_range(others), cores=seen[0]["cores"])
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.1f}", f"{max(values):.1f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _circumstances(races: Mapping[str, Race]) -> Iterator[str]:
+    seen = [race["circumstances"] for race in races.values()]
+    last, peaks = seen[-1], [race["peak"]["best"] for race in races.values()]
+    yield "| | |\n|---|---|"
+    rows = {
+        "date": ", ".join(sorted({it["date"] for it in seen})),
+        "machine": f"{last['cpu']}, {last['cores']} cores, pinned to core {last['pinned'][0]}",
+        "target": ", ".join(sorted({race["target"] for race in races.values()})),
+        "compiler": f"{last['compiler']}, `{' '.join(last['flags'])}`",
+        "load average before each race": _range([it["load_average"] for it in seen]),
+        "cores that others kept busy meanwhile": _range([it["others"] for it in seen]),
+        "multiply-add peak, GFLOP/s": f"{min(peaks):.0f} to {max(peaks):.0f}, a loop in every race",
+        "turns of everybody": _range([float(it["rounds"]) for it in seen]).removesuffix(".0"),
+        "Python": last["python"],
+        "engines": ", ".join(f"{name} {version}" for name, version in _versions(races).items()),
+    }
+    for key, value in rows.items():
+        yield f"| {key} | {value} |"
+    yield ""
+
+
+def _versions(races: Mapping[str, Race]) -> dict[str, str]:
+    entries = [e for race in races.values() for e in race["entries"] if e["version"] and e["engine"] != OURS]
+    return {e["engine"]: e["version"] for e in entries}
+
+
+def _engines(races: Mapping[str, Race]) -> list[str]:
+    names = [e["engine"] for race in races.values() for e in race["entries"] if e["engine"] != OURS]
+    return list(dict.fromkeys(names))
+
+
+def entry_of(race: Race, engine: str) -> Mapping[str, Any] | None:
+    """The part of an engine, if it was timed."""
+    return next((e for e in race["entries"] if e["engine"] == engine and e["times"]), None)
+
+
+def best_of(race: Race) -> Mapping[str, Any] | None:
+    """The fastest engine that is not ours, by the minimum."""
+    timed = [e for e in race["entries"] if e["times"] and e["engine"] != OURS]
+    return min(timed, key=lambda e: e["times"]["minimum_ms"], default=None)
+
+
+# -- tables --------------------------------------------------------------------------------------------------
+
+
+def _speed(races: Mapping[str, Race], titles: Mapping[str, str]) -> Iterator[str]:
+    engines = _engines(races)
+    yield SPEED
+    yield f"| network | MMAC | compactir, ms | of peak | {' | '.join(engines)} |"
+    yield f"|---|---|---|---|{'---|' * len(engines)}"
+    for key, race in races.items():
+        ours, best = entry_of(race, OURS), best_of(race)
+        times = _times(ours) if ours else "–"
+        share = f"{ours['share_of_peak']:.0%}" if ours else ""
+        cells = [_ratio_cell(race, name, best) for name in engines]
+        yield f"| {titles[key]} | {race['macs'] / 1e6:.3g} | {times} | {share} | {' | '.join(cells)} |"
+    for name, median in (("geometric mean", False), ("geometric mean, medians", True)):
+        means = [_mean(races, engine, median) for engine in engines]
+        yield f"| {name} | | | | {' | '.join(means)} |"
+    mean = _geometric([r for race in races.values() if (r := _best_ratio(race))])
+    yield f"\nAgainst the best engine of each network, by fastest runs: geometric mean {mean}.\n"
+
+
+def _times(entry: Mapping[str, Any]) -> str:
+    times = entry["times"]
+    return f"{times['minimum_ms']:.3g} ({times['median_ms']:.3g})"
+
+
+def _ratio_cell(race: Race, engine: str, best: Mapping[str, Any] | None) -> str:
+    entry = next((e for e in race["entries"] if e["engine"] == engine), None)
+    if not entry or not entry["times"]:
+        return entry["state"] if entry else ""
+    ratio = entry["ratio"]
+    if ratio["minimum"] is None:
+        return _times(entry)
+    text = f"{ratio['minimum']:.2f} ({ratio['median']:.2f})"
+    off = entry["off_known_share"]
+    return (f"**{text}**" if entry is best else text) + " !" * (off is not None and abs(off) > 0.15)
+
+
+def _best_ratio(race: Race) -> float | None:
+    best = best_of(race)
+    return best["ratio"]["minimum"] if best else None
+
+
+def _mean(races: Mapping[str, Race], engine: str, median: bool) -> str:
+    key = "median" if median else "minimum"
+    entries = [entry_of(race, engine) for race in races.values()]
+    return _geometric([e["ratio"][key] for e in entries if e and e["ratio"][key]])
+
+
+def _geometric(ratios: Sequence[float]) -> str:
+    return f"{exp(sum(map(log, ratios)) / len(ratios)):.2f} (of {len(ratios)})" if ratios else ""
+
+
+def _starts(races: Mapping[str, Race], titles: Mapping[str, str]) -> Iterator[str]:
+    key = "mobilenet_v2" if "mobilenet_v2" in races else next(iter(races))
+    yield STARTS.format(title=titles[key])
+    yield "| engine | import, ms | load, ms | first run, ms | peak memory, MB | library, MB |"
+    yield "|---|---|---|---|---|---|"
+    for entry in races[key]["entries"]:
+        if start := entry["start"]:
+            spans = " | ".join(f"{start[k]:.1f}" for k in ("import_ms", "load_ms", "first_ms"))
+            most, above = start["peak_bytes"] / 1e6, (start["peak_bytes"] - start["baseline_bytes"]) / 1e6
+            size = entry["library_bytes"] / 1e6
+            yield f"| {entry['engine']} | {spans} | {most:.0f} ({above:.0f}) | {size:.2g} |"
+    yield ""
+
+
+def _remarks(races: Mapping[str, Race], titles: Mapping[str, str]) -> Iterator[str]:
+    lines = [line for key, race in races.items() for line in _remarks_of(titles[key], race)]
+    if lines:
+        yield REMARKS
+        yield from lines
+        yield ""
+
+
+def _remarks_of(title: str, race: Race) -> Iterator[str]:
+    for entry in race["entries"]:
+        if entry["state"] != "timed":
+            yield f"* {title}, {entry['engine']}: {_plain(entry['note'])}"
+        elif entry["engine"] != OURS and entry["form"] != "written":
+            yield f"* {title}, {entry['engine']}: fastest in the form `{entry['form']}`"
+        elif entry["times"] and not entry["times"]["trusted"]:
+            yield f"* {title}, {entry['engine']}: the core was taken from it in nearly every run"
+
+
+def _plain(note: str) -> str:
+    """Nothing that a page would take for a table or a tag."""
+    return note.replace("|", "/").replace("<", "(").replace(">", ")")
+
+
+def _settings(races: Mapping[str, Race]) -> Iterator[str]:
+    yield "## How each engine is driven\n"
+    found = {e["engine"]: e["settings"] for race in races.values() for e in race["entries"] if e["settings"]}
+    yield from (f"* {engine}: {settings}" for engine, settings in found.items())
+    yield ""

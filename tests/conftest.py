@@ -3,7 +3,9 @@
 import importlib.util
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +19,10 @@ NO_SKIPS = "CI_NO_SKIPS"
 
 APT_PACKAGE = {
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+    "aarch64-linux-gnu-nm": "binutils-aarch64-linux-gnu",
     "aarch64-linux-gnu-objdump": "binutils-aarch64-linux-gnu",
     "arm-linux-gnueabihf-gcc": "gcc-arm-linux-gnueabihf libc6-dev-armhf-cross",
+    "arm-linux-gnueabihf-nm": "binutils-arm-linux-gnueabihf",
     "arm-linux-gnueabihf-objdump": "binutils-arm-linux-gnueabihf",
     "c++": "g++",
     "cc": "gcc",
@@ -88,6 +92,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell that runs us in the background ignores Ctrl-C, and what we start would inherit that.
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        and threading.current_thread() is threading.main_thread()
+    ):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
         return  # a worker of pytest-xdist inherits the environment of its controller
     if "COMPACTIR_CACHE" not in os.environ:  # tests never build into the cache of the person who runs them

@@ -9,7 +9,7 @@ ARGS    ?=
 BIN     := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test golden format lint types layers examples bench wheel docs fuzz fuzz-c coverage clean
+.PHONY: help setup run test golden format lint types layers examples arm bench wheel docs fuzz fuzz-c coverage clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -53,6 +53,10 @@ layers: setup ## import-linter: who may import whom
 
 examples: setup ## compile every network of examples/, run it in C and in PyTorch, count it, compare everything
 	$(BIN)/python -m compactir.tools.zoo examples
+
+arm: setup ## every way to build for Arm, every example network on it, under the emulator (minutes)
+	$(BIN)/python tests/arm_matrix.py ways
+	$(BIN)/python tests/arm_matrix.py networks
 
 bench: setup ## race other engines, write docs/performance.md (see benchmarks/README.md on how to read a number)
 	$(BIN)/python -m pip install -q -e '.[bench,plot]'

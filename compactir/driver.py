@@ -263,10 +263,10 @@ def plan(
 
 
 def generate(planned: Planned, *, pack: str = "auto") -> Generated:
-    """The C text, with the weights in it ("inline"), beside it ("file") or as their size says ("auto")."""
+    """The C text, with the weights where `pack` says: "auto", "inline", "object", "file" (see `emit_c`)."""
     from compactir.codegen.c.emit import emit_c
 
-    files = emit_c(planned.lowered, planned.target, inline={"inline": True, "file": False}.get(pack))
+    files = emit_c(planned.lowered, planned.target, pack=pack)
     return Generated(planned, files, _manifest(planned, files))
 
 
@@ -287,7 +287,7 @@ def _manifest(planned: Planned, files: CFiles) -> Manifest:
         align=target.align,
         content_id=files.content_id.hex(),
         library=f"lib{symbol}.so",
-        weights=None if files.inline else f"{symbol}.weights",
+        weights=f"{symbol}.weights" if files.weights == "file" else None,
         source=f"{symbol}.c",
         header=f"{symbol}.h",
         steps=tuple(
@@ -311,6 +311,7 @@ def _manifest(planned: Planned, files: CFiles) -> Manifest:
             "compactir": __version__,
             "init": dict(planned.authored.init),
             "distances": _distances(planned.authored.graph),
+            **({"object": [f"{symbol}_weights.S", f"{symbol}.weights"]} if files.weights == "object" else {}),
         },
     )
 
@@ -329,20 +330,49 @@ def build(generated: Generated, cc: str | None = None) -> Path:
     from compactir.runtime.build import find_compiler
     from compactir.runtime.package import build_library
 
-    target = generated.planned.target
-    return build_library(generated.manifest, generated.texts, target, find_compiler(target, cc))
+    target, embed = generated.planned.target, _embedded(generated)
+    return build_library(generated.manifest, generated.texts, target, find_compiler(target, cc), embed=embed)
+
+
+def archive(generated: Generated, cc: str | None = None) -> Path:
+    """The static library, in the cache. Errors: room 5xx."""
+    from compactir.runtime.build import find_compiler
+    from compactir.runtime.package import build_archive
+
+    target, embed = generated.planned.target, _embedded(generated)
+    return build_archive(generated.manifest, generated.texts, target, find_compiler(target, cc), embed=embed)
+
+
+def project(generated: Generated) -> dict[str, str]:
+    """An example that runs, CMakeLists.txt, a pkg-config file: file name → text."""
+    from compactir.codegen.c.project import project_files
+
+    planned = generated.planned
+    return project_files(planned.lowered.plan, generated.files, planned.target)
+
+
+def _packed(generated: Generated) -> bytes:
+    from compactir.weights.container import pack
+
+    return pack(generated.planned.lowered.weights, generated.files.content_id)
+
+
+def _embedded(generated: Generated) -> bytes | None:
+    return _packed(generated) if generated.files.weights == "object" else None
 
 
 def contents(generated: Generated, library: Path | None = None) -> dict[str, str | bytes | Path]:
     """File name → content of everything that a module consists of, without the manifest."""
-    from compactir.weights.container import pack
+    from compactir.runtime.package import object_sources
 
     manifest = generated.manifest
     files: dict[str, str | bytes | Path] = dict(generated.texts)
     if library:
         files[manifest.library] = library
     if manifest.weights:
-        files[manifest.weights] = pack(generated.planned.lowered.weights, generated.files.content_id)
+        files[manifest.weights] = _packed(generated)
+    elif (packed := _embedded(generated)) is not None:
+        files |= object_sources(manifest, packed)
     return files
 
 

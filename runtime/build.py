@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +28,15 @@ from compactir.diagnostics import CompactError, spell_list
 from compactir.runtime.cache import open_cache
 from compactir.targets import Target
 
-__all__ = ["Compiler", "compile_library", "compile_program", "find_compiler", "incbin_source", "replace_file"]
+__all__ = [
+    "Compiler",
+    "compile_archive",
+    "compile_library",
+    "compile_program",
+    "find_compiler",
+    "incbin_source",
+    "replace_file",
+]
 
 LANGUAGE = ("-std=c99",)
 SHARED = ("-fPIC", "-fvisibility=hidden")
@@ -215,6 +223,38 @@ def compile_library(
         objects = _objects(sources, Path(folder), compiler, [*machine_flags, *SHARED, *flags])
         how = [*_linking(compiler, machine_flags), *LINK_SHARED, f"-Wl,-soname,{out.name}"]
         return _link(objects, Path(folder), out, compiler, how)
+
+
+def compile_archive(
+    sources: Sequence[Path], out: Path, target: Target, compiler: Compiler, *, flags: Sequence[str] = ()
+) -> Path:
+    """Build a static library, `libNAME.a`; returns `out`. Its code may be linked into libraries, too.
+
+    Raises:
+        CompactError: CIR511 with what compiler or archiver said, CIR512 without an archiver.
+    """
+    machine_flags = target.flags(compiler.family)
+    archiver = _archiver(compiler)
+    with tempfile.TemporaryDirectory(prefix="compactir-") as folder:
+        objects = _objects(sources, Path(folder), compiler, [*machine_flags, *SHARED, *flags])
+        _run(archiver, ["rcsD", out.name, *objects], Path(folder), out.name)  # D: no times, no owners
+        return replace_file(Path(folder) / out.name, out)
+
+
+def _archiver(compiler: Compiler) -> Compiler:
+    """The `ar` that belongs to a compiler. Errors: CIR512."""
+    if compiler.family == "zig":
+        return replace(compiler, command=(compiler.command[0], "ar"))
+    names = ("llvm-ar", "ar") if compiler.family == "clang" else ("ar",)
+    asked = (_answer((*compiler.command, f"-print-prog-name={name}")) for name in names)
+    if (found := next((path for name in asked if (path := shutil.which(name))), None)) is None:
+        raise CompactError(
+            "CIR512",
+            f"`{compiler.name}` has no archiver for static libraries",
+            notes=["neither `llvm-ar` nor `ar` is on the PATH"] if len(names) > 1 else ["there is no `ar`"],
+            help="`apt install binutils` brings `ar`, or use `--cc zig`; `--emit c,lib` needs none",
+        )
+    return replace(compiler, command=(found,))
 
 
 def compile_program(

@@ -167,17 +167,18 @@ def build_program(
         ) from error
     main = program_source(manifest)
     flags = target.flags(compiler.family, static=True)
-    key = content_key("program", source, header, main, *flags, compiler.identity)
+    files = {manifest.source: source.encode(), "main_program.c": main.encode()}
+    if header:
+        files[manifest.header] = header.encode()
+    files |= {name: (folder / name).read_bytes() for name in manifest.raw.get("object", ())}
+    parts = [part for name in sorted(files) for part in (name, files[name])]
+    key = content_key("program", *parts, *flags, compiler.identity)
 
     def build(aside: Path) -> None:
-        files = {manifest.source: source, "main_program.c": main} | (
-            {manifest.header: header} if header else {}
-        )
-        for name, text in files.items():
-            (aside / name).write_text(text, encoding="utf-8")
-        compile_program(
-            [aside / manifest.source, aside / "main_program.c"], aside / "program", target, compiler
-        )
+        for name, content in files.items():
+            (aside / name).write_bytes(content)
+        sources = [aside / name for name in files if name.endswith((".c", ".S"))]
+        compile_program(sources, aside / "program", target, compiler)
 
     return (cache or open_cache()).build(key, build) / "program"
 

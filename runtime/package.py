@@ -9,17 +9,17 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from compactir.diagnostics import CompactError
-from compactir.runtime.build import SHARED, Compiler, compile_library, incbin_source
+from compactir.runtime.build import SHARED, Compiler, compile_archive, compile_library, incbin_source
 from compactir.runtime.cache import Cache, content_key, open_cache
 from compactir.runtime.interface import ffi_source
 from compactir.runtime.manifest import FILE, Manifest
 from compactir.targets import Target
 
-__all__ = ["EMBEDDED", "build_library", "write_folder"]
+__all__ = ["EMBEDDED", "build_archive", "build_library", "object_sources", "write_folder"]
 
 EMBEDDED = "{symbol}_packed"
 """The constant with the packed weights where an assembler file brings them into the library."""
@@ -47,24 +47,61 @@ def build_library(
     Raises:
         CompactError: CIR511 when the compiler refuses, CIR651 when the cache cannot be written.
     """
-    symbol = EMBEDDED.format(symbol=manifest.symbol)
+    return _build(compile_library, manifest.library, manifest, sources, target, compiler, embed, cache)
+
+
+def build_archive(
+    manifest: Manifest,
+    sources: Mapping[str, str],
+    target: Target,
+    compiler: Compiler,
+    *,
+    embed: bytes | None = None,
+    cache: Cache | None = None,
+) -> Path:
+    """The static library of generated C, `libNAME.a`, in the cache; arguments as of `build_library`.
+
+    Raises:
+        CompactError: CIR511 when the compiler refuses, CIR512 without an archiver, CIR651 when the cache
+            cannot be written.
+    """
+    name = f"lib{manifest.symbol}.a"
+    return _build(compile_archive, name, manifest, sources, target, compiler, embed, cache)
+
+
+def _build(
+    make: Callable[[Sequence[Path], Path, Target, Compiler], Path],
+    out: str,
+    manifest: Manifest,
+    sources: Mapping[str, str],
+    target: Target,
+    compiler: Compiler,
+    embed: bytes | None,
+    cache: Cache | None,
+) -> Path:
+    files: dict[str, str | bytes] = {**sources}
+    if embed is not None:
+        files |= object_sources(manifest, embed)
     flags = (*target.flags(compiler.family), *SHARED)
-    texts = [part for name in sorted(sources) for part in (name, sources[name])]
-    key = content_key("library", manifest.library, *texts, embed or b"", *flags, compiler.identity)
+    parts = [part for name in sorted(files) for part in (name, files[name])]
+    key = content_key("library", out, *parts, *flags, compiler.identity)
 
     def build(aside: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="compactir-") as name:
             folder = Path(name)
-            for file, text in sources.items():
-                (folder / file).write_text(text, encoding="utf-8")
-            if embed is not None:
-                (folder / "embedded.weights").write_bytes(embed)
-                text = incbin_source(symbol, "embedded.weights", manifest.content_id, manifest.align)
-                (folder / "embedded.S").write_text(text, encoding="utf-8")
+            for file, content in files.items():
+                _write(folder / file, content)
             inputs = sorted(path for path in folder.iterdir() if path.suffix in (".c", ".S"))
-            compile_library(inputs, aside / manifest.library, target, compiler)
+            make(inputs, aside / out, target, compiler)
 
-    return (cache or open_cache()).build(key, build) / manifest.library
+    return (cache or open_cache()).build(key, build) / out
+
+
+def object_sources(manifest: Manifest, packed: bytes) -> dict[str, str | bytes]:
+    """The assembler file that makes packed weights the constant `EMBEDDED`, and the file it brings in."""
+    name, data = f"{manifest.symbol}_weights.S", f"{manifest.symbol}.weights"
+    symbol = EMBEDDED.format(symbol=manifest.symbol)
+    return {name: incbin_source(symbol, data, manifest.content_id, manifest.align), data: packed}
 
 
 def write_folder(folder: Path, manifest: Manifest, files: Mapping[str, str | bytes | Path]) -> None:
@@ -75,7 +112,7 @@ def write_folder(folder: Path, manifest: Manifest, files: Mapping[str, str | byt
     Raises:
         CompactError: CIR652 when the folder cannot be written.
     """
-    everything = {**files, manifest.ffi: ffi_source(manifest), FILE: manifest.to_json()}
+    everything = {manifest.ffi: ffi_source(manifest), **files, FILE: manifest.to_json()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as aside:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import signal
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from compactir.diagnostics import CompactError
+from compactir.runtime.interface import ffi_source
 from compactir.runtime.manifest import Manifest, read_manifest
 from compactir.runtime.package import write_folder
 
@@ -19,24 +21,32 @@ __all__ = ["publish", "undisturbed"]
 
 
 def publish(folder: Path, manifest: Manifest, files: Mapping[str, str | bytes | Path]) -> Path:
-    """Write manifest and files into a folder; returns it. The manifest gets the list of `files`.
+    """Write manifest and files into a folder; returns it. The manifest gets their names and checksums.
 
     A new folder appears complete, by one rename. In an older one files are replaced one by one, manifest
     last; Ctrl-C waits until that is done. What an earlier compilation left there is removed.
 
     Errors: CIR652 when the folder cannot be written.
     """
-    listed = sorted([*files, manifest.ffi])
-    manifest = replace(manifest, raw={**manifest.raw, "files": listed})
+    files = {**files, manifest.ffi: ffi_source(manifest)}
+    sums = {name: _sha256(files[name]) for name in sorted(files)}
+    manifest = replace(manifest, raw={**manifest.raw, "files": list(sums), "sha256": sums})
     if not folder.exists():
         return _appear(folder, manifest, files)
-    stale = _written_before(folder) - set(listed)
+    stale = _written_before(folder) - set(sums)
     with undisturbed():
         write_folder(folder, manifest, files)
         for name in sorted(stale):
             with suppress(OSError):
                 (folder / name).unlink()
     return folder
+
+
+def _sha256(content: str | bytes | Path) -> str:
+    if isinstance(content, Path):
+        with content.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
 
 
 def _appear(folder: Path, manifest: Manifest, files: Mapping[str, str | bytes | Path]) -> Path:
@@ -83,7 +93,9 @@ def _written_before(folder: Path) -> set[str]:
         old = read_manifest(folder)
     except CompactError:
         return set()
-    module = {old.library, old.weights or "", old.source, old.header, old.ffi}
+    symbol = old.symbol
+    module = {old.library, old.weights or "", old.source, old.header, old.ffi, f"lib{symbol}.a"}
+    module |= {f"{symbol}.weights", f"{symbol}_weights.S"}
     dumps = {name for name in old.raw.get("files", []) if str(name).startswith("ir/")}
     return {name for name in (module | dumps) - {""} if _is_below(Path(name))}
 

@@ -47,7 +47,8 @@ class CFiles:
     source: str
     header: str
     content_id: bytes
-    inline: bool
+    weights: str
+    """Where they are: "inline" in the C, in an "object" file of their own, or in a "file"."""
     workspace_bytes: int
     weights_bytes: int
 
@@ -60,19 +61,21 @@ def symbol_for(name: str) -> str:
     return f"{word}_" if word in _C_WORDS or keyword.iskeyword(word) else word
 
 
-def emit_c(
-    lowered: Lowered, target: Target, *, symbol: str | None = None, inline: bool | None = None
-) -> CFiles:
+def emit_c(lowered: Lowered, target: Target, *, symbol: str | None = None, pack: str = "auto") -> CFiles:
     """Write a plan as C.
 
     Args:
         lowered: the plan with its packed weights.
         target: what it was planned for.
         symbol: prefix of the public names; by default made from the network's name.
-        inline: put the weights into the C text; by default where they are at most `INLINE_LIMIT` bytes.
+        pack: where the weights go: into the C text ("inline"), into an object file that is linked ("object":
+            the C refers to the constant SYMBOL_packed), into a file ("file"); "auto" puts at most
+            `INLINE_LIMIT` bytes into the text and more into a file.
     """
     plan = lowered.plan
-    inlined = plan.weights * 4 <= INLINE_LIMIT if inline is None else inline
+    if pack == "auto":
+        pack = "inline" if plan.weights * 4 <= INLINE_LIMIT else "file"
+    inlined = pack == "inline"
     writer = _Writer(plan, target)
     prefix = symbol or symbol_for(plan.name)
     names = _Names(plan)
@@ -102,6 +105,7 @@ def emit_c(
             functions=body,
             steps=steps,
             content_id=", ".join(f"0x{byte:02x}" for byte in content_id),
+            object=pack == "object",
             inline=wrapped([_number(x) for x in lowered.weights.tolist()] or ["0.0f"]) if inlined else "",
             null_checks="".join(f" || !{n}" for n in names.ordered),
             arguments="".join(f", {n}" for n in names.ordered),
@@ -109,7 +113,7 @@ def emit_c(
         )
     )
     header = environment().get_template("network.h.j2").render(**context)
-    return CFiles(prefix, source, header, content_id, inlined, workspace, HEADER_BYTES + plan.weights * 4)
+    return CFiles(prefix, source, header, content_id, pack, workspace, HEADER_BYTES + plan.weights * 4)
 
 
 def _number(x: float) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compactir.diagnostics import CompactError
-from compactir.driver import build, generate, plan, read, write
+from compactir.driver import archive, build, generate, plan, project, read, write
 from compactir.runtime.manifest import read_manifest
 from compactir.tools import terminal
 from compactir.tools.dumps import Dumps
@@ -16,16 +16,19 @@ from compactir.tools.manage_cache import megabytes
 from compactir.tools.source import named, source_of, target_of
 
 DEFAULT_EMIT = ("c", "lib")
+ELSEWHERE = (*DEFAULT_EMIT, "archive", "project")
+"""For another machine than this one: there it goes into a program of somebody else's."""
 STDOUT = "-"
 
 
 def main(args: Namespace) -> int:
     """Compile, write the folder, say where everything is."""
-    kinds = args.emit or (() if args.out == STDOUT and args.dump_ir else DEFAULT_EMIT)
+    target = target_of(args)
+    usual = DEFAULT_EMIT if target.is_native else ELSEWHERE
+    kinds = args.emit or (() if args.out == STDOUT and args.dump_ir else usual)
     _check(args, kinds)
     dumps = Dumps(args.dump_ir)
     with terminal.working(f"reading {args.model}", quiet=args.json) as say:
-        target = target_of(args)
         authored = read(source_of(args))
         dumps.authored(authored.graph)
         say(f"compiling {authored.graph.name} for {target.name}")
@@ -37,7 +40,12 @@ def main(args: Namespace) -> int:
             return 0
         say(f"building {generated.manifest.library}")
         library = build(generated, args.cc) if "lib" in kinds else None
-        beside = extras(planned, kinds, dumps)
+        beside: dict[str, str | bytes | Path] = {**extras(planned, kinds, dumps)}
+        if "archive" in kinds:
+            say(f"building lib{generated.manifest.symbol}.a")
+            beside[f"lib{generated.manifest.symbol}.a"] = archive(generated, args.cc)
+        if "project" in kinds:
+            beside |= project(generated)
         folder = write(generated, Path(args.out or f"out/{generated.manifest.symbol}"), library, beside)
     if args.json:
         terminal.print_json(summary(folder))
@@ -48,8 +56,9 @@ def main(args: Namespace) -> int:
 
 def _check(args: Namespace, kinds: tuple[str, ...]) -> None:
     """Errors: CIR665 where standard output cannot hold what is asked for."""
-    if args.out == STDOUT and (args.json or "lib" in kinds):
-        what = "the library" if "lib" in kinds else "the summary of --json"
+    built = {"lib", "archive"} & set(kinds)
+    if args.out == STDOUT and (args.json or built):
+        what = "the library" if built else "the summary of --json"
         raise CompactError(
             "CIR665",
             f"{what} cannot go to standard output together with what `-o -` prints",

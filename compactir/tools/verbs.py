@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-EMITS = ("ir", "c", "lib", "py", "dot", "report", "html")
+EMITS = ("ir", "c", "lib", "archive", "project", "py", "dot", "report", "html")
 SHELLS = ("bash", "zsh", "fish")
 RIVALS = ("onnxruntime", "openvino", "ncnn", "litert", "mnn", "torch")
 
@@ -132,7 +132,8 @@ VERBS = (
             _out("the output folder (default: out/NETWORK); - prints to the terminal", "DIR", "folder"),
             Option(
                 "emit",
-                "what to write, a list of ir c lib py dot report html (default: c,lib)",
+                "what to write, a list of ir c lib archive project py dot report html (default: c,lib; for "
+                "another machine c,lib,archive,project)",
                 ("--emit",),
                 metavar="LIST",
                 kind="list",
@@ -142,11 +143,12 @@ VERBS = (
             VERIFY_EACH,
             Option(
                 "inline",
-                "where the weights go: auto (into the C up to 256 KB, else a file), inline, file",
+                "where the weights go: auto (into the C up to 256 KB, else a file), inline, object (linked "
+                "into library and program), file",
                 ("--pack",),
                 metavar="WHERE",
                 kind="choice",
-                choices=("auto", "inline", "file"),
+                choices=("auto", "inline", "object", "file"),
                 default="auto",
             ),
             CC,

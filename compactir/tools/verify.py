@@ -93,7 +93,8 @@ def _module(args: Namespace, planned: Planned) -> Module:
         generated = generate(planned)
         return load(write_to_cache(generated, build(generated, args.cc)))
     module = load(args.module)
-    generated = generate(planned, pack="file" if module.manifest.weights else "inline")
+    inside = "object" if module.manifest.raw.get("object") else "inline"
+    generated = generate(planned, pack="file" if module.manifest.weights else inside)
     known = {name: t.shape for name, t in (module.inputs | module.outputs).items()}
     here = {t.name: t.shape for t in (*generated.manifest.inputs, *generated.manifest.outputs)}
     if known != here:

@@ -114,7 +114,7 @@ class Network:
 def generate(case: Case, target: Target, symbol: str) -> Network:
     """Lower and emit, the weights beside the code."""
     lowered = lower(case.graph, target)
-    return Network(case, lowered, emit_c(lowered, target, symbol=symbol, inline=False))
+    return Network(case, lowered, emit_c(lowered, target, symbol=symbol, pack="file"))
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def small(name: str = "small", outs: int = 19) -> Graph:
 
 
 def files(graph: Graph, target: Target, symbol: str | None = None) -> CFiles:
-    return emit_c(lower(graph, target), target, symbol=symbol, inline=True)
+    return emit_c(lower(graph, target), target, symbol=symbol, pack="inline")
 
 
 def written(made: CFiles, folder: Path) -> Path:

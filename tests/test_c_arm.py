@@ -9,7 +9,17 @@ import pytest
 from compactir.diagnostics import CompactError
 from compactir.runtime.build import Compiler, find_compiler
 from compactir.targets import Target, load_target
-from tests.c.networks import AT_END, AT_START, Case, Program, build, disagreements, op_cases
+from tests.c.networks import (
+    AT_END,
+    AT_START,
+    INSERTED,
+    Case,
+    Program,
+    build,
+    disagreements,
+    op_cases,
+    undefined,
+)
 from tests.c.regions import separable
 from tests.c.windows import window_cases
 from tests.test_c_random import drawn
@@ -44,3 +54,8 @@ def program(
 @pytest.mark.parametrize("placement", [AT_END, AT_START], ids=["ends-at-a-guard-page", "begins-at-one"])
 def test_samples_and_networks_equal_the_reference(program: Program, placement: int) -> None:
     assert disagreements(program, placement) == {}
+
+
+def test_no_library_is_needed(program: Program, tool: Callable[[str], str]) -> None:
+    nm = "nm" if program.target.is_native else f"{program.target.triple}-nm"
+    assert undefined(program, tool(nm)) <= INSERTED

@@ -6,6 +6,7 @@ outside the caller's tensors, the weights and the workspace is read or written.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from compactir.weights.container import pack
 from tests.c.networks import (
     AT_END,
     AT_START,
+    INSERTED,
     TOLERANCE,
     Array,
     Case,
@@ -32,6 +34,7 @@ from tests.c.networks import (
     disagreements,
     op_cases,
     swapped,
+    undefined,
     worst,
 )
 
@@ -48,6 +51,10 @@ def samples(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.mark.parametrize("placement", [AT_END, AT_START], ids=["ends-at-a-guard-page", "begins-at-one"])
 def test_every_sample_equals_the_reference(samples: Program, placement: int) -> None:
     assert disagreements(samples, placement) == {}
+
+
+def test_no_library_is_needed(samples: Program, tool: Callable[[str], str]) -> None:
+    assert undefined(samples, tool("nm")) <= INSERTED
 
 
 ODD = {"NaN": np.nan, "infinity": np.inf, "minus infinity": -np.inf, "minus zero": -0.0, "huge": 3e38}

@@ -340,6 +340,28 @@ def test_c_equals_the_reference(network: str, target: str) -> None:
     assert is_seen(graph, inputs, next(iter(found.values())))
 
 
+@pytest.mark.compiler
+def test_uneven_and_empty_groups_in_c() -> None:
+    """FLGC with selections drawn freely, as training may leave them."""
+    case = next(case for case in CASES if case.build is selected)
+    graph = load(case)
+    selected(graph, case)  # it gives the graph its masks
+    inputs = reference.random_inputs(graph, 2)
+    planned = driver.plan(driver.Authored(graph, {}), load_target("native"))
+    assert planned.lowered.plan.copies == 0
+    assert difference(reference.run(graph, inputs), run_c(planned, inputs)) <= TOLERANCE[np.float32]
+
+
+def test_three_forms_of_resnext_compile_to_the_same_kernels() -> None:
+    """Figure 3 of the paper: a and b are parallel paths, c is a grouped convolution."""
+    made = []
+    for form in "abc":
+        graph = load(Case("resnext50", {"form": form, **AT64}, "resnext"))
+        steps = driver.plan(driver.Authored(graph, {}), load_target("x86")).lowered.plan.steps
+        made.append([(step.op, [call.kernel for call in step.calls]) for step in steps])
+    assert made[0] == made[1] == made[2]
+
+
 @pytest.mark.parametrize("network", ["lenet5", "mobilenet_v2", "shufflenet_v2"])
 def test_emitted_torch_equals_the_reference(network: str) -> None:
     """At full size; and two channels swapped in the middle are seen."""

@@ -29,7 +29,7 @@ from compactir.ops.arrange import Concat, Dropout, Gather, Identity, Shuffle
 from compactir.ops.combine import Add, Mul
 from compactir.ops.conv import Conv, Masked
 from compactir.ops.linear import Linear
-from compactir.ops.norm import BatchNorm
+from compactir.ops.norm import Affine, BatchNorm
 from compactir.ops.pool import GlobalAvgPool
 from compactir.passes._base import run_pipeline
 from compactir.passes.pipelines import pipeline
@@ -427,6 +427,28 @@ def test_a_block_that_cannot_be_called_in_one_go_is_dissolved() -> None:
     assert "self.a = nn.Module()" in source
     assert distance(graph, source=source) <= TOLERANCE
     assert keys(load_torch(source, graph)) == set(graph.params)
+
+
+def test_parts_of_a_split_do_not_overwrite_other_inputs() -> None:
+    graph = Graph("two")
+    a, b = (graph.input(name, TensorType.f32(1, 4, 2, 2)) for name in ("a", "b"))
+    a, b = (graph.apply(Relu(), [v], f"relu{i}") for i, v in enumerate((a, b)))
+    graph.scopes["mix1"] = Scope("mix")
+    first, second = (graph.apply(Gather(ChannelList.span(c, 2)), [a], f"mix1.slice{c}") for c in (0, 2))
+    y = graph.apply(Concat(), [second, graph.apply(Relu6(), [b], "mix1.relu"), first], "mix1.concat")
+    graph.outputs["y"] = y
+    assert distance(graph) <= TOLERANCE
+
+
+def test_a_step_named_like_the_owner_of_tensors() -> None:
+    graph = Graph("named")
+    x = graph.input("x", TensorType.f32(1, 3, 2, 2))
+    y = graph.apply(Gather(ChannelList.of([2, 0, 1])), [x], "bn1")
+    scale, shift = (graph.param(f"bn1.{n}_2", TensorType.f32(3)) for n in ("weight", "bias"))
+    graph.outputs["y"] = graph.append(Affine(), [y, scale, shift], "bn1")
+    graph.weights = random_weights(graph)
+    assert distance(graph) <= TOLERANCE
+    assert keys(load_torch(emit_torch(graph), graph)) == set(graph.params)
 
 
 # -- blocks --------------------------------------------------------------------------------------------------

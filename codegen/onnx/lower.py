@@ -277,12 +277,16 @@ def _swish(writer: Writer, op: Op, args: list[Arg], type: TensorType) -> str:
 
 
 def _reach(op: Pool, type: TensorType) -> Pad:
-    """Padding with which the windows fit exactly, without engines' different ideas of a rounded-up size."""
+    """The padding as written, unless the size is rounded up: then one with which the windows fit exactly.
+
+    Engines have different ideas of a rounded-up size, and pnnx (for ncnn) pads twice where sides differ.
+    """
     ends = []
     for axis in (0, 1):
-        size = type.spatial[axis]
-        last = (op.out_extent(size, axis) - 1) * op.stride[axis] + op.kernel[axis]
-        ends.append(max(last - op.pad[axis] - size, 0))
+        size, pad, kernel, stride = type.spatial[axis], op.pad[axis], op.kernel[axis], op.stride[axis]
+        extent = op.out_extent(size, axis)
+        plain = (size + 2 * pad - kernel) // stride + 1 == extent
+        ends.append(pad if plain else max((extent - 1) * stride + kernel - pad - size, 0))
     return op.pad[0], op.pad[1], ends[0], ends[1]
 
 

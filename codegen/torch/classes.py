@@ -14,7 +14,7 @@ from typing import Any
 
 import networkx as nx
 
-from compactir.codegen.torch.layers import has_state, kind
+from compactir.codegen.torch.layers import kind
 from compactir.codegen.torch.structure import Instance, Ref, Step, TensorRef, Use
 from compactir.codegen.torch.text import class_name
 from compactir.ir.types import TensorType
@@ -125,8 +125,13 @@ def variants(block: str, instances: Sequence[Instance], classes: Classes) -> lis
 
 def _signature(instance: Instance, classes: Classes) -> object:
     body = tuple((_key(s, classes), s.name if is_named(s) else "", s.args) for s in instance.body)
-    ranks = tuple(v.type.rank for v in instance.inputs)
-    return body, ranks, tuple(instance.results), tuple(instance.tensors), tuple(instance.containers)
+    return (
+        body,
+        len(instance.inputs),
+        tuple(instance.results),
+        tuple(instance.tensors),
+        tuple(instance.containers),
+    )
 
 
 def _key(statement: Step | Use, classes: Classes) -> object:
@@ -137,7 +142,7 @@ def _key(statement: Step | Use, classes: Classes) -> object:
 
 def is_named(statement: Step | Use) -> bool:
     """True where the name is part of the keys of the state_dict."""
-    return isinstance(statement, Use) or has_state(statement)
+    return isinstance(statement, Use) or statement.owns
 
 
 # -- variants that differ by steps left out ------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from compactir.codegen.torch.arguments import Constructor, Flag
 from compactir.codegen.torch.classes import Statement
@@ -18,6 +19,17 @@ _NAMED = 6
 _LOOP = 3
 """So many calls in a chain, named by consecutive numbers, become a loop."""
 RESERVED = frozenset({"self", "torch", "nn", "F", "Tensor", "i", "range", *keyword.kwlist})
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A value whose expression may stand inside of the next statement's."""
+
+    ref: tuple[int, int]
+    text: str
+    infix: str
+    light: bool
+    """True where it reads well inside of any call."""
 
 
 class Forward:
@@ -35,9 +47,7 @@ class Forward:
         for i, one in enumerate(self.body):
             for k, stand_in in one.instead.items():
                 self.stands_for.setdefault(stand_in, []).append((i, k))
-        self.pending: tuple[Ref, str, str] | None = (
-            None  # a value whose expression may join the next statement
-        )
+        self.pending: _Pending | None = None
         self.lines: list[str] = []
         self.flag: Flag | None = None
         self.opened = 0  # where the line of the open condition stands
@@ -74,51 +84,52 @@ class Forward:
         operands = [self._operand(i, k) for k in range(len(one.args))]
         inline = self.constructor.written[i].inline
         text = layer.call.format(*operands, me=me(one.name), training="self.training", **inline)
-        if self.pending is not None:  # it was not taken up: `_operand` clears it otherwise
-            self._flush()
         if layer.outs > 1:
             names = self._split_names(i, layer.outs)
             self.lines += statement(self._indent, f"{', '.join(names)} = ", text)
-        else:
-            self.pending = ((i, 0), text, layer.infix)
-            if not self._may_wait(i):
-                self._flush()
+            return
+        of_a_name = layer.joins and not layer.make and all(o.isidentifier() for o in operands)
+        self._make(_Pending((i, 0), text, layer.infix, layer.light or of_a_name))
+
+    def _make(self, value: _Pending) -> None:
+        self.pending = value
+        if not self._may_wait(value.ref[0]):
+            self._flush()
 
     def _side_by_side(self, i: int) -> int:
         """Write a split, blocks of consecutive numbers on its parts, and their concat at once.
 
         Returns how many statements that were, 0 where there is no such thing.
         """
-        layers, body = self.constructor.layers, self.body
-        count = layers[i].outs
-        end = i + count + 1
-        if (
-            count < _LOOP
-            or end >= len(body)
-            or isinstance(body[i].first, Use)
-            or not self._is_concat(body[end])
-        ):
+        layer = self.constructor.layers[i]
+        end = i + layer.outs + 1
+        if layer.outs < _LOOP or end >= len(self.body) or not self._is_parallel(i, end):
             return 0
-        stem, first = numbered(body[i + 1].name)
-        for k, one in enumerate(body[i + 1 : end]):
-            alike = isinstance(one.first, Use) and numbered(one.name) == (stem, first + k) and first >= 0
-            if not alike or one.args != ((i, k),) or layers[i + 1 + k].outs > 1 or not all(one.present):
-                return 0
-            if self.uses[(i, k)] != [i + 1 + k] or self.uses[(i + 1 + k, 0)] != [end]:
-                return 0
-        if body[end].args != tuple((i + 1 + k, 0) for k in range(count)):
-            return 0
-        operand = self._operand(i, 0)
-        text = layers[i].call.format(operand, **self.constructor.written[i].inline)
+        text = layer.call.format(self._operand(i, 0), **self.constructor.written[i].inline)
         parts = identifier("parts", self._taken((i, 0)))
         self.lines += statement(self._indent, f"{parts} = ", text)
+        stem, first = numbered(self.body[i + 1].name)
         home, _, leaf = stem.rpartition(".")
         call = f'{me(home)}.get_submodule(f"{leaf}{{i}}")(part)'
         loop = f"[{call} for i, part in enumerate({parts}, {first})]"
-        self.pending = ((end, 0), f"torch.cat({loop}, dim=1)", "")
-        if not self._may_wait(end):
-            self._flush()
+        self._make(_Pending((end, 0), f"torch.cat({loop}, dim=1)", "", False))
         return end + 1 - i
+
+    def _is_parallel(self, i: int, end: int) -> bool:
+        """True when statement i cuts something up for the blocks up to `end`, which joins what they make."""
+        body, layers = self.body, self.constructor.layers
+        stem, first = numbered(body[i + 1].name)
+        if isinstance(body[i].first, Use) or not self._is_concat(body[end]) or first < 0:
+            return False
+        for k, one in enumerate(body[i + 1 : end]):
+            at = i + 1 + k
+            if not isinstance(one.first, Use) or not all(one.present) or layers[at].outs > 1:
+                return False
+            if numbered(one.name) != (stem, first + k) or one.args != ((i, k),):
+                return False
+            if self.uses[(i, k)] != [at] or self.uses[(at, 0)] != [end] or body[end].args[k] != (at, 0):
+                return False
+        return len(body[end].args) == end - i - 1
 
     @property
     def _indent(self) -> int:
@@ -129,29 +140,22 @@ class Forward:
         ref = self.body[i].args[k]
         if isinstance(ref, TensorRef):
             return access(ref)
-        if self.pending is None or self.pending[0] != ref:
-            return self.names[ref] if ref in self.names else self._flushed(ref)
-        _, text, infix = self.pending
-        if self._joins(i, k, infix) and self._fits(i, k, text):
-            self.pending = None
-            return text
-        return self._flushed(ref)
-
-    def _flushed(self, ref: Ref) -> str:
-        self._flush()
+        value = self.pending
+        if value is not None and value.ref == ref:
+            if self._joins(i, k, value) and self._fits(i, k, value.text):
+                self.pending = None
+                return value.text
+            self._flush()
         return self.names[ref]
 
-    def _joins(self, i: int, k: int, infix: str) -> bool:
-        layer, maker = self.constructor.layers[i], self.pending
-        assert maker is not None
+    def _joins(self, i: int, k: int, value: _Pending) -> bool:
+        layer = self.constructor.layers[i]
         if layer.infix:
-            return infix in ("", "+") and layer.infix == "+" and (k == 0 or not infix)
+            return value.infix in ("", "+") and layer.infix == "+" and (k == 0 or not value.infix)
         if k > 0 or layer.outs > 1 or not layer.call.endswith(")"):
             return False
-        source = maker[0]
-        light = isinstance(source, tuple) and self.constructor.layers[source[0]].light
         plain = "{me}({0})" in layer.call or layer.call.startswith(("F.", "torch."))
-        return layer.joins or (light and plain and not isinstance(self.body[i].first, Use))
+        return layer.joins or (value.light and plain and not isinstance(self.body[i].first, Use))
 
     def _fits(self, i: int, k: int, text: str) -> bool:
         one, layer = self.body[i], self.constructor.layers[i]
@@ -166,25 +170,31 @@ class Forward:
             return True  # into the `return`
         if self.uses.get((i, 0)) != [i + 1] or i + 1 == len(self.body) or self.body[i].instead:
             return False
+        if self._ends_chain(i):
+            return False  # so that the loop has it
         return self.constructor.conditions[i + 1] is self.flag
+
+    def _ends_chain(self, i: int) -> bool:
+        """True for a call of `block7` right behind one of `block6`."""
+        if not i or not all(isinstance(self.body[j].first, Use) for j in (i - 1, i)):
+            return False
+        stem, number = numbered(self.body[i - 1].name)
+        return number >= 0 and numbered(self.body[i].name) == (stem, number + 1)
 
     def _flush(self) -> None:
         if self.pending is None:
             return
-        ref, text, _ = self.pending
-        self.pending = None
-        assert isinstance(ref, tuple)
-        name = self._name(ref)
-        self.lines += statement(self._indent, f"{name} = ", text)
+        value, self.pending = self.pending, None
+        self.lines += statement(self._indent, f"{self._name(value.ref)} = ", value.text)
 
     def _return(self) -> None:
-        if self.pending is not None:
-            others = [self._result(r) for r in self.block.results if r != self.pending[0]]
-            alone = not others
-            if not alone and len("        return " + ", ".join([*others, self.pending[1]])) > WIDTH:
+        last = self.pending
+        if last is not None and len(self.block.results) > 1:
+            others = [self._result(r) for r in self.block.results if r != last.ref]
+            if len("        return " + ", ".join([*others, last.text])) > WIDTH:
                 self._flush()
         last = self.pending
-        texts = [last[1] if last and last[0] == r else self._result(r) for r in self.block.results]
+        texts = [last.text if last and last.ref == r else self._result(r) for r in self.block.results]
         if len(texts) == 1:
             self.lines += statement(2, "return ", texts[0])
         else:
@@ -339,7 +349,8 @@ class Forward:
     def _split_names(self, i: int, count: int) -> list[str]:
         """What to call several results of one statement; very many are parts of one tuple."""
         stem = "x" if isinstance(self.body[i].first, Step) else "y"
-        held = self._taken((i, 0)) - set(self.inputs)
+        held = {n for n in self.names.values() if self._is_taken(n, (i, 0))} | RESERVED
+        held |= set(self.inputs) if self.keep_inputs else set()
         names: list[str] = []
         for k in range(count):
             name = identifier(f"{stem}{k + 1}", {*held, *names})

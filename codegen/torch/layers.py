@@ -118,13 +118,8 @@ def kind(step: Step) -> tuple[object, ...]:
         more = (op.divisor > 0,)
     elif isinstance(op, Gather):
         more = (_is_slice(op),)
-    ranks = tuple(t.rank for t in step.types)
+    ranks = () if op.name in _ANY_RANK else tuple(t.rank for t in step.types)
     return (op.name, ranks, step.tensors, step.repeated, *more)
-
-
-def has_state(step: Step) -> bool:
-    """True for a step whose layer holds parameters: its name is fixed."""
-    return step.tensors is None and bool(step.op.params(step.types[0]))
 
 
 def _spread(slot: Slot, steps: Sequence[Step | None]) -> Slot:
@@ -425,6 +420,20 @@ _FUNCTIONS = {
 def _function(call: str) -> Describe:
     return lambda ops, steps: Layer(call, joins=True, same_channels=True)
 
+
+_ANY_RANK = {
+    *_FUNCTIONS,
+    "clip",
+    "leaky_relu",
+    "tanh",
+    "dropout",
+    "add",
+    "mul",
+    "concat",
+    "flatten",
+    "gather",
+}
+"""Operations that are written alike for maps and for vectors."""
 
 for _name, _call in _FUNCTIONS.items():
     _TABLE[_name] = _function(_call)

@@ -56,6 +56,11 @@ class Step:
     repeated: bool = False
     """True where an earlier step has made the layer already."""
 
+    @property
+    def owns(self) -> bool:
+        """True where its layer holds parameters, so that its name is part of their names."""
+        return self.tensors is None and bool(self.op.params(self.types[0]))
+
 
 @dataclass
 class Use:
@@ -400,11 +405,9 @@ def _stem(name: str) -> str:
 
 def _containers(instance: Instance) -> list[str]:
     """Names within a block that hold layers or tensors without being a block, outermost first."""
-    made = {s.name for s in instance.body if isinstance(s, Use)}
-    made |= {s.name for s in instance.body if isinstance(s, Step) and s.tensors is None}
-    below = [s.name for s in instance.body if isinstance(s, Use) or s.tensors is None]
+    made = {s.name for s in instance.body if isinstance(s, Use) or s.owns}
     names: dict[str, None] = {}
-    for name in [*below, *(t.name for t, _ in instance.tensors)]:
+    for name in [*sorted(made), *(t.name for t, _ in instance.tensors)]:
         parts = name.split(".")
         for n in range(1, len(parts)):
             prefix = ".".join(parts[:n])

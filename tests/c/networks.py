@@ -285,6 +285,20 @@ def quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
+# -- what is inside ------------------------------------------------------------------------------------------
+
+INSERTED = frozenset({"memcpy", "memset", "memmove", "memcmp"})
+"""What gcc and clang may call in any code, freestanding too: their manuals ask for these everywhere."""
+
+
+def undefined(program: Program, nm: str) -> set[str]:
+    """The symbols that the generated code of a program wants from elsewhere."""
+    done = subprocess.run(
+        [nm, "-u", str(program.path.parent / "all.o")], capture_output=True, text=True, check=True
+    )
+    return {line.split()[-1] for line in done.stdout.splitlines()}
+
+
 # -- agreement -----------------------------------------------------------------------------------------------
 
 

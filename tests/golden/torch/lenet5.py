@@ -111,13 +111,6 @@ class Squash(nn.Module):
         return scaled_tanh(x, 1.7159, 2 / 3)
 
 
-class Squash2(nn.Module):
-    """Appendix A: f(a) = 1.7159 tanh(2a / 3)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return scaled_tanh(x, 1.7159, 2 / 3)
-
-
 class Subsample(nn.Module):
     """Section II.B: the sum of each 2x2 window, times a coefficient, plus a bias, both
     trained, per map.
@@ -147,7 +140,7 @@ class Lenet5(nn.Module):
         self.c5 = nn.Conv2d(16, 120, 5)
         self.squash5 = Squash()
         self.f6 = nn.Linear(120, 84)
-        self.squash6 = Squash2()
+        self.squash6 = Squash()
         self.out = Rbf(84, 10)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 PYTHON  ?= $(shell command -v python3.11 || command -v python3)
 # Installed before everything else, so that the extras below keep it. A line of pip: index options may follow the name.
 TORCH   ?= torch==2.13.0
-EXTRAS  := dev,torch,onnx,toolchain,image
+EXTRAS  ?= dev,torch,onnx,toolchain,image
 # More arguments for pytest: make test ARGS="-k connectivity"
 ARGS    ?=
 BIN     := .venv/bin

@@ -35,6 +35,8 @@ APT_PACKAGE = {
 }
 """Program -> the Debian packages that bring it, where they are called differently."""
 
+os.environ.pop("COLUMNS", None)  # workers of pytest-xdist have it: the width of a terminal that is not there
+
 PIP_PACKAGE = {"PIL": "pillow", "sklearn": "scikit-learn"}
 """Module -> the package that brings it, where they are called differently."""
 

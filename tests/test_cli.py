@@ -557,10 +557,7 @@ def test_no_progress_for_quick_work_and_for_programs(monkeypatch: pytest.MonkeyP
     assert screen.text == ""
 
 
-def test_tables_have_no_colors_in_a_pipe(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.delenv("COLUMNS", raising=False)  # workers of pytest-xdist have it
+def test_tables_have_no_colors_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     terminal.table("title", ("name", "count>"), [("a", 1_234_567), ("b" * 150, 2)], ("sum", 1_234_569))
     said = capsys.readouterr().out
     assert "\x1b" not in said

@@ -199,6 +199,7 @@ def program_source(manifest: Manifest) -> str:
         align=manifest.align,
         weights_bytes=manifest.weights_bytes,
         workspace_bytes=max(manifest.workspace_bytes, 1),
+        signature=f'"{manifest.signature}"' if manifest.steps else f"{name}_signature()",
     )
 
 
@@ -209,6 +210,7 @@ _PROGRAM = """\
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 {declarations}
 enum {{ INPUTS = {inputs}, TENSORS = {count}, RUN = 0, STEPS = 1 }};
@@ -235,7 +237,12 @@ int main(int argc, char **argv) {{
   unsigned char *workspace = memory({workspace_bytes});
   int32_t head[3];
   int status;
-  const void *packed = weights(argc, argv);
+  const void *packed;
+  if (strcmp({name}_signature(), {signature})) {{
+    fprintf(stderr, "the manifest is of another build; compiled for: %s\\n", {name}_signature());
+    return 2;
+  }}
+  packed = weights(argc, argv);
   if (!packed) {{ fputs("the packed weights cannot be read\\n", stderr); return 2; }}
   if ((status = {name}_bind(&w, packed, {weights_bytes})) != 0) {{
     fprintf(stderr, "the weights do not fit: %s\\n", {name}_error(status));

@@ -35,6 +35,7 @@ def cdef(manifest: Manifest) -> str:
     return f"""\
 typedef struct {{ const float *data; }} {name}_weights;
 const char *{name}_error(int);
+const char *{name}_signature(void);
 int {name}_bind({name}_weights *, const void *, size_t);
 const void *{name}_inline_weights(void);
 int {name}_run({arguments});

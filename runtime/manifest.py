@@ -6,6 +6,7 @@ The compiler writes it last, so that a folder with a manifest is complete. Unkno
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from compactir.diagnostics import CompactError, spell_list
+from compactir.ir.signature import signature
 from compactir.ir.types import DTYPES
 
 __all__ = ["FILE", "FORMAT", "Buffer", "Manifest", "Step", "Tensor", "read_manifest"]
@@ -101,6 +103,19 @@ class Manifest:
     def ffi(self) -> str:
         """The file with the declarations for cffi."""
         return f"{self.symbol}_ffi.py"
+
+    @property
+    def signature(self) -> str:
+        """What the library says about itself, if this manifest belongs to it."""
+        return signature(
+            self.cpu_features,
+            [(t.name, t.dtype, t.shape) for t in self.inputs],
+            [(t.name, t.dtype, t.shape) for t in self.outputs],
+            steps=len(self.steps) if self.steps else None,
+            workspace_bytes=self.workspace_bytes,
+            weights_bytes=self.weights_bytes,
+            align=self.align,
+        )
 
     def to_json(self) -> str:
         """The text of the file. `parse_manifest` reads it back."""
@@ -195,8 +210,14 @@ def _check_fields(data: Json, folder: Path) -> None:
     for key, kinds in _FIELDS.items():
         if key in data and not isinstance(data[key], kinds):
             raise _damaged(folder, f"the field `{key}` has the wrong type ({type(data[key]).__name__})")
-    if not data["symbol"].isidentifier():
+    if not all(isinstance(word, str) and re.fullmatch(r"[\w.]+", word) for word in data["cpu_features"]):
+        raise _damaged(folder, "the field `cpu_features` is not a list of words")
+    if not (data["symbol"].isascii() and data["symbol"].isidentifier()):
         raise _damaged(folder, "the field `symbol` is not a C identifier")
+    for key in ("files", "object"):
+        rows = data.get(key, [])
+        if not isinstance(rows, list) or any(not isinstance(row, str) for row in rows):
+            raise _damaged(folder, f"the field `{key}` is not a list of names")
     for key in ("library", "weights", "header", "source"):
         if (name := data.get(key)) and Path(name).name != name:
             raise _damaged(folder, f"the field `{key}` names something outside the folder")
@@ -204,6 +225,8 @@ def _check_fields(data: Json, folder: Path) -> None:
 
 def _build(data: Json) -> Manifest:
     plain = {key: data[key] for key in _FIELDS if key in data and not isinstance(data[key], list)}
+    for row in (*data.get("steps", ()), *data.get("memory", ())):
+        _check_row(row)
     return Manifest(
         **plain,
         cpu_features=tuple(map(str, data["cpu_features"])),
@@ -213,6 +236,17 @@ def _build(data: Json) -> Manifest:
         memory=tuple(_pick(Buffer, row) for row in data.get("memory", ())),
         raw={key: value for key, value in data.items() if key not in _FIELDS},
     )
+
+
+_TEXTS = frozenset({"name", "kernel", "op", "node", "where"})
+"""Fields of Step and Buffer that are text; the others are numbers."""
+
+
+def _check_row(row: Json) -> None:
+    fields = (Step.__dataclass_fields__ | Buffer.__dataclass_fields__).keys() & row.keys()
+    for key in sorted(fields):
+        if not isinstance(row[key], str if key in _TEXTS else int):
+            raise TypeError(f"`{key}` is {row[key]!r}")
 
 
 def _tensors(rows: Sequence[Json]) -> tuple[Tensor, ...]:

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from compactir.diagnostics import CompactError, spell_list
+from compactir.ir.signature import signature_differences
 from compactir.ir.types import Array
 from compactir.runtime.elf import read_elf
 from compactir.runtime.interface import ERRORS
-from compactir.runtime.manifest import Manifest
+from compactir.runtime.manifest import FILE, Manifest
 from compactir.targets import cpu_features, cpu_name, machine
 
 __all__ = ["Native", "check_header", "map_weights"]
@@ -31,6 +32,9 @@ _CONTENT_ID = slice(24, 40)
 """Where the weights header has the id of the plan and code they were packed for."""
 
 
+_FUNCTIONS = ("error", "signature", "bind", "inline_weights", "run", "run_steps")
+
+
 class Native:
     """The functions of one library with its weights. Safe to call from several threads at once."""
 
@@ -41,13 +45,24 @@ class Native:
         _check_cpu(manifest)
         self._map = map_weights(folder, manifest) if manifest.weights else None
         self._ffi, self._lib = _open(folder, library, manifest)
-        functions = [
-            f"{manifest.symbol}_{what}" for what in ("error", "bind", "inline_weights", "run", "run_steps")
-        ]
-        self._error, bind, inline, self._run, self._run_steps = (self._function(name) for name in functions)
+        self._error, signature, bind, inline, self._run, self._run_steps = (
+            self._function(f"{manifest.symbol}_{what}") for what in _FUNCTIONS
+        )
+        self._check_signature(signature)
         self._weights = self._bind(bind, self._map or self._inline(inline))
         self._floats = self._ffi.typeof("float[]")
         self._spare: list[Any] = []
+
+    def _check_signature(self, signature: Any) -> None:
+        """The manifest's numbers, by which memory is sized, are those of the library. Errors: CIR616."""
+        manifest = self._manifest
+        taken = len(self._ffi.typeof(self._run).args)
+        if taken != len(manifest.inputs) + len(manifest.outputs) + 2:
+            raise _mixed(manifest, f"{manifest.ffi} declares `{manifest.symbol}_run` with {taken} arguments")
+        found = self._ffi.string(signature()).decode(errors="replace")
+        if differences := signature_differences(manifest.signature, found):
+            said, compiled = differences
+            raise _mixed(manifest, f"{FILE} says `{said}`, the library is compiled for `{compiled}`")
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
         """Run the network on C-contiguous arrays of the declared types."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from compactir.codegen.c.emit import CFiles
-from compactir.runtime.build import Compiler, compile_library, find_compiler
+from compactir.codegen.c.cpu import cpu_check
+from compactir.codegen.c.emit import CFiles, emit_c
+from compactir.codegen.lower import lower
+from compactir.runtime.build import Compiler, compile_library, compile_program, find_compiler
 from compactir.targets import load_target
 from compactir.weights.container import pack
 from tests.c.networks import (
@@ -217,6 +220,51 @@ def test_step_by_step_gives_the_same_bits(loaded: Loaded) -> None:
     for step in range(count):
         assert loaded.run("run_steps", (step, step + 1), **{**kept, "out": steps}) == 0
     assert np.array_equal(whole, steps)
+
+
+# -- another CPU ---------------------------------------------------------------------------------------------
+
+ASKED = """
+#include <stdio.h>
+#include "small.h"
+int main(void) {
+  small_weights w;
+  const int code = small_bind(&w, small_inline_weights(), SMALL_WEIGHTS_BYTES);
+  printf("%d %s\\n", code, small_error(code));
+  return 0;
+}
+"""
+
+
+@pytest.mark.parametrize(("cpu", "word"), [("qemu64", "CPU"), ("max", "OK")])
+@pytest.mark.parametrize("family", ["gcc", "zig"])
+def test_a_cpu_without_the_instructions(
+    family: str, cpu: str, word: str, tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    """The emulator's plainest CPU has no AVX: `bind` says so, instead of an illegal instruction later."""
+    target, emulator = load_target("x86"), tool("qemu-x86_64")
+    made = emit_c(lower(small(), target), target, symbol="small", pack="inline")
+    for name, text in (("small.h", made.header), ("small.c", made.source), ("main.c", ASKED)):
+        (tmp_path / name).write_text(text)
+    sources = [tmp_path / "small.c", tmp_path / "main.c"]
+    program = compile_program(sources, tmp_path / "asked", target, find_compiler(target, family))
+    done = subprocess.run([emulator, "-cpu", cpu, str(program)], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[0] == str(code(word))
+
+
+def test_targets_that_every_cpu_of_their_kind_runs_ask_nothing() -> None:
+    for name in ("c", "arm", "arm-v7"):
+        assert cpu_check(load_target(name)) is None
+
+
+def test_every_feature_of_a_target_is_asked_for() -> None:
+    """Both x86 targets, bit by bit: as many as they have features, with OSXSAVE."""
+    for name in ("x86", "x86-avx512"):
+        target = load_target(name)
+        check = cpu_check(target)
+        assert check is not None
+        bits = sum(int(check[key].rstrip("u"), 16).bit_count() for key in ("leaf1", "leaf7", "extended"))
+        assert bits == len(target.cpu_features) + 1
 
 
 # -- threads and sanitizers ----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from compactir.codegen.c.emit import CFiles, emit_c, symbol_for
+from compactir.codegen.c.emit import CFiles, emit_c, macro_prefix, symbol_for
 from compactir.codegen.lower import lower
 from compactir.ir.connectivity import Connectivity
 from compactir.ir.graph import Graph
@@ -151,8 +151,8 @@ int main() {
 def program_of(made: list[tuple[CFiles, int]]) -> str:
     calls = [
         f'  std::printf("%.6e\\n", total<{f.symbol}_weights>({f.symbol}_bind, {f.symbol}_run, '
-        f"{f.symbol}_inline_weights(), {f.symbol.upper()}_WEIGHTS_BYTES, "
-        f"{f.symbol.upper()}_WORKSPACE_BYTES, {outputs}));"
+        f"{f.symbol}_inline_weights(), {macro_prefix(f.symbol)}_WEIGHTS_BYTES, "
+        f"{macro_prefix(f.symbol)}_WORKSPACE_BYTES, {outputs}));"
         for f, outputs in made
     ]
     includes = "\n".join(f'#include "{f.symbol}.h"' for f, _ in made)
@@ -181,6 +181,24 @@ def test_two_networks_and_one_for_two_targets_in_a_cpp_program(tmp_path: Path, t
     first, again, other = map(float, said)
     assert first == pytest.approx(again, rel=1e-4)
     assert abs(other - first) > 1e-2 * abs(first)
+
+
+def test_names_that_differ_in_case_alone_in_one_program(tmp_path: Path, tool: Tool) -> None:
+    """Their headers are different files, and none takes the place of another's macros."""
+    names = ["tiny_net", "Tiny_net", "TINY_NET", "tinY_net"]
+    made = [files(small(name, 8 + i), load_target("c")) for i, name in enumerate(names)]
+    assert len({macro_prefix(f.symbol) for f in made}) == len(names)
+    objects = [str(written(f, tmp_path / str(i))) for i, f in enumerate(made)]
+    for source in objects:
+        compile_quietly([tool("gcc"), *STRICT, "-c", source, "-o", source[:-2] + ".o"])
+    main, program = tmp_path / "main.cpp", tmp_path / "together"
+    main.write_text(program_of([(f, (8 + i) * 4 * 3) for i, f in enumerate(made)]))
+    folders = [f"-I{tmp_path / str(i)}" for i in range(len(names))]
+    strict = ["-std=c++17", "-Wall", "-Wextra", "-Werror", *folders]
+    compile_quietly([tool("g++"), *strict, str(main), *(o[:-2] + ".o" for o in objects), "-o", str(program)])
+    said = subprocess.run([str(program)], capture_output=True, text=True, check=True).stdout.split()
+    assert len(said) == len(names)
+    assert "-1.000000e+30" not in said
 
 
 # -- names and paths -----------------------------------------------------------------------------------------

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from compactir import __version__
+from compactir.codegen.c.cpu import cpu_check
 from compactir.codegen.c.finish import special
 from compactir.codegen.c.render import environment, has_weights, name_kernel, render_kernel, wrapped
 from compactir.codegen.lower import Lowered
 from compactir.ir.channel_map import ChannelMap
 from compactir.ir.plan import Call, Conv, Kernel, Plan, Step, print_plan
+from compactir.ir.signature import signature
 from compactir.targets import Target
 
 HEADER_BYTES = 64
@@ -61,6 +63,16 @@ def symbol_for(name: str) -> str:
     return f"{word}_" if word in _C_WORDS or keyword.iskeyword(word) else word
 
 
+def macro_prefix(symbol: str) -> str:
+    """What the macros of a network begin with: NET for `net`, and another prefix for every other symbol.
+
+    Names that differ in case alone (`net`, `Net`, `NET`) keep apart: mixed case stays, capitals become small.
+    """
+    if symbol == symbol.lower():
+        return symbol.upper()
+    return symbol.lower() if symbol == symbol.upper() else symbol
+
+
 def emit_c(lowered: Lowered, target: Target, *, symbol: str | None = None, pack: str = "auto") -> CFiles:
     """Write a plan as C.
 
@@ -89,7 +101,7 @@ def emit_c(lowered: Lowered, target: Target, *, symbol: str | None = None, pack:
         "plan": plan,
         "target": target,
         "symbol": prefix,
-        "upper": prefix.upper(),
+        "upper": macro_prefix(prefix),
         "version": __version__,
         "workspace_bytes": workspace,
         "weights_bytes": HEADER_BYTES + plan.weights * 4,
@@ -105,6 +117,16 @@ def emit_c(lowered: Lowered, target: Target, *, symbol: str | None = None, pack:
             functions=body,
             steps=steps,
             content_id=", ".join(f"0x{byte:02x}" for byte in content_id),
+            cpu=_cpu_text(target),
+            signature=signature(
+                target.cpu_features,
+                [(t.name, "f32", t.shape) for t in plan.inputs],
+                [(t.name, "f32", t.shape) for t in plan.outputs],
+                steps=len(plan.steps),
+                workspace_bytes=workspace,
+                weights_bytes=context["weights_bytes"],
+                align=target.align,
+            ),
             object=pack == "object",
             inline=wrapped([_number(x) for x in lowered.weights.tolist()] or ["0.0f"]) if inlined else "",
             null_checks="".join(f" || !{n}" for n in names.ordered),
@@ -114,6 +136,13 @@ def emit_c(lowered: Lowered, target: Target, *, symbol: str | None = None, pack:
     )
     header = environment().get_template("network.h.j2").render(**context)
     return CFiles(prefix, source, header, content_id, pack, workspace, HEADER_BYTES + plan.weights * 4)
+
+
+def _cpu_text(target: Target) -> str:
+    """The function `cpu_fits`, where the target needs more than every CPU of its kind has."""
+    check = cpu_check(target)
+    template = environment().get_template("cpu.c.j2")
+    return template.render(features=" ".join(target.cpu_features), **check) if check else ""
 
 
 def _number(x: float) -> str:

@@ -6,7 +6,7 @@ from math import prod
 from typing import Any
 
 from compactir import __version__
-from compactir.codegen.c.emit import CFiles
+from compactir.codegen.c.emit import CFiles, macro_prefix
 from compactir.codegen.c.render import environment
 from compactir.ir.plan import Plan
 from compactir.targets import Target
@@ -21,7 +21,7 @@ def project_files(plan: Plan, files: CFiles, target: Target) -> dict[str, str]:
         "plan": plan,
         "target": target,
         "symbol": symbol,
-        "upper": symbol.upper(),
+        "upper": macro_prefix(symbol),
         "version": __version__,
         "weights_file": files.weights == "file",
         "weights_object": files.weights == "object",

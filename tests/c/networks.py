@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compactir import reference
-from compactir.codegen.c.emit import CFiles, emit_c, vocabulary
+from compactir.codegen.c.emit import CFiles, emit_c, macro_prefix, vocabulary
 from compactir.codegen.lower import Lowered, lower
 from compactir.ir.graph import Graph
 from compactir.ir.op import Op
@@ -271,7 +271,7 @@ def table(networks: Sequence[Network]) -> str:
             f"static const size_t bytes{i}[] = {{ {sizes} }};",
             f"static const char *const names{i}[] = {{ {names} }};",
         ]
-        upper = symbol.upper()
+        upper = macro_prefix(symbol)
         rows.append(
             f"  {{ {quoted(network.case.name)}, {len(plan.inputs)}, {len(plan.outputs)}, bytes{i}, names{i}, "
             f"{upper}_WEIGHTS_BYTES, {upper}_WORKSPACE_BYTES, bind{i}, run{i} }},"

@@ -33,6 +33,8 @@ const char *{name}_error(int code) {{
   return code >= 0 && code < 8 ? text[code] : "unknown";
 }}
 
+const char *{name}_signature(void) {{ return "{signature}"; }}
+
 int {name}_bind({name}_weights *w, const void *data, size_t size) {{
   const unsigned char *bytes = data;
   if (!w || !data) return 1;
@@ -67,6 +69,7 @@ HEADER = """\
 #define PUBLIC __attribute__((visibility("default")))
 typedef struct {{ const float *data; }} {name}_weights;
 PUBLIC const char *{name}_error(int code);
+PUBLIC const char *{name}_signature(void);
 PUBLIC int {name}_bind({name}_weights *w, const void *data, size_t size);
 PUBLIC const void *{name}_inline_weights(void);
 PUBLIC int {name}_run(const {name}_weights *w, const float *image, float *y, void *workspace);
@@ -86,7 +89,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Make:
         chosen = load_target(target)
         packed = pack(WEIGHTS, CONTENT_ID)
         manifest = tiny_manifest(name, target, chosen.isa, chosen.cpu_features, len(packed), embed)
-        files = sources(name, factor, len(packed), embed)
+        files = sources(name, factor, len(packed), embed, manifest.signature)
         library = build_library(
             manifest, files, chosen, find_compiler(chosen), embed=packed if embed else None, cache=cache
         )
@@ -136,7 +139,7 @@ def tiny_sources() -> Callable[[], dict[str, str]]:
     return lambda: sources("tiny", 1.0, 64 + WEIGHTS.nbytes, False)
 
 
-def sources(name: str, factor: float, weights_bytes: int, embed: bool) -> dict[str, str]:
+def sources(name: str, factor: float, weights_bytes: int, embed: bool, signature: str = "") -> dict[str, str]:
     storage = f"extern const unsigned char {name}_packed[];" if embed else ""
     inline = f"{name}_packed" if embed else "NULL"
     text = SOURCE.format(
@@ -145,6 +148,7 @@ def sources(name: str, factor: float, weights_bytes: int, embed: bool) -> dict[s
         inline=inline,
         factor=factor,
         weights_bytes=weights_bytes,
+        signature=signature,
         id=", ".join(str(byte) for byte in CONTENT_ID),
     )
     return {f"{name}.c": text, f"{name}.h": HEADER.format(name=name)}

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import compactir
 from compactir.diagnostics import CATALOGUE, CompactError
 from compactir.runtime import native
 from compactir.runtime.interface import cdef
@@ -89,6 +90,48 @@ def test_damaged_manifest(tiny: Path, change: dict[str, Any], problem: str) -> N
     error = error_of(tiny)
     assert error.code == "CIR612"
     assert problem in error.message
+
+
+TENSOR = {"name": "image", "dtype": "f32", "shape": [1, 3, 4, 5]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"workspace_bytes": 64},
+        {"workspace_bytes": 1 << 20},
+        {"inputs": [TENSOR | {"shape": [1, 3, 4, 4]}]},
+        {"inputs": [TENSOR | {"dtype": "f64"}]},
+        {"inputs": [TENSOR | {"name": "picture"}]},
+        {"inputs": [TENSOR, TENSOR | {"name": "another"}]},
+        {"outputs": [TENSOR | {"name": "y", "shape": [1, 3, 2, 2]}]},
+        {"outputs": []},
+        {"align": 4},
+        {"cpu_features": ["sse"]},
+        {"steps": [{"name": "one", "kernel": "map", "op": "relu", "macs": 0, "bytes_moved": 0}]},
+    ],
+    ids=str,
+)
+def test_a_manifest_edited_by_hand(
+    tiny: Path, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Memory is sized by these numbers: a call with smaller ones would write beyond it.
+    monkeypatch.setattr(native, "_check_cpu", lambda manifest: None)
+    edit(tiny, **change)
+    error = error_of(tiny)
+    assert error.code == "CIR616"
+    assert "manifest.json says" in error.message or "arguments" in error.message
+
+
+def test_every_number_of_the_manifest_is_in_the_library(tmp_path: Path) -> None:
+    """The same of generated code: what the loader compares, in C."""
+    model = tmp_path / "net.arch"
+    model.write_text("network net { input x: f32[3, 4, 4]\n output y = x -> relu }", encoding="utf-8")
+    module = compactir.compile(model, out=tmp_path / "out")
+    text = (tmp_path / "out" / "net.c").read_text(encoding="utf-8")
+    assert f'return "{module.manifest.signature}";' in text
+    edit(tmp_path / "out", workspace_bytes=4)
+    assert "workspace 4`" in error_of(tmp_path / "out").message
 
 
 def test_newer_format(tiny: Path) -> None:

@@ -860,6 +860,35 @@ _ENTRIES = [
         "`pip install torch`, or convert the file to .safetensors where PyTorch is.",
     ),
     Code(
+        "CIR646",
+        "the weights cannot be laid onto the network",
+        "`--map auto` found no way to give every layer its tensors: the modules of the file, in the order of "
+        "their numbers, have other shapes or roles than the layers of the network.",
+        "Names of another program say nothing by themselves; order and shape do, if they are those of this "
+        "network. A mapping that leaves something over, or out, would compute something else.",
+        "compactc mobilenet_v2.arch -D width=0.5 --weights mobilenet_v2_full_width.pt --map auto",
+        "Give the parameters that the weights were trained with (`-D`), or write the names into a file and "
+        "give it as `--map FILE`.",
+    ),
+    Code(
+        "CIR647",
+        "the weights fit in more than one way",
+        "`--map auto` found two mappings: layers of equal shapes whose names do not say which comes first.",
+        "Guessing would be right half of the time, and nothing would notice the other half.",
+        "compactc twins.arch --weights twins.safetensors --map auto",
+        "Write the names into a file and give it as `--map FILE`; lines are `THEIRS -> OURS`.",
+    ),
+    Code(
+        "CIR648",
+        "a line of a file of names makes no sense",
+        "A line of the file that `--map` names is not `THEIRS -> OURS`, uses a name on the right that the "
+        "left does not have, or shifts what is no number.",
+        "A line that is skipped would leave weights where they do not belong.",
+        "features.{i}.conv.{p} -> block{j}.conv1.{p}",
+        "Write `{name}` for a word between dots on both sides, `*` for anything, `{i+1}` for the next one; "
+        "`-` on the right leaves tensors out.",
+    ),
+    Code(
         "CIR650",
         "not a size",
         "COMPACTIR_CACHE_LIMIT, or a size on the command line, is not a number of bytes.",

@@ -63,6 +63,7 @@ def compile(
     network: str | None = None,
     batch: int = 1,
     weights: str | Path | None = None,
+    map: str | Path | None = None,
     seed: int | None = None,
     pack: str = "auto",
     cc: str | None = None,
@@ -76,7 +77,8 @@ def compile(
         target: a name of `compactc targets`; `native` is the best one that this CPU runs.
         network: which network of the file, where it has several.
         batch: N of every input.
-        weights: a .safetensors file, instead of the one that the network names.
+        weights: a .safetensors, .npz or PyTorch file, instead of the one that the network names.
+        map: names of that file that are not ours: "auto" by order and shape, or a file of patterns.
         seed: draw the weights at random.
         pack: where the weights go: "auto", "inline" (into the C), "file".
         cc: the C compiler, by default the first that is found.
@@ -85,9 +87,8 @@ def compile(
     Raises:
         CompactError: what is wrong with the model, its weights or the toolchain, and what to do.
     """
-    source = Source(
-        model, {name: spell(value) for name, value in defines.items()}, network, batch, weights, seed
-    )
+    spelled = {name: spell(value) for name, value in defines.items()}
+    source = Source(model, spelled, network, batch, weights, seed, map)
     generated = generate(plan(read(source), load_target(target)), pack=pack)
     library = build(generated, cc)
     return load(
@@ -115,6 +116,8 @@ class Source:
     batch: int = 1
     weights: str | Path | None = None
     seed: int | None = None
+    map: str | Path | None = None
+    """How names of the weights file become ours: "auto", or a file of patterns."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ class Authored:
 def read(source: Source, *, warn: bool = True) -> Authored:
     """Read a model and bind its weights. Errors: rooms 1xx and 2xx, CIR660, those of weights files."""
     graph = read_graph(source)
-    return Authored(graph, bind(graph, source.weights, source.seed, warn=warn))
+    return Authored(graph, bind(graph, source.weights, source.seed, map=source.map, warn=warn))
 
 
 def read_graph(source: Source) -> Graph:
@@ -183,9 +186,17 @@ def _read_cir(path: Path, source: Source) -> Graph:
 
 
 def bind(
-    graph: Graph, weights: str | Path | None = None, seed: int | None = None, *, warn: bool = True
+    graph: Graph,
+    weights: str | Path | None = None,
+    seed: int | None = None,
+    *,
+    map: str | Path | None = None,
+    warn: bool = True,
 ) -> dict[str, Any]:
-    """Give a graph its weights: from the file, else from the one it names, else random with a warning."""
+    """Give a graph its weights: from the file, else from the one it names, else random with a warning.
+
+    Errors: CIR661 where a seed comes together with a file or with `map`; those of `load_weights`.
+    """
     from compactir.weights.init import draw
     from compactir.weights.load import load_weights
 
@@ -193,9 +204,15 @@ def bind(
         raise CompactError(
             "CIR661", "the weights are given twice: by a file and by a seed", help="leave one of them out"
         )
+    if map is not None and (seed is not None or not (weights or graph.weights_file)):
+        raise CompactError(
+            "CIR661",
+            "`--map` says how to read a weights file, and there is none",
+            help="name it: `--weights FILE`",
+        )
     if seed is None and (file := weights or graph.weights_file):
         notes: list[str] = []
-        graph.weights = load_weights(graph, Path(file), notes)
+        graph.weights = load_weights(graph, Path(file), notes, map)
         for note in notes:
             _log.info("%s", note)
         return {"weights": "file", "file": Path(file).name, "sha256": _sha256(Path(file))}

@@ -12,9 +12,9 @@ __all__ = ["named", "source_of", "target_of"]
 
 
 def source_of(args: Namespace, model: str | None = None) -> Source:
-    """The model that MODEL, -D, --network, --batch, --weights and --init describe."""
+    """The model that MODEL, -D, --network, --batch, --weights, --map and --init describe."""
     chosen = model or args.model
-    return Source(chosen, dict(args.define), args.network, args.batch, args.weights, args.seed)
+    return Source(chosen, dict(args.define), args.network, args.batch, args.weights, args.seed, args.map)
 
 
 def target_of(args: Namespace) -> Target:

@@ -52,9 +52,17 @@ DEFINE = Option(
 )
 WEIGHTS = Option(
     "weights",
-    "take the weights from this file (.safetensors), not from the one that the network names",
+    "take the weights from this file (.safetensors, .npz, .pt), not from the one that the network names",
     ("--weights",),
     metavar="FILE",
+    kind="file",
+)
+MAP = Option(
+    "map",
+    "names of the weights file that are not ours: auto (by order and shape, shown as a table), or a file "
+    "of lines THEIRS -> OURS",
+    ("--map",),
+    metavar="auto|FILE",
     kind="file",
 )
 INIT = Option(
@@ -104,7 +112,7 @@ VERIFY_EACH = Option(
     kind="flag",
 )
 
-SOURCE = (MODEL, DEFINE, NETWORK, BATCH, WEIGHTS, INIT)
+SOURCE = (MODEL, DEFINE, NETWORK, BATCH, WEIGHTS, MAP, INIT)
 """What says which graph is meant."""
 
 
@@ -201,6 +209,7 @@ VERBS = (
             NETWORK,
             BATCH,
             WEIGHTS,
+            MAP,
             INIT,
             TARGET,
             CC,
@@ -257,6 +266,7 @@ VERBS = (
             NETWORK,
             BATCH,
             WEIGHTS,
+            MAP,
             INIT,
             TARGET,
             JSON,
@@ -390,6 +400,7 @@ VERBS = (
             NETWORK,
             BATCH,
             WEIGHTS,
+            MAP,
             INIT,
             TARGET,
             CC,
@@ -425,6 +436,7 @@ VERBS = (
             NETWORK,
             BATCH,
             WEIGHTS,
+            MAP,
             INIT,
             TARGET,
         ),

@@ -20,6 +20,8 @@ import numpy as np
 from compactir.diagnostics import CompactError, did_you_mean, spell_list
 from compactir.ir.graph import Graph, Param
 from compactir.ir.types import Array
+from compactir.weights.auto import map_auto
+from compactir.weights.mapping import AUTO, apply, map_by_file, table
 from compactir.weights.safetensors import read_safetensors
 from compactir.weights.stored import Stored
 
@@ -34,20 +36,39 @@ _LISTED = 40
 """Lines per kind of problem: more than anybody reads, less than fills a terminal's memory."""
 
 
-def load_weights(graph: Graph, path: Path, notes: list[str] | None = None) -> dict[str, Array]:
+def load_weights(
+    graph: Graph, path: Path, notes: list[str] | None = None, map: str | Path | None = None
+) -> dict[str, Array]:
     """The arrays for all parameters of a graph, float32, in memory of their own.
 
     Args:
         graph: whose `params` name what is needed; its `weights` are not touched.
         path: a .safetensors, .npz or PyTorch file (.pt, .pth, .bin).
         notes: gets a line for everything that is not exactly as in the file.
+        map: how names of the file become ours: "auto" (by order and shape), or a file of patterns.
 
     Raises:
         CompactError: CIR640…642, 644, 645 when the file cannot be used; CIR643, listing every difference,
-            when it does not fit.
+            when it does not fit; CIR646…648 when names cannot be mapped.
     """
     said = notes if notes is not None else []
-    return match_weights(graph, read_weights(path, said), path.name, said)
+    tensors = read_weights(path, said)
+    if map is not None:
+        tensors = _mapped(graph, tensors, map, path.name, said)
+    return match_weights(graph, tensors, path.name, said)
+
+
+def _mapped(
+    graph: Graph, tensors: dict[str, Stored], map: str | Path, origin: str, notes: list[str]
+) -> dict[str, Stored]:
+    """The tensors under our names; the table of `auto` is a note."""
+    if map == AUTO:
+        mapped = map_auto(graph, tensors, origin)
+        notes.append(f"--map auto lays {origin} onto `{graph.name}`:\n{table(mapped, tensors)}")
+    else:
+        mapped = map_by_file(Path(map), list(tensors))
+    shapes = {name: param.type.shape for name, param in graph.params.items()}
+    return apply(mapped, tensors, shapes, notes)
 
 
 def read_weights(path: Path, notes: list[str] | None = None) -> dict[str, Stored]:
@@ -147,10 +168,14 @@ def _misfit_help(graph: Graph, tensors: Mapping[str, Stored], missing: list[str]
         if near := get_close_matches(name, fitting, n=1, cutoff=0.8):
             return f"is `{near[0]}` meant to be `{name}`? their shapes are equal"
     if missing and len(missing) == len(graph.params):
-        return "no name is common to both: was this file saved from another network?"
+        return (
+            "no name is common to both: where they were saved from another network, that is it; names of another "
+            "program are taken over by `--map auto` (order and shape) or `--map FILE`"
+        )
     if missing or extra:
         return (
-            "parameters are named after block, operation and position, or labels: `compactc MODEL --emit py`"
+            "parameters are named after block, operation and position, or labels: `compactc MODEL --emit ir` "
+            "shows them; `--map auto` takes others over by order and shape"
         )
     return "were they saved from this network, with the same parameters (`-D`)?"
 

@@ -1,0 +1,265 @@
+"""Weights under foreign names: `--map auto` and `--map FILE`, on torchvision's and timm's names and shapes.
+
+tests/make_state_dicts.py wrote the names and shapes, and compares with the libraries themselves on request.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compactir import driver, reference
+from compactir.cli import main
+from compactir.diagnostics import CompactError
+from compactir.ir.graph import Graph
+from compactir.ir.types import Array
+from compactir.lang import elaborate, parse
+from compactir.targets import load_target
+from compactir.tools.zoo import difference, run_c
+from compactir.weights.init import draw
+from compactir.weights.load import load_weights
+from compactir.weights.safetensors import write_safetensors
+from tests.conftest import ROOT
+
+FOREIGN = sorted((ROOT / "tests" / "state_dicts").glob("*.json"))
+AT64 = {"size": "64"}
+JUDGE = {"squeezenet": {}, "googlenet": {"bn": True}, "shufflenet_v2": {}, "mobilenet_v2": {}, "mixnet": {}}
+
+
+def foreign(network: str) -> tuple[dict[str, Array], dict[str, str]]:
+    """Random values under the library's names, in its order; and our parameters of that network."""
+    stored = json.loads((ROOT / "tests" / "state_dicts" / f"{network}.json").read_text())
+    rng = np.random.default_rng(11)
+
+    def drawn(name: str, shape: list[int]) -> Array:
+        if len(shape) > 1:
+            return rng.standard_normal(shape) * (2 / np.prod(shape[1:])) ** 0.5
+        positive = name.endswith(("running_var", "weight"))
+        return rng.uniform(0.5, 1.5, shape) if positive else rng.standard_normal(shape) * 0.1
+
+    tensors = {
+        name: np.asarray(drawn(name, shape), np.float32) if shape else np.array(0, np.int64)
+        for name, shape in stored["tensors"].items()
+    }
+    return tensors, {name: driver.spell(value) for name, value in stored["defines"].items()}
+
+
+def judged(network: str, tensors: dict[str, Array], x: Array) -> Array:
+    """The independent model with the foreign tensors in their own order: no name plays a part in it."""
+    import torch
+
+    from tests.torch_models import MODELS, fill
+
+    rest = {n: t for n, t in tensors.items() if t.ndim and not n.startswith("aux")}
+    arrays: dict[str, list[Array]] = {}
+    for name, array in rest.items():  # timm cuts group convolutions, the judge does not
+        arrays.setdefault(re.sub(r"(conv_pwl?)\.\d+\.", r"\1.", name), []).append(array)
+    model = MODELS[network](**JUDGE[network]).eval()
+    fill(model, [np.concatenate(parts) for parts in arrays.values()])
+    with torch.no_grad():
+        return np.asarray(model(torch.from_numpy(x)))
+
+
+def test_all_five_are_there() -> None:
+    assert {path.stem for path in FOREIGN} == set(JUDGE)
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize("network", sorted(JUDGE))
+def test_state_dicts_of_the_libraries(network: str, tmp_path: Path, need: Callable[[str], None]) -> None:
+    """Loaded by `--map auto`, in C, they agree with PyTorch; a file sorted by name is no different."""
+    need("torch")
+    import torch
+
+    tensors, defines = foreign(network)
+    torch.save({name: torch.from_numpy(array) for name, array in tensors.items()}, tmp_path / "a.pt")
+    write_safetensors(tmp_path / "sorted.safetensors", tensors)
+    path = ROOT / "examples" / f"{network}.arch"
+    source = driver.Source(path, defines | AT64, weights=tmp_path / "a.pt", map="auto")
+    authored = driver.read(source)
+    again = load_weights(authored.graph, tmp_path / "sorted.safetensors", map="auto")
+    assert all(np.array_equal(again[name], array) for name, array in authored.graph.weights.items())
+    inputs = reference.random_inputs(authored.graph, 2)
+    theirs = judged(network, tensors, next(iter(inputs.values())))
+    found = run_c(driver.plan(authored, load_target("native")), inputs)
+    assert difference({name: theirs.reshape(a.shape) for name, a in found.items()}, found) <= 1e-4
+    assert any(
+        np.abs(other - theirs).max() > 1e-2 * np.abs(theirs).max()
+        for other in _swapped(network, tensors, next(iter(inputs.values())))
+    )
+
+
+def _swapped(network: str, tensors: dict[str, Array], x: Array) -> Iterator[Array]:
+    """What comes out with two channels swapped in one weight of the middle."""
+    names = [name for name, array in tensors.items() if array.ndim > 1 and "aux" not in name]
+    for name in names[len(names) // 2 :][:6]:
+        array = tensors[name][[1, 0, *range(2, len(tensors[name]))]]
+        yield judged(network, tensors | {name: array}, x)
+
+
+def test_what_plays_no_part_is_said() -> None:
+    tensors, defines = foreign("googlenet")
+    graph = driver.read_graph(driver.Source(ROOT / "examples/googlenet.arch", defines))
+    notes = _notes(graph, tensors)
+    assert any(re.search(r"18 tensors left out: `aux1`, `aux2`", note) for note in notes)
+    assert any(re.search(r"59 counters of training batches", note) for note in notes)
+    assert re.search(r"inception3a\.branch1\.conv +inception3a\.step1\.conv1 +64×192×1×1", notes[0])
+
+
+def _notes(graph: Graph, tensors: dict[str, Array], tmp: Path | None = None) -> list[str]:
+    from compactir.weights.load import _mapped
+    from compactir.weights.stored import Stored
+
+    notes: list[str] = []
+    _mapped(graph, {n: Stored(a.dtype.name, a) for n, a in tensors.items()}, "auto", "file.pt", notes)
+    return notes
+
+
+# -- small networks ------------------------------------------------------------------------------------------
+
+SMALL = """
+network net {
+  input image: f32[3, 6, 6]
+  x = image -> conv(4, kernel=3, bias=true) as stem -> bn -> relu
+  output y = x -> conv(4, kernel=1) as left -> conv(4, kernel=1) as right -> flatten -> linear(5) as head
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    return elaborate(parse(SMALL))
+
+
+def renamed(graph: Graph, names: dict[str, str], **changes: Any) -> dict[str, Array]:
+    """The weights under other module names; `changes` replaces tensors, None leaves them out."""
+    result = {}
+    for name, array in draw(graph, 7).items():
+        module, _, role = name.rpartition(".")
+        result[f"{names.get(module, module)}.{role}"] = array
+    result |= {name.replace("__", "."): array for name, array in changes.items()}
+    return {name: array for name, array in result.items() if array is not None}
+
+
+def refused(
+    graph: Graph, tensors: dict[str, Array], tmp_path: Path, map: str | Path = "auto"
+) -> CompactError:
+    write_safetensors(tmp_path / "foreign.safetensors", tensors)
+    with pytest.raises(CompactError) as caught:
+        load_weights(graph, tmp_path / "foreign.safetensors", map=map)
+    assert caught.value.help
+    return caught.value
+
+
+def test_equal_layers_need_names_or_numbers(graph: Graph, tmp_path: Path) -> None:
+    """Two layers of one shape: numbers say which comes first, so do names of ours, others do not."""
+    right = draw(graph, 7)
+    for names in ({"left": "c.1", "right": "c.2"}, {}, {"left": "m.left", "right": "n.right"}):
+        named = {"stem": "a.0", "bn1": "a.1", "head": "z"} | names
+        write_safetensors(tmp_path / "f.safetensors", renamed(graph, named))
+        loaded = load_weights(graph, tmp_path / "f.safetensors", map="auto")
+        assert all(np.array_equal(loaded[name], right[name]) for name in right)
+    error = refused(graph, renamed(graph, {"left": "query", "right": "key"}), tmp_path)
+    assert error.code == "CIR647"
+    assert "could be `key.weight` or `query.weight`" in error.notes[0]
+
+
+def test_what_cannot_be_laid_is_refused_whole(graph: Graph, tmp_path: Path) -> None:
+    names = {"stem": "a", "bn1": "b", "left": "c1", "right": "c2", "head": "d"}
+    missing = refused(graph, renamed(graph, names, d__bias=None), tmp_path)
+    assert missing.code == "CIR646"
+    assert "4 of 5 layers find a partner, up to `c2.weight`" in missing.notes[0]
+    extra = refused(graph, renamed(graph, names, e__weight=np.zeros((2, 2), np.float32)), tmp_path)
+    assert (extra.code, extra.notes[0]) == (
+        "CIR646",
+        "all 5 layers find a partner, and the file holds more than these",
+    )
+    shape = refused(graph, renamed(graph, names, c2__weight=np.zeros((4, 3, 1, 1), np.float32)), tmp_path)
+    assert "`right.weight` [4, 4, 1, 1]" in shape.notes[0]
+    nan = refused(graph, renamed(graph, names, d__bias=np.full(5, np.nan, np.float32)), tmp_path)
+    assert nan.code == "CIR643"
+    assert "`head.bias` holds NaN in 5 places" in nan.notes[0]
+
+
+def test_conversions_are_said(graph: Graph, tmp_path: Path) -> None:
+    names = {"stem": "a", "bn1": "b", "left": "c1", "right": "c2", "head": "d"}
+    tensors = {name: array.astype(np.float16) for name, array in renamed(graph, names).items()}
+    tensors["c1.weight"] = tensors["c1.weight"].reshape(4, 4)
+    tensors |= {"d.weight": tensors["d.weight"].reshape(5, 144, 1, 1)}
+    write_safetensors(tmp_path / "half.safetensors", tensors)
+    notes: list[str] = []
+    loaded = load_weights(graph, tmp_path / "half.safetensors", notes, map="auto")
+    assert loaded["left.weight"].shape == (4, 4, 1, 1)
+    assert any("2 tensors taken over with other axes of length one" in note for note in notes)
+    assert any("float16, widened to float32, exactly" in note for note in notes)
+
+
+# -- files of names ------------------------------------------------------------------------------------------
+
+
+def test_patterns(graph: Graph, tmp_path: Path) -> None:
+    """Holes, stars, shifted numbers, what is left out, what is joined."""
+    names = {"stem": "net.stem.0", "bn1": "net.stem.1", "left": "net.block1.c", "right": "net.block2.c"}
+    tensors = renamed(graph, names, old__head=np.zeros(3, np.float32))
+    weight = tensors.pop("head.weight")
+    tensors |= {"head.part10.weight": weight[3:], "head.part9.weight": weight[:3]}
+    write_safetensors(tmp_path / "f.safetensors", tensors)
+    (tmp_path / "names").write_text(
+        "# ours <- theirs\n"
+        "net.stem.0.{p} -> stem.{p}   # a comment\n"
+        "net.stem.{i}.{p} -> bn{i}.{p}\n"
+        "net.block1.c.* -> left.*\n"
+        "*.block2.c.{p} -> right.{p}\n\n"
+        "head.part{k}.weight -> head.weight\n"
+        "old.* -> -\n"
+    )
+    notes: list[str] = []
+    loaded = load_weights(graph, tmp_path / "f.safetensors", notes, map=tmp_path / "names")
+    assert all(np.array_equal(loaded[name], array) for name, array in draw(graph, 7).items())
+    assert any("1 tensor left out: `old`" in note for note in notes)
+    assert any("1 tensor of ours made of several" in note for note in notes)
+
+
+def test_shifted_numbers(tmp_path: Path) -> None:
+    from compactir.weights.mapping import map_by_file
+
+    (tmp_path / "names").write_text("f.{i}.{p} -> block{i-1}.{p}\ng.{i}.w -> block{i + 2}.w\n")
+    mapped = map_by_file(tmp_path / "names", ["f.3.weight", "g.10.w", "other"])
+    assert {part.ours for part in mapped.parts} == {"block2.weight", "block12.w", "other"}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("features.0", "is no line of a file of names"),
+        ("-> ours", "is no line of a file of names"),
+        ("a.{i} -> b.{j}", "`{j}` stands on the right only"),
+        ("a.* -> b.*.*", "more `*` on the right"),
+        ("{p}.bias -> x{p+1}.bias", "shifts `bn1`, which is no number"),
+    ],
+)
+def test_lines_that_make_no_sense(graph: Graph, tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "names").write_text(f"# names\n{line}\n")
+    error = refused(graph, draw(graph, 0), tmp_path, tmp_path / "names")
+    assert error.code == "CIR648"
+    assert message in str(error)
+    assert error.span
+    assert error.span.line == 2
+
+
+def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "net.arch").write_text(SMALL)
+    graph = elaborate(parse(SMALL))
+    names = {"stem": "a", "bn1": "b", "left": "c1", "right": "c2", "head": "d"}
+    write_safetensors(tmp_path / "f.safetensors", renamed(graph, names))
+    command = ["opt", str(tmp_path / "net.arch"), "--passes", "dead-code", "-o", str(tmp_path / "o.cir")]
+    assert main([*command, "--weights", str(tmp_path / "f.safetensors"), "--map", "auto"]) == 0
+    assert re.search(r"c2 +right +4×4×1×1", capsys.readouterr().err)
+    assert main([*command, "--map", "auto"]) == 1
+    assert "CIR661" in capsys.readouterr().err
+    assert main([*command, "--weights", str(tmp_path / "f.safetensors"), "--map", "no such file"]) == 1
+    assert "CIR640" in capsys.readouterr().err

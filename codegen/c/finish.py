@@ -38,7 +38,7 @@ def finish(op: Op, a: str, extra: str = "") -> str:
         case act.Sigmoid():
             return f"v_sigmoid({a})"
         case act.Swish():
-            return f"v_mul({a}, v_sigmoid({a}))"
+            return f"v_swish({a})"
         case act.Tanh(scale, slope):
             inner = a if slope == 1 else f"v_mul(v_set1({literal(slope)}), {a})"
             return f"v_tanh({inner})" if scale == 1 else f"v_mul(v_set1({literal(scale)}), v_tanh({inner}))"

@@ -91,6 +91,8 @@ def _context(kernel: Kernel, target: Target) -> dict[str, Any]:
         context |= {
             "x_step": target.x_step,
             "pin": kernel.tile <= 4,
+            # One pixel reads every weight once: what counts is how many loads the core can look ahead.
+            "streams": kernel.tile == 1 and not kernel.distance and target.isa in ("avx2", "avx512"),
             "paced": target.isa == "neon",
             "reading": _READING[kernel.reads],
         }

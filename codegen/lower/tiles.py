@@ -93,9 +93,9 @@ def _cost_by_broadcast(target: Target, shape: Shape, tiling: Tiling) -> float:
 
 
 def _tilings(target: Target, shape: Shape, half: bool) -> Iterator[Tiling]:
-    for b in range(1, min(shape.blocks, 12) + 1):
+    for b in range(1, min(shape.blocks, 16) + 1):
         for a in range(1, min(shape.pixels, 28) + 1):
-            if fits(target, a, b):
+            if fits(target, a, b) and (a > 1 or not half):
                 yield Tiling(a, tuple(split(shape.blocks, b)), half)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from compactir.codegen.lower.state import Lowering, lowers, natural, spatial
 from compactir.ir.channel_map import ChannelMap
 from compactir.ir.graph import Node
-from compactir.ir.plan import Call, Column, Copy
+from compactir.ir.plan import Across, Call, Column, Copy
+from compactir.ir.plan_access import scratch_floats
 from compactir.ops.activation import Softmax
 from compactir.ops.arrange import AsMap, Concat, Dropout, Flatten, Gather, Identity, Shuffle, View
 from compactir.ops.norm import Lrn
@@ -65,7 +66,7 @@ def lower_flatten(state: Lowering, node: Node) -> None:
     state.step(node, [call], copied=count)
 
 
-@lowers(Softmax, Lrn)
+@lowers(Softmax)
 def lower_column(state: Lowering, node: Node) -> None:
     """All channels of a pixel through a scratch column."""
     x = node.args[0]
@@ -73,10 +74,21 @@ def lower_column(state: Lowering, node: Node) -> None:
     source = state.buffers[xmap.buffers[0]]
     buffer, ymap = state.result(node.out, natural(x.type.channels, state.lanes))
     size = spatial(x.type)
-    # LRN needs `size` zeros around the channels; every kernel works on whole vectors.
-    around = node.op.size if isinstance(node.op, Lrn) else 0
-    column = -(-(x.type.channels + 2 * around) // state.lanes) + 2
-    scratch = state.buffer(f"{node.out.name}.column", (1, 1), column * 3)
     kernel = Column(state.lanes, size[0] * size[1], x.type.channels, node.op, source.pixel, buffer.pixel)
+    scratch = state.buffer(f"{node.out.name}.column", (1, 1), scratch_floats(kernel) // state.lanes)
     call = Call(kernel, state.elements(xmap), state.elements(ymap), 0, (), scratch.name)
     state.step(node, [call])
+
+
+@lowers(Lrn)
+def lower_lrn(state: Lowering, node: Node) -> None:
+    """Neighbouring channels have to lie in neighbouring lanes."""
+    x = node.args[0]
+    rows = natural(x.type.channels, state.lanes)
+    blocks = state.aligned(x, rows).blocks(state.lanes)
+    buffer, _ = state.result(node.out, rows)
+    size = spatial(x.type)
+    kernel = Across(state.lanes, size[0] * size[1], x.type.channels, node.op)
+    scratch = state.buffer(f"{node.out.name}.column", (1, 1), scratch_floats(kernel) // state.lanes)
+    places = ChannelMap.of((buffer.name, b * buffer.block) for b in range(buffer.blocks))
+    state.step(node, [Call(kernel, state.starts(blocks), places, 0, (), scratch.name)])

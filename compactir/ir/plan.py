@@ -180,7 +180,7 @@ class GlobalPool(Kernel):
 
 @dataclass(frozen=True)
 class Column(Kernel):
-    """A function of all channels of a pixel (softmax, local response normalisation), in a scratch column."""
+    """A function of all channels of a pixel (softmax), in a scratch column."""
 
     lanes: int
     pixels: int
@@ -188,6 +188,36 @@ class Column(Kernel):
     op: Op
     x_pixel: int = 0
     y_pixel: int = 0
+
+
+@dataclass(frozen=True)
+class Across(Kernel):
+    """A function of neighbouring channels (local response normalisation), which lie in order in the blocks.
+
+    The scratch holds the squares of `together` pixels at once, with zeros around the channels.
+    """
+
+    lanes: int
+    pixels: int
+    channels: int
+    op: Op
+    together: int = 8
+
+    @property
+    def blocks(self) -> int:
+        """Vectors per pixel."""
+        return -(-self.channels // self.lanes)
+
+    @property
+    def margin(self) -> int:
+        """Zeros before the squares of a pixel, in floats: whole vectors."""
+        size: int = self.op.size  # type: ignore[attr-defined]  # Lrn
+        return -(-size // self.lanes) * self.lanes
+
+    @property
+    def column(self) -> int:
+        """Floats of scratch per pixel."""
+        return self.blocks * self.lanes + 2 * self.margin
 
 
 @dataclass(frozen=True)
@@ -299,7 +329,22 @@ class Plan:
 
 _CLASSES: dict[str, type] = {
     c.__name__: c
-    for c in (Buffer, Conv, Depthwise, Pool, Map, GlobalPool, Column, Resize, Copy, Call, Stage, Step, Tensor)
+    for c in (
+        Buffer,
+        Conv,
+        Depthwise,
+        Pool,
+        Map,
+        GlobalPool,
+        Column,
+        Across,
+        Resize,
+        Copy,
+        Call,
+        Stage,
+        Step,
+        Tensor,
+    )
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import gcd, prod
 
@@ -12,6 +12,7 @@ import numpy as np
 from compactir.ir.channel_map import ChannelMap, Piece
 from compactir.ir.channels import ChannelList, Indices, Run
 from compactir.ir.plan import (
+    Across,
     Call,
     Column,
     Conv,
@@ -110,6 +111,8 @@ def touched(call: Call, first: int = 0, last: int | None = None) -> Touched:
         return Touched((x,), (Access("y", call.y, _all(call.y), pixels, k.y_pixel),), False)
     if isinstance(k, Map):
         return _vectors(k.lanes, call, k.pixels, k.pixels, k.spread)
+    if isinstance(k, Across):
+        return replace(_vectors(k.lanes, call, k.pixels, k.pixels, ()), lanewise=False)
     if isinstance(k, GlobalPool):
         return _vectors(k.lanes, call, k.pixels, 1, ())
     assert isinstance(k, Resize)
@@ -225,7 +228,7 @@ def table_lengths(kernel: Kernel) -> tuple[int, int]:
         return inputs * (1 if kernel.shared else kernel.panels), kernel.panels * kernel.vectors
     if isinstance(kernel, Column | Copy):
         return kernel.channels, kernel.channels
-    assert isinstance(kernel, Depthwise | Pool | Map | GlobalPool | Resize)
+    assert isinstance(kernel, Depthwise | Pool | Map | GlobalPool | Across | Resize)
     return kernel.blocks, kernel.blocks
 
 
@@ -236,8 +239,8 @@ def packed_floats(kernel: Kernel) -> int:
     return kernel.blocks * kernel.block_floats if isinstance(kernel, Depthwise) else 0
 
 
-def scratch_floats(kernel: Column) -> int:
-    """How many floats a column kernel writes aside: whole vectors; for LRN with zeros around, thrice."""
-    whole = -(-kernel.channels // kernel.lanes) * kernel.lanes
-    around: int = getattr(kernel.op, "size", 0)
-    return 3 * (whole + 2 * around) if around else whole
+def scratch_floats(kernel: Column | Across) -> int:
+    """How many floats a kernel writes aside, in whole vectors."""
+    if isinstance(kernel, Across):
+        return kernel.together * kernel.column
+    return -(-kernel.channels // kernel.lanes) * kernel.lanes

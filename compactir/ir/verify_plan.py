@@ -9,7 +9,20 @@ from math import prod
 
 from compactir.diagnostics import CompactError, CompactErrors, Span
 from compactir.ir.channel_map import ChannelMap
-from compactir.ir.plan import Buffer, Call, Column, Conv, Depthwise, Grid, Map, Plan, Pool, Step, Tensor
+from compactir.ir.plan import (
+    Across,
+    Buffer,
+    Call,
+    Column,
+    Conv,
+    Depthwise,
+    Grid,
+    Map,
+    Plan,
+    Pool,
+    Step,
+    Tensor,
+)
 from compactir.ir.plan_access import (
     ALIGN,
     packed_floats,
@@ -240,7 +253,7 @@ def _unfit_kernels(facts: Facts) -> Iterator[Problem]:
 
 def _small_scratch(facts: Facts) -> Iterator[Problem]:
     for _, step, call in facts.calls:
-        if isinstance(call.kernel, Column):
+        if isinstance(call.kernel, Column | Across):
             wanted, found = scratch_floats(call.kernel), facts.buffers.get(call.scratch)
             if found is None or found.region != "arena" or found.floats < wanted:
                 yield _said(step, f"needs a column of {wanted} floats")

@@ -140,12 +140,14 @@ class Lrn(Op):
 
     @classmethod
     def samples(cls) -> list[Sample]:
-        """AlexNet's, a strong one, an even size, fewer channels than the window."""
+        """AlexNet's, a strong one, an even size, fewer channels than the window, other powers."""
         return [
             Sample(cls(), ((1, 9, 3, 3),)),
             Sample(cls(size=3, alpha=0.5, beta=0.5, k=2.0), ((2, 20, 2, 5),)),
             Sample(cls(size=4, alpha=0.1), ((1, 5, 1, 3),)),
             Sample(cls(size=5, alpha=0.1), ((1, 2, 2, 2),)),
+            Sample(cls(size=7, alpha=0.2, beta=1.0), ((1, 17, 3, 1),)),
+            Sample(cls(size=2, alpha=0.3, beta=0.6), ((1, 16, 1, 10),)),
         ]
 
 

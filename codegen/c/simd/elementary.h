@@ -9,10 +9,11 @@
  *   v_log2(x)       0.6      0.6     NaN below zero and at NaN; -inf at either zero, inf at inf
  *   v_tanh(x)       1.4      1.4     NaN stays; -0 at -0, 1 at inf
  *   v_sigmoid(x)    2.5      2.5     NaN stays; 0 at -inf, 1 at inf
+ *   v_swish(x)      2.5      2.5     x / (1 + e^-x): NaN at NaN and -inf; -0 for results between -2^-120 and 0
  *   v_pow(a, b)     2.5      3.0     NaN where a < 0 or either is NaN; 1 for b = 0; else 1e-27 < |b| < 1e34
  *
- * Found over all floats of magnitude 2^-13 and more and every fifth below, which gave 1.02 0.88 0.53 1.34 2.41 fused,
- * 1.00 1.08 0.53 1.34 2.41 not fused; v_pow over 10^8 samples where it is worst (|b log2 a| > 110): 2.31, 2.80; it
+ * Found over all floats of magnitude 2^-13 and more and every fifth below, which gave 1.02 0.88 0.53 1.34 2.41 2.45 fused,
+ * 1.00 1.08 0.53 1.34 2.41 2.35 not fused; v_pow over 10^8 samples where it is worst (|b log2 a| > 110): 2.31, 2.80; it
  * stays below 1.2 where |b log2 a| < 3. Denormals count like all other numbers, except on ARMv7, whose NEON takes and
  * returns 0 for them. */
 
@@ -47,11 +48,8 @@ V_BIG vf32 v_exp2(vf32 x) {
   return v_exp2_split(t, v_sub(x, v_sub(t, v_set1(V_ROUND))));
 }
 
-/* x = n ln 2 + r (Cody and Waite: 0x1.63p-1 n is exact), e^r = 1 + r + r^2 q(r). */
-V_BIG vf32 v_exp(vf32 x) {
-  x = v_min(v_set1(89.0f), v_max(v_set1(-104.5f), x));
-  const vf32 t = v_fma(x, v_set1(0x1.715476p+0f), v_set1(V_ROUND));
-  const vf32 n = v_sub(t, v_set1(V_ROUND));
+/* x = n ln 2 + r (Cody and Waite: 0x1.63p-1 n is exact), e^r - 1 = r + r^2 q(r). */
+V_FN vf32 v_exp_rest(vf32 x, vf32 n) {
   vf32 r = v_fma(n, v_set1(-0x1.63p-1f), x);
   r = v_fma(n, v_set1(0x1.bd0106p-13f), r);
   vf32 q = v_set1(0x1.6a5234p-10f);
@@ -59,8 +57,13 @@ V_BIG vf32 v_exp(vf32 x) {
   q = v_fma(q, r, v_set1(0x1.5558aap-5f));
   q = v_fma(q, r, v_set1(0x1.555492p-3f));
   q = v_fma(q, r, v_set1(0x1.fffffcp-2f));
-  q = v_fma(q, v_mul(r, r), r);
-  return v_scale(v_add(q, v_set1(1.0f)), t);
+  return v_fma(q, v_mul(r, r), r);
+}
+
+V_BIG vf32 v_exp(vf32 x) {
+  x = v_min(v_set1(89.0f), v_max(v_set1(-104.5f), x));
+  const vf32 t = v_fma(x, v_set1(0x1.715476p+0f), v_set1(V_ROUND));
+  return v_scale(v_add(v_exp_rest(x, v_sub(t, v_set1(V_ROUND))), v_set1(1.0f)), t);
 }
 
 /* x + x^3 q(x^2) below 0.625, else 1 - 2 / (e^2x + 1); the sign is put back last, so that -0 stays -0. */
@@ -84,6 +87,16 @@ V_BIG vf32 v_sigmoid(vf32 x) {
   const vf32 one = v_set1(1.0f);
   const vf32 e = v_exp(vi_float(vi_or(vi_bits(x), vi_set1(0x80000000u))));
   return v_div(v_less(x, v_zero(), e, one), v_add(one, e));
+}
+
+/* e^-x needs no denormals here: added to 1, they are lost. The sum n + 127 in the low bits of t is the exponent of 2^n;
+ * n = 128 gives inf, and the result -0. */
+V_BIG vf32 v_swish(vf32 x) {
+  const vf32 one = v_set1(1.0f), shift = v_set1(V_ROUND + 127.0f);
+  const vf32 m = v_min(v_set1(89.0f), v_max(v_set1(-87.0f), v_sub(v_zero(), x)));
+  const vf32 t = v_fma(m, v_set1(0x1.715476p+0f), shift);
+  const vf32 p = v_exp_rest(m, v_sub(t, shift));
+  return v_div(x, v_fma(v_add(p, one), vi_float(vi_shl23(vi_bits(t))), one));
 }
 
 /* a * b - p exactly, for p = v_mul(a, b); not fused, Dekker's product of halves, |a| and |b| below 2^115. */

@@ -21,7 +21,7 @@
  *   vx, x_load(p) x_load_n(p, n)  V_X consecutive scalars at p, ready to multiply vectors; only the first n
  *   v_fma_x(acc, w, x, j)         v_fma(w, all lanes x[j], acc), j a literal in 0 .. V_X - 1
  *   v_fma_1(acc, w, p)            v_fma(w, all lanes *p, acc)
- *   v_exp v_exp2 v_log2 v_tanh v_sigmoid v_pow    elementary functions, see below
+ *   v_exp v_exp2 v_log2 v_tanh v_sigmoid v_swish v_pow    elementary functions, see below
  *   V_PIN(v)                      keeps v in a register (the compiler may load it again for every use otherwise)
  *   V_BARRIER()                   the compiler must not carry loaded values across
  *   V_PREFETCH(p)                 the cache line at p will be read soon; p may be anything

@@ -810,6 +810,14 @@ _ENTRIES = [
         "Time it on the machine it is for; `compactc count` counts instructions under the emulator.",
     ),
     Code(
+        "CIR635",
+        "a constant of absurd size",
+        "A constant, or what is computed from constants, would have more elements than any network has.",
+        "A few bytes can claim terabytes; memory must stay bounded whatever a file says.",
+        "compactc hostile.onnx",
+        "If the network is real, store the constant instead of computing it, or compile its parts.",
+    ),
+    Code(
         "CIR640",
         "the weights cannot be read",
         "The file with the network's weights is missing or cannot be opened.",

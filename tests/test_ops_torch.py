@@ -29,6 +29,7 @@ from compactir.ops.conv import Conv
 from compactir.ops.linear import Linear
 from compactir.ops.norm import Affine, BatchNorm, Lrn
 from compactir.ops.pool import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool, Upsample
+from compactir.ops.tensor import BINARY, REDUCE, UNARY, Binary, Reduce, Unary
 from tests.graphs import connectivities, random_weights
 
 TOLERANCE = {np.float32: 1e-4, np.float64: 1e-9}
@@ -80,9 +81,62 @@ def avg_pool_in_torch(op: AvgPool, x: Tensor) -> Tensor:
     return F.avg_pool2d(x, op.kernel, op.stride, (top, left), op.ceil, op.count_pad, divisor)
 
 
+_UNARY: dict[str, Any] = {
+    "not": torch.logical_not,
+    "sign": lambda x: torch.sign(x).where(~x.isnan(), x),  # PyTorch's sign of NaN is 0
+}
+_BINARY: dict[str, Any] = {
+    "and": torch.logical_and,
+    "equal": torch.eq,
+    "greater": torch.gt,
+    "less": torch.lt,
+    "max": torch.maximum,
+    "min": torch.minimum,
+    "mod": torch.remainder,
+    "or": torch.logical_or,
+    "xor": torch.logical_xor,
+}
+"""Functions that PyTorch calls differently."""
+
+
+def unary_in_torch(op: Unary, x: Tensor) -> Tensor:
+    function = _UNARY.get(op.function) or getattr(torch, op.function)
+    result: Tensor = function(x).to(x.dtype)
+    return result
+
+
+def binary_in_torch(op: Binary, a: Tensor, b: Tensor) -> Tensor:
+    function = _BINARY.get(op.function) or getattr(torch, op.function)
+    result: Tensor = function(a, b).to(a.dtype)
+    return result
+
+
+def reduce_in_torch(op: Reduce, x: Tensor) -> Tensor:
+    if op.function == "prod":
+        for axis in op.axes:
+            x = x.prod(axis, keepdim=True)
+        return x if op.keep else x.squeeze(op.axes)
+    function = {"max": torch.amax, "min": torch.amin}.get(op.function) or getattr(torch, op.function)
+    result: Tensor = function(x, dim=op.axes, keepdim=op.keep)
+    return result
+
+
 TORCH: dict[str, Judge] = {
     "add": lambda op, a, b: a + b,
     "affine": lambda op, x, weight, bias: x * _spread(weight, x) + _spread(bias, x),
+    "unary": unary_in_torch,
+    "binary": binary_in_torch,
+    "choose": lambda op, c, a, b: torch.where(c != 0, a, b),
+    "reduce": reduce_in_torch,
+    "reshape": lambda op, x: x.reshape(op.shape),
+    "transpose": lambda op, x: x.permute(op.order),
+    "take": lambda op, x: x.index_select(op.axis, torch.tensor(op.indices.array)),
+    "join": lambda op, *xs: torch.cat(xs, op.axis),
+    "pad": lambda op, x: F.pad(
+        x, [n for pair in zip(op.before[::-1], op.after[::-1], strict=True) for n in pair], value=op.value
+    ),
+    "expand": lambda op, x: x.expand(op.shape),
+    "matmul": lambda op, a, b: a @ b,
     "as_map": lambda op, x: x.unsqueeze(-1).unsqueeze(-1),
     "avg_pool": avg_pool_in_torch,
     "bn": lambda op, x, weight, bias, mean, var: F.batch_norm(x, mean, var, weight, bias, False, 0.0, op.eps),
@@ -184,6 +238,9 @@ def _pools(kind: type[MaxPool] | type[AvgPool]) -> list[Sample]:
 
 
 MORE: list[Sample] = [
+    *(Sample(Unary(f), ((2, 3, 4),)) for f in UNARY),
+    *(Sample(Binary(f), ((2, 3, 4), (3, 1))) for f in BINARY),
+    *(Sample(Reduce(f, (0, 2), keep), ((2, 3, 4),)) for f in REDUCE for keep in (True, False)),
     # stride 2 on even and odd sizes, padding on any side
     *(
         Sample(Conv(Connectivity.dense(3, 4, (3, 3), pad), (2, 2)), ((1, 3, h, w),))

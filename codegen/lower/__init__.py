@@ -37,6 +37,7 @@ def lower(graph: Graph, target: Target) -> Lowered:
 
     Errors: CIR501 for an operation that no kernel knows, CIR601 without weights.
     """
+    _need_maps(graph, target)
     state = Lowering(graph, target)
     for value in graph.inputs:
         buffer = state.buffer(
@@ -49,15 +50,7 @@ def lower(graph: Graph, target: Target) -> Lowered:
         regions.hold(state, chain)
     pending: dict[regions.Chain, list[Step]] = {}
     for node in graph.nodes:
-        rule = RULES.get(type(node.op))
-        if rule is None:
-            raise CompactError(
-                "CIR501",
-                f"`{node.name}`: the target `{target.name}` has no kernel for `{node.op.name}`",
-                span=node.span,
-                help="the reference and the PyTorch module run it",
-            )
-        rule(state, node)
+        RULES[type(node.op)](state, node)
         if node.out.name in chains:
             chain = chains[node.out.name]
             pending.setdefault(chain, []).append(state.steps.pop())
@@ -80,6 +73,20 @@ def lower(graph: Graph, target: Target) -> Lowered:
         state.packer.size,
     )
     return Lowered(plan, state.packer.blob(), {v.name: m for v, m in state.maps.items()})
+
+
+def _need_maps(graph: Graph, target: Target) -> None:
+    """CIR501 for a value that is neither a map nor a vector, which only imported networks have."""
+    for node in graph.nodes:
+        for value in (*node.values, node.out):
+            if value.type.rank not in (2, 4) or type(node.op) not in RULES:
+                what = f"`{node.op.name}` on {value.type}"
+                raise CompactError(
+                    "CIR501",
+                    f"`{node.name}`: the target `{target.name}` has no kernel for {what}",
+                    span=node.span,
+                    help="the reference and the PyTorch module run it",
+                )
 
 
 def _export(state: Lowering, name: str, value: Value) -> None:

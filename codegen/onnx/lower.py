@@ -19,6 +19,8 @@ from compactir.ops.conv import Conv, extra_operands
 from compactir.ops.linear import Linear, Rbf
 from compactir.ops.norm import BatchNorm, Lrn
 from compactir.ops.pool import AvgPool, MaxPool, Pool, Upsample
+from compactir.ops.tensor import Binary, Expand, Join, Reduce, Reshape, Take, Transpose, Unary
+from compactir.ops.tensor import Pad as PadTensor
 
 if TYPE_CHECKING:
     from compactir.codegen.onnx.export import Writer
@@ -368,3 +370,90 @@ _SLICE = ("starts", "ends", "axes", "steps")
 @_table("as_map")
 def _as_map(writer: Writer, op: Op, args: list[Arg], type: TensorType) -> str:
     return writer.emit("Unsqueeze", _text(writer, args[0]), _ints(writer, [2, 3], "axes"))
+
+
+# -- tensors of any rank -------------------------------------------------------------------------------------
+
+_COMPARED = {"equal": "Equal", "greater": "Greater", "less": "Less"}
+_LOGICAL = {"and": "And", "or": "Or", "xor": "Xor"}
+_FLOAT, _BOOL = 1, 9
+"""Numbers of element types in ONNX."""
+
+
+@_table("unary")
+def _unary(writer: Writer, op: Unary, args: list[Arg], type: TensorType) -> str:
+    x = _text(writer, args[0])
+    if op.function == "not":
+        return writer.emit("Cast", writer.emit("Not", writer.emit("Cast", x, to=_BOOL)), to=_FLOAT)
+    if op.function == "trunc":
+        size = writer.emit("Floor", writer.emit("Abs", x))
+        return writer.emit("Mul", writer.emit("Sign", x), size)
+    return writer.emit(op.function.capitalize(), x)
+
+
+@_table("binary")
+def _binary(writer: Writer, op: Binary, args: list[Arg], type: TensorType) -> str:
+    a, b = (_text(writer, arg) for arg in args)
+    if op.function in _COMPARED:
+        return writer.emit("Cast", writer.emit(_COMPARED[op.function], a, b), to=_FLOAT)
+    if op.function in _LOGICAL:
+        a, b = (writer.emit("Cast", x, to=_BOOL) for x in (a, b))
+        return writer.emit("Cast", writer.emit(_LOGICAL[op.function], a, b), to=_FLOAT)
+    if op.function == "fmod":
+        return writer.emit("Mod", a, b, fmod=1)
+    if op.function == "mod":  # ONNX has it for whole numbers only
+        multiple = writer.emit("Mul", writer.emit("Floor", writer.emit("Div", a, b)), b)
+        return writer.emit("Sub", a, multiple)
+    return writer.emit(op.function.capitalize(), a, b)
+
+
+@_table("choose")
+def _choose(writer: Writer, op: Op, args: list[Arg], type: TensorType) -> str:
+    condition, a, b = (_text(writer, arg) for arg in args)
+    return writer.emit("Where", writer.emit("Cast", condition, to=_BOOL), a, b)
+
+
+@_table("reduce")
+def _reduce(writer: Writer, op: Reduce, args: list[Arg], type: TensorType) -> str:
+    name, x = f"Reduce{op.function.capitalize()}", _text(writer, args[0])
+    if op.function == "sum":  # the only one whose axes are an operand in this opset
+        return writer.emit(name, x, _ints(writer, op.axes, "axes"), keepdims=int(op.keep))
+    return writer.emit(name, x, axes=op.axes, keepdims=int(op.keep))
+
+
+@_table("reshape")
+def _reshape(writer: Writer, op: Reshape, args: list[Arg], type: TensorType) -> str:
+    return writer.emit("Reshape", _text(writer, args[0]), _ints(writer, op.shape, "shape"))
+
+
+@_table("transpose")
+def _transpose(writer: Writer, op: Transpose, args: list[Arg], type: TensorType) -> str:
+    return writer.emit("Transpose", _text(writer, args[0]), perm=op.order)
+
+
+@_table("take")
+def _take(writer: Writer, op: Take, args: list[Arg], type: TensorType) -> str:
+    indices = writer.constant(op.indices.array, "indices")
+    return writer.emit("Gather", _text(writer, args[0]), indices, axis=op.axis)
+
+
+@_table("join")
+def _join(writer: Writer, op: Join, args: list[Arg], type: TensorType) -> str:
+    return writer.emit("Concat", *(_text(writer, a) for a in args), axis=op.axis)
+
+
+@_table("pad")
+def _pad(writer: Writer, op: PadTensor, args: list[Arg], type: TensorType) -> str:
+    amounts = _ints(writer, [*op.before, *op.after], "pads")
+    return writer.emit("Pad", _text(writer, args[0]), amounts, _scalar(writer, op.value, "value"))
+
+
+@_table("expand")
+def _expand(writer: Writer, op: Expand, args: list[Arg], type: TensorType) -> str:
+    shape = [1 if e == -1 else e for e in op.shape]  # what ONNX's Expand keeps
+    return writer.emit("Expand", _text(writer, args[0]), _ints(writer, shape, "shape"))
+
+
+@_table("matmul")
+def _matmul(writer: Writer, op: Op, args: list[Arg], type: TensorType) -> str:
+    return writer.emit("MatMul", *(_text(writer, a) for a in args))

@@ -25,6 +25,7 @@ from compactir.ops.conv import Conv
 from compactir.ops.linear import Linear, Rbf
 from compactir.ops.norm import BatchNorm, Lrn
 from compactir.ops.pool import AvgPool, MaxPool, Pool, Upsample
+from compactir.ops.tensor import Binary, Expand, Join, Pad, Reduce, Reshape, Take, TensorOp, Transpose, Unary
 
 _NONE = object()
 
@@ -118,6 +119,8 @@ def kind(step: Step) -> tuple[object, ...]:
         more = (op.divisor > 0,)
     elif isinstance(op, Gather):
         more = (_is_slice(op),)
+    elif isinstance(op, TensorOp):
+        more = (op,)  # written out, with its numbers
     ranks = () if op.name in _ANY_RANK else tuple(t.rank for t in step.types)
     return (op.name, ranks, step.tensors, step.repeated, *more)
 
@@ -646,6 +649,85 @@ _TABLE["mul"] = lambda ops, steps: Layer("{0} * {1}", infix="*", same_channels=T
 def _dropout(ops: Sequence[Dropout], steps: Sequence[Step]) -> Layer:
     p = Slot("p", tuple(op.p for op in ops), positional=True, default=0.5)
     return Layer("{me}({0})", "nn.Dropout", [p], joins=True, light=True, same_channels=True)
+
+
+# -- tensors of any rank -------------------------------------------------------------------------------------
+
+_BINARY = {
+    "and": "torch.logical_and({0}, {1}).float()",
+    "equal": "torch.eq({0}, {1}).float()",
+    "greater": "torch.gt({0}, {1}).float()",
+    "less": "torch.lt({0}, {1}).float()",
+    "max": "torch.maximum({0}, {1})",
+    "min": "torch.minimum({0}, {1})",
+    "mod": "torch.remainder({0}, {1})",
+    "or": "torch.logical_or({0}, {1}).float()",
+    "xor": "torch.logical_xor({0}, {1}).float()",
+}
+_REDUCE = {"max": "amax", "min": "amin", "mean": "mean", "sum": "sum"}
+
+
+@_table("unary")
+def _unary(ops: Sequence[Unary], steps: Sequence[Step]) -> Layer:
+    function = ops[0].function
+    call = "torch.logical_not({0}).float()" if function == "not" else f"torch.{function}({{0}})"
+    return Layer(call, joins=True, same_channels=True)
+
+
+@_table("binary")
+def _binary(ops: Sequence[Binary], steps: Sequence[Step]) -> Layer:
+    function = ops[0].function
+    return Layer(_BINARY.get(function, f"torch.{function}({{0}}, {{1}})"))
+
+
+@_table("reduce")
+def _reduce(ops: Sequence[Reduce], steps: Sequence[Step]) -> Layer:
+    op = ops[0]
+    if op.function in _REDUCE:
+        return Layer(f"torch.{_REDUCE[op.function]}({{0}}, dim={list(op.axes)}, keepdim={op.keep})")
+    axes = sorted(op.axes, reverse=True)  # PyTorch's product goes along one axis
+    return Layer("{0}" + "".join(f".prod({axis}, keepdim={op.keep})" for axis in axes))
+
+
+@_table("reshape")
+def _reshape(ops: Sequence[Reshape], steps: Sequence[Step]) -> Layer:
+    return Layer(f"torch.reshape({{0}}, {list(ops[0].shape)})")
+
+
+@_table("transpose")
+def _transpose(ops: Sequence[Transpose], steps: Sequence[Step]) -> Layer:
+    return Layer(f"torch.permute({{0}}, {list(ops[0].order)})")
+
+
+@_table("take")
+def _take(ops: Sequence[Take], steps: Sequence[Step]) -> Layer:
+    indices, colons = ops[0].indices, ":, " * ops[0].axis
+    if len(indices.runs) == 1 and indices.runs[0].step > 0:
+        run = indices.runs[0]
+        return Layer(f"{{0}}[{colons}{run.start}:{indices.top + 1}:{run.step}]")
+    return Layer(f"{{0}}[{colons}{list(indices)}]")
+
+
+@_table("join")
+def _join(ops: Sequence[Join], steps: Sequence[Step]) -> Layer:
+    operands = ", ".join(f"{{{i}}}" for i in range(len(steps[0].types)))
+    return Layer(f"torch.cat([{operands}], dim={ops[0].axis})")
+
+
+@_table("pad")
+def _pad(ops: Sequence[Pad], steps: Sequence[Step]) -> Layer:
+    pairs = zip(reversed(ops[0].before), reversed(ops[0].after), strict=True)
+    widths = [n for pair in pairs for n in pair]
+    return Layer(f"F.pad({{0}}, {widths}, value={literal(ops[0].value)})")
+
+
+@_table("expand")
+def _expand(ops: Sequence[Expand], steps: Sequence[Step]) -> Layer:
+    return Layer(f"{{0}}.expand({list(ops[0].shape)})")
+
+
+_TABLE["choose"] = lambda ops, steps: Layer("torch.where({0} != 0, {1}, {2})")
+_TABLE["matmul"] = lambda ops, steps: Layer("torch.matmul({0}, {1})")
 
 
 def is_long(value: object) -> bool:

@@ -14,6 +14,8 @@ from compactir.ir.graph import Graph, Node, Param, Value
 from compactir.ir.op import result_type
 
 Problem = tuple[str, Span | None]
+_MOST_AXES = 8
+"""Layers have (N, F) or (N, C, H, W), and their type rules say so; tensor operations go through others."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def _odd_roles(graph: Graph) -> Iterator[Problem]:
 def _odd_ranks(graph: Graph) -> Iterator[Problem]:
     places = [(v, None) for v in graph.inputs] + [(n.out, n.span) for n in graph.nodes]
     for value, span in places:
-        if value.type.rank not in (2, 4):
+        if value.type.rank > _MOST_AXES:
             yield f"{value} is {value.type}", span
 
 
@@ -188,7 +190,7 @@ RULES: tuple[Rule, ...] = (
     node_rule("an operation's parameters are the ones it declares", _wrong_parameters),
     Rule("every parameter is declared under its name", _foreign_parameters),
     Rule("a parameter is a weight or a buffer", _odd_roles),
-    Rule("values are (N, F) or (N, C, H, W)", _odd_ranks),
+    Rule(f"a value has at most {_MOST_AXES} axes", _odd_ranks),
     Rule("what is returned exists", _missing_outputs),
     Rule("bound arrays fit their parameters", _unfit_weights),
     Rule("a dotted name lies in a scope", _unknown_scopes),

@@ -17,6 +17,7 @@ PIPELINES: dict[str, list[str]] = {
         "fold-batchnorm",  # before anything looks at weights
         "collapse-sparse",
         "prune-channels",  # takes out what collapse-sparse left without links
+        "multiply-out",  # before layers are joined: a product is one of them
         "merge-sums",  # makes the concats that merge-branches looks for
         "merge-branches",
         "split-repeats",

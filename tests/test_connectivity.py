@@ -510,6 +510,24 @@ def _point(connect: Connectivity) -> Connectivity:
     return Connectivity.from_mask(connect.mask)
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (((3, 1), (1, 0, 1, 0)), ((1, 3), (0, 1, 0, 1))),  # Jaderberg's scheme 2
+        (((1, 3), (0, 2, 0, 0)), ((3, 1), (0, 0, 2, 0))),
+        (((3, 2), (1, 1, 1, 0)), ((2, 2), (0, 0, 0, 0))),  # any padding before one without
+        (((2, 1), (1, 0, 1, 0)), ((2, 3), (0, 1, 0, 1))),
+    ],
+)
+def test_kernels_multiply_out_where_borders_allow(
+    first: tuple[Kernel, Pad], second: tuple[Kernel, Pad]
+) -> None:
+    a, b = Connectivity.grouped(4, 6, 2, *first), Connectivity.dense(6, 5, *second)
+    w, v, x = weights_of(a, 1), weights_of(b, 2), image(4)
+    both, weights = algebra.product(a, b, w, v)
+    assert np.array_equal(run(both, weights, x), run(b, v, run(a, w, x)))
+
+
 def test_products_that_are_none_are_refused() -> None:
     spatial = Connectivity.dense(3, 3, (3, 3), (1, 1, 1, 1))
     mixed = Connectivity.parts([(1, 1), (2, 2)], [(1, 1), (3, 3)], [(0,) * 4, (1,) * 4])

@@ -19,6 +19,7 @@ from compactir.ir.connectivity import Block, Connectivity, Family, Kernel, Pad
 from compactir.ir.types import Array
 
 Weighted = tuple[Connectivity, list[Array]]
+_POINT: tuple[Kernel, Pad] = ((1, 1), (0, 0, 0, 0))
 
 
 @dataclass(frozen=True)
@@ -116,30 +117,45 @@ def product(
 ) -> Weighted:
     """The one convolution that does `first`, then `second`, in normal form: W = W₂ W₁.
 
-    One of the two must be 1×1 without padding and the other have one kernel and padding for all its blocks
-    (CIR303); stride, dilation and the bias between are the caller's to judge: a bias in front of a padded
-    kernel does not pass. Outputs that read only outputs of `first` without links are left to their bias.
+    Each must have one kernel and padding for all its blocks, and nothing may lie between them at the border:
+    along each axis the first is of size 1 without padding, or the second is not padded (CIR303). Stride,
+    dilation and the bias between are the caller's to judge: a bias in front of a padded kernel does not pass.
+    Outputs that read only outputs of `first` without links are left to their bias.
     """
     if first.out_channels != second.in_channels:
         raise CompactError(
             "CIR303", f"{first.out_channels} outputs do not meet {second.in_channels} input channels"
         )
-    spatial = second if first.is_identity_kernel else first
-    kinds = {(f.kernel, f.pad) for f in spatial.families}
-    if len(kinds) > 1 or not (first.is_identity_kernel or second.is_identity_kernel):
-        raise CompactError("CIR303", "a product needs a 1x1 convolution and one of a single kernel")
-    kernel, pad = kinds.pop() if kinds else ((1, 1), (0, 0, 0, 0))
-    mask = second.mask.astype(np.int64) @ first.mask.astype(np.int64) > 0
-    result = Connectivity.from_mask(mask, kernel, pad)
+    shape = product_shape(first, second)
+    if shape is None:
+        raise CompactError("CIR303", "these two have no product: at the border they see different zeros")
+    result = Connectivity.from_mask(product_mask(first, second), *shape)
     if first_weights is None or second_weights is None:
         return normal(result)
     a, b = first.to_dense(first_weights)[0], second.to_dense(second_weights)[0]
-    dense = (
-        np.tensordot(b[:, :, 0, 0], a, 1)
-        if spatial is first
-        else np.einsum("omyx,mi->oiyx", b, a[:, :, 0, 0])
-    )
+    dense = np.zeros((len(b), a.shape[1], *shape[0]), np.result_type(a, b))
+    for y, x in np.ndindex(b.shape[2:]):
+        dense[:, :, y : y + a.shape[2], x : x + a.shape[3]] += np.tensordot(b[:, :, y, x], a, 1)
     return normal(result, result.from_dense(dense))
+
+
+def product_shape(first: Connectivity, second: Connectivity) -> tuple[Kernel, Pad] | None:
+    """Kernel and padding of the product of two convolutions; None where they have none (see `product`)."""
+    kinds = [{(f.kernel, f.pad) for f in c.families} or {_POINT} for c in (first, second)]
+    if any(len(each) > 1 for each in kinds):
+        return None
+    [(ka, pa)], [(kb, pb)] = kinds
+    for axis in (0, 1):
+        if (ka[axis], pa[axis], pa[axis + 2]) != (1, 0, 0) and (pb[axis], pb[axis + 2]) != (0, 0):
+            return None
+    top, left, bottom, right = (a + b for a, b in zip(pa, pb, strict=True))
+    return (ka[0] + kb[0] - 1, ka[1] + kb[1] - 1), (top, left, bottom, right)
+
+
+def product_mask(first: Connectivity, second: Connectivity) -> Array:
+    """(O, I), bool: which outputs of `second` depend on which inputs of `first`."""
+    mask: Array = second.mask.astype(np.float32) @ first.mask.astype(np.float32) > 0
+    return mask
 
 
 def cost(connect: Connectivity, pixels: int, lanes: int = 1) -> Cost:

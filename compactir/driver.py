@@ -65,6 +65,7 @@ def compile(
     weights: str | Path | None = None,
     map: str | Path | None = None,
     seed: int | None = None,
+    also: str = "",
     pack: str = "auto",
     cc: str | None = None,
     **defines: object,
@@ -80,6 +81,7 @@ def compile(
         weights: a .safetensors, .npz or PyTorch file, instead of the one that the network names.
         map: names of that file that are not ours: "auto" by order and shape, or a file of patterns.
         seed: draw the weights at random.
+        also: passes that run before those of the pipeline, such as `factorise{error=0.1}`.
         pack: where the weights go: "auto", "inline" (into the C), "file".
         cc: the C compiler, by default the first that is found.
         **defines: parameters of the network and choices, such as `width=0.5`.
@@ -89,7 +91,7 @@ def compile(
     """
     spelled = {name: spell(value) for name, value in defines.items()}
     source = Source(model, spelled, network, batch, weights, seed, map)
-    generated = generate(plan(read(source), load_target(target)), pack=pack)
+    generated = generate(plan(read(source), load_target(target), also=also), pack=pack)
     library = build(generated, cc)
     return load(
         write(generated, Path(out), library) if out is not None else write_to_cache(generated, library)
@@ -242,6 +244,8 @@ class Planned:
     target: Target
     lowered: Lowered
     log: Log
+    also: str = ""
+    """The passes that were asked for beside those of the pipeline."""
 
 
 @dataclass(frozen=True)
@@ -259,24 +263,37 @@ class Generated:
 
 
 def optimize(
-    authored: Authored, target: Target, *, verify_each: bool = False, dump: Dump | None = None
+    authored: Authored,
+    target: Target,
+    *,
+    also: str = "",
+    verify_each: bool = False,
+    dump: Dump | None = None,
 ) -> tuple[Graph, Log]:
-    """The graph after the passes of the C pipeline, and what they decided; the authored one stays."""
-    from compactir.passes import run_pipeline
+    """The graph after the passes of the C pipeline, and what they decided; the authored one stays.
+
+    `also` names passes of no pipeline, as `compactc opt --passes` spells them; they run first.
+    """
+    from compactir.passes import parse_pipeline, run_pipeline
     from compactir.passes.pipelines import pipeline
 
-    graph = authored.graph.clone()
-    return graph, run_pipeline(graph, pipeline("c", target), verify_each=verify_each, dump=dump)
+    graph, steps = authored.graph.clone(), [*parse_pipeline(also), *pipeline("c", target)]
+    return graph, run_pipeline(graph, steps, verify_each=verify_each, dump=dump)
 
 
 def plan(
-    authored: Authored, target: Target, *, verify_each: bool = False, dump: Dump | None = None
+    authored: Authored,
+    target: Target,
+    *,
+    also: str = "",
+    verify_each: bool = False,
+    dump: Dump | None = None,
 ) -> Planned:
     """Passes and lowering. Errors: room 4xx; CIR501 for an operation that the target has no kernel for."""
     from compactir.codegen.lower import lower
 
-    graph, log = optimize(authored, target, verify_each=verify_each, dump=dump)
-    return Planned(authored, graph, target, lower(graph, target), log)
+    graph, log = optimize(authored, target, also=also, verify_each=verify_each, dump=dump)
+    return Planned(authored, graph, target, lower(graph, target), log, also)
 
 
 def generate(planned: Planned, *, pack: str = "auto") -> Generated:
@@ -327,6 +344,7 @@ def _manifest(planned: Planned, files: CFiles) -> Manifest:
         raw={
             "compactir": __version__,
             "init": dict(planned.authored.init),
+            **({"also": planned.also} if planned.also else {}),
             "distances": _distances(planned.authored.graph),
             **({"object": [f"{symbol}_weights.S", f"{symbol}.weights"]} if files.weights == "object" else {}),
         },

@@ -76,6 +76,11 @@ class Pass:
 
     name: ClassVar[str] = ""
 
+    @property
+    def lossy(self) -> bool:
+        """Whether results change by more than rounding, as was asked for: then its log says by how much."""
+        return False
+
     def requires(self, graph: Graph) -> None:
         """Raise a CompactError of room 4xx when the graph is not ready for this pass."""
 

@@ -224,7 +224,7 @@ def _stride(m: Maker) -> Kernel:
 def _dense(m: Maker) -> None:
     kernel, pad = m.draw(kernels())
     outs, bias = _few(m), m.draw(st.booleans())
-    if m.draw(st.integers(0, 3)) == 3:
+    if m.draw(st.booleans()):
         m.then(Conv(Connectivity.dense(m.channels, outs, (3, 3), (2, 2, 2, 2)), dilation=(2, 2), bias=bias))
     else:
         m.then(Conv(Connectivity.dense(m.channels, outs, kernel, pad), _stride(m), bias=bias))
@@ -238,6 +238,10 @@ def _groups(m: Maker) -> None:
 
 
 def _depthwise(m: Maker) -> None:
+    if m.draw(st.integers(0, 2)) == 2:
+        wide = Connectivity.grouped(m.channels, m.channels, m.channels, (3, 3), (2, 2, 2, 2))
+        m.then(Conv(wide, dilation=(2, 2)))
+        return
     kernel, pad = m.draw(kernels())
     m.then(Conv(Connectivity.grouped(m.channels, m.channels, m.channels, kernel, pad), _stride(m)))
 
@@ -305,14 +309,27 @@ def _conv_bn_relu(m: Maker) -> None:
     m.then(Relu())
 
 
-def _pool(m: Maker) -> None:
-    kind, ceil = m.draw(st.sampled_from([MaxPool, AvgPool])), m.draw(st.booleans())
+def _max_pool(m: Maker) -> None:
+    _pool(m, MaxPool)
+
+
+def _avg_pool(m: Maker) -> None:
+    _pool(m, AvgPool)
+
+
+def _pool(m: Maker, kind: type[MaxPool] | type[AvgPool]) -> None:
+    ceil = m.draw(st.booleans())
     if min(m.x.type.spatial) < 2:
         m.then(kind((1, 1), (1, 1)))
-    elif m.draw(st.booleans()):
-        m.then(kind((2, 2), (2, 2), ceil=ceil))
     else:
-        m.then(kind((3, 3), (2, 2), (1, 1, 1, 1), ceil))
+        around = (1, 1, 1, 1)
+        tiled, halved, kept = (
+            ((2, 2), (2, 2), (0, 0, 0, 0)),
+            ((3, 3), (2, 2), around),
+            ((3, 3), (1, 1), around),
+        )
+        kernel, stride, pad = m.draw(st.sampled_from([tiled, halved, kept]))
+        m.then(kind(kernel, stride, pad, ceil))
 
 
 def _upsample(m: Maker) -> None:
@@ -320,7 +337,8 @@ def _upsample(m: Maker) -> None:
 
 
 def _transparent(m: Maker) -> None:
-    m.then(m.draw(st.sampled_from([Identity(), Dropout(0.3)])))
+    for op in m.draw(st.sampled_from([(Identity(),), (Dropout(0.3),), (Dropout(0.1), Identity())])):
+        m.then(op)
 
 
 def _inside(m: Maker) -> None:
@@ -410,10 +428,27 @@ def _sums(m: Maker) -> None:
             m.x = m.apply(Add(), m.x, other)
 
 
+def _product(m: Maker) -> None:
+    """Layers with nothing between them: low-rank factors of any rank, kx1 then 1xk, groups and a shuffle."""
+    with m.scope("product"):
+        outs, kind = _few(m), m.draw(st.sampled_from(["point", "rows", "groups"]))
+        wide = m.channels + outs + m.draw(st.integers(-2, 4))
+        if kind == "groups" and m.channels % 2 == 0:
+            m.then(Conv(Connectivity.grouped(m.channels, 2 * m.channels, 2)))
+            m.then(Shuffle(2))
+            m.then(Conv(Connectivity.grouped(m.channels, 2, 2)))
+            return
+        rows = kind == "rows"
+        m.conv_to(max(wide, 1), *(((3, 1), (1, 0, 1, 0)) if rows else m.draw(kernels(3))))
+        kernel, pad = ((1, 3), (0, 1, 0, 1)) if rows else ((1, 1), (0, 0, 0, 0))
+        m.conv_to(outs, kernel, pad, m.draw(st.booleans()))
+
+
 def _separable(m: Maker) -> None:
     """MobileNet's unit, with its bn and activations."""
     with m.scope("separable"):
-        _depthwise(m)
+        kernel, pad = m.draw(kernels())
+        m.then(Conv(Connectivity.grouped(m.channels, m.channels, m.channels, kernel, pad)))
         _bn(m)
         m.then(Relu())
         m.conv_to(_few(m))
@@ -456,7 +491,8 @@ STEPS: dict[str, Callable[[Maker], None]] = {
     "bn": _bn,
     "affine": _affine,
     "lrn": _lrn,
-    "pool": _pool,
+    "max-pool": _max_pool,
+    "avg-pool": _avg_pool,
     "upsample": _upsample,
     "transparent": _transparent,
     "residual": _residual,
@@ -466,6 +502,7 @@ STEPS: dict[str, Callable[[Maker], None]] = {
     "twins": _twins,
     "index": _index,
     "sums": _sums,
+    "product": _product,
     "separable": _separable,
     "late": _late,
     "clamps": _clamps,
@@ -492,6 +529,7 @@ def graphs(
     min_steps: int = 2,
     max_steps: int = 9,
     batches: Sequence[int] = (1, 2),
+    distinct: bool = False,
 ) -> Graph:
     """A random network with its weights bound.
 
@@ -501,14 +539,16 @@ def graphs(
         min_steps: at least so many (fewer where one does not apply).
         max_steps: at most so many.
         batches: batch sizes to choose from.
+        distinct: every step at most once, so that more kinds of them occur together.
     """
     graph = Graph("random")
     channels = draw(st.sampled_from([4, 1, 2, 3, 6, 8]))
     extent = st.integers(1, 9) | st.just(_LARGEST)
-    size = draw(extent), draw(extent)
+    size = draw(extent), draw(extent | st.integers(10, _LARGEST))  # wide rows are what regions look for
     x = graph.input("image", TensorType.f32(draw(st.sampled_from(list(batches))), channels, *size))
     m = Maker(draw, graph, x)
-    for step in draw(st.lists(st.sampled_from(list(steps)), min_size=min_steps, max_size=max_steps)):
+    chosen = st.lists(st.sampled_from(list(steps)), min_size=min_steps, max_size=max_steps, unique=distinct)
+    for step in draw(chosen):
         if _applies(step, m):
             STEPS[step](m)
     _head(m)
@@ -517,7 +557,7 @@ def graphs(
 
 
 def _head(m: Maker) -> None:
-    kind = m.draw(st.sampled_from(["map", "pooled", "flat", "both"]))
+    kind = m.draw(st.sampled_from(["map", "pooled", "both", "flat", "both"]))
     if kind in ("map", "both"):
         m.graph.outputs["map"] = m.x
     if kind in ("pooled", "both"):
@@ -532,8 +572,8 @@ def _head(m: Maker) -> None:
 
 
 def features(graph: Graph) -> set[str]:
-    """Words for what occurs in a graph, for coverage tables: operations, and what kind of convolution."""
-    found = {node.op.name for node in graph.nodes}
+    """Words for what occurs in a graph, for coverage tables: operations, kinds of convolution, blocks."""
+    found = {node.op.name for node in graph.nodes} | {scope.block for scope in graph.scopes.values()}
     for node in graph.nodes:
         if isinstance(node.op, Conv):
             found |= _conv_features(node.op)
@@ -552,6 +592,7 @@ def _conv_features(op: Conv) -> set[str]:
         "groups": (connect.groups or 1) > 1 and not connect.is_depthwise,
         "depthwise": connect.is_depthwise,
         "blocks": connect.groups is None and not connect.is_depthwise,
+        "uneven groups": len({(f.ins, f.outs) for f in connect.families}) > 1,
         "mixed kernels": len(kinds) > 1,
         "masked": op.masked is not None,
         "strided": op.stride != (1, 1),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compactir.diagnostics import CompactError
-from compactir.driver import archive, build, generate, plan, project, read, write
+from compactir.driver import Planned, archive, build, generate, plan, project, read, write
 from compactir.runtime.manifest import read_manifest
 from compactir.tools import terminal
 from compactir.tools.dumps import Dumps
@@ -32,8 +32,10 @@ def main(args: Namespace) -> int:
         authored = read(source_of(args))
         dumps.authored(authored.graph)
         say(f"compiling {authored.graph.name} for {target.name}")
-        planned = plan(authored, target, verify_each=args.verify_each, dump=dumps if args.dump_ir else None)
+        dump = dumps if args.dump_ir else None
+        planned = plan(authored, target, also=args.also, verify_each=args.verify_each, dump=dump)
         dumps.check()
+        _admit(planned)
         generated = generate(planned, pack=args.inline)
         if args.out == STDOUT:
             print(printable(generated, kinds, dumps), end="")
@@ -64,6 +66,15 @@ def _check(args: Namespace, kinds: tuple[str, ...]) -> None:
             f"{what} cannot go to standard output together with what `-o -` prints",
             help="say what to print: `--emit c`, `--emit ir`, `--emit py`, `--emit dot`, `--dump-ir PASS`",
         )
+
+
+def _admit(planned: Planned) -> None:
+    """Say what passes that approximate have lost, layer by layer."""
+    from compactir.passes import parse_pipeline
+
+    for name in (step.name for step in parse_pipeline(planned.also) if step.lossy):
+        for decision in planned.log.of(name, done=True):
+            terminal.note(f"note: {decision}")
 
 
 def summary(folder: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def main(args: Namespace) -> int:
         return explain_code(args.what, args.json)
     with terminal.working(f"compiling {args.what}", quiet=args.json):
         authored = read(source_of(args, args.what), warn=False)
-        _, log = optimize(authored, target_of(args))
+        _, log = optimize(authored, target_of(args), also=args.also)
     if args.json:
         terminal.print_json({"network": authored.graph.name, "decisions": [_json(d) for d in log.decisions]})
     else:

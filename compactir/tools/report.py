@@ -84,7 +84,7 @@ def main(args: Namespace) -> int:
     with terminal.working("counting", quiet=args.json) as say:
         authored = read(source_of(args), warn=False)
         say(f"planning {authored.graph.name} for {args.target}")
-        planned = plan(authored, target_of(args))
+        planned = plan(authored, target_of(args), also=args.also)
         say(f"running the reference of {authored.graph.name} to count its MACs")
         report = make_report(planned, args.top1, args.baseline)
     if args.json:

@@ -112,6 +112,14 @@ VERIFY_EACH = Option(
     kind="flag",
 )
 
+ALSO = Option(
+    "also",
+    "passes to run before all others, such as factorise{error=0.1}: those that only run when asked for",
+    ("--also",),
+    metavar="PASSES",
+    default="",
+)
+
 SOURCE = (MODEL, DEFINE, NETWORK, BATCH, WEIGHTS, MAP, INIT)
 """What says which graph is meant."""
 
@@ -147,6 +155,7 @@ VERBS = (
                 kind="list",
                 choices=EMITS,
             ),
+            ALSO,
             DUMP,
             VERIFY_EACH,
             Option(
@@ -231,6 +240,7 @@ VERBS = (
         (
             *SOURCE,
             TARGET,
+            ALSO,
             Option(
                 "top1",
                 "the network's accuracy in percent: adds TCA and TSA",
@@ -269,6 +279,7 @@ VERBS = (
             MAP,
             INIT,
             TARGET,
+            ALSO,
             JSON,
         ),
         "explain:main",

@@ -37,9 +37,9 @@ class Factorise(Pass):
     Not in any pipeline: `--also` of `compactc` puts it in front. Schemes: `svd`, the whole kernel to `rank`
     channels, then 1x1 (a linear layer becomes two); `1` of Jaderberg et al., per input channel `rank` filters
     kx1 and then 1xk, then 1x1 over all; `2` of theirs, kx1 to `rank` channels, then 1xk. `rank` is per block
-    where there are blocks; with `error` instead each layer gets the smallest rank whose relative error, in the
-    Frobenius norm of its weight, is at most that. Without either only what loses nothing is done. Layers whose
-    name does not match `layers` (`residual*`), that would not get cheaper or are factors already stay.
+    where there are blocks; with `error` instead each layer gets the smallest rank whose relative error, in
+    the Frobenius norm of its weight, is at most that. Without either only what loses nothing is done. Layers
+    whose name does not match `layers` (`residual*`), that would not get cheaper or are factors already stay.
     Needs: bound weights, no masks. Keeps: nothing but what the log says.
     Source: Denton et al. 2014, arXiv:1404.0736; Jaderberg et al. 2014, arXiv:1405.3866.
     """

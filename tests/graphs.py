@@ -523,6 +523,17 @@ def _applies(step: str, m: Maker) -> bool:
 
 
 @st.composite
+def _step(draw: Draw, m: Maker, steps: Sequence[str]) -> str:
+    """One of these steps, where it applies; a span of its own, so that shrinking takes it out as a whole."""
+    outer, m.draw = m.draw, draw
+    step: str = draw(st.sampled_from(list(steps)))
+    if _applies(step, m):
+        STEPS[step](m)
+    m.draw = outer
+    return step
+
+
+@st.composite
 def graphs(
     draw: Draw,
     steps: Sequence[str] = tuple(STEPS),
@@ -547,10 +558,11 @@ def graphs(
     size = draw(extent), draw(extent | st.integers(10, _LARGEST))  # wide rows are what regions look for
     x = graph.input("image", TensorType.f32(draw(st.sampled_from(list(batches))), channels, *size))
     m = Maker(draw, graph, x)
-    chosen = st.lists(st.sampled_from(list(steps)), min_size=min_steps, max_size=max_steps, unique=distinct)
-    for step in draw(chosen):
-        if _applies(step, m):
-            STEPS[step](m)
+    left = list(steps)
+    for _ in range(draw(st.integers(min_steps, max_steps))):
+        step = draw(_step(m, left))
+        if distinct:
+            left.remove(step)
     _head(m)
     graph.weights = random_weights(graph, draw(st.integers(0, 9)))
     return graph

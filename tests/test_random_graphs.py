@@ -46,7 +46,7 @@ def test_every_step_makes_nodes(step: str) -> None:
 
 
 def test_failures_shrink_to_what_matters() -> None:
-    graph = find(graphs(), lambda g: "shuffle" in features(g), settings=settings(database=None))
+    graph = find(graphs(), lambda g: "lrn" in features(g), settings=settings(database=None))
     assert len(graph.nodes) <= 3
 
 

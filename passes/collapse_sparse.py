@@ -16,6 +16,7 @@ from compactir.ops.conv import Conv, extra_operands
 from compactir.passes._base import Pass, need_weights, register
 from compactir.passes._blocks import gathered
 from compactir.passes._edit import Edit
+from compactir.passes._regular import choice, regular
 
 
 @register
@@ -30,7 +31,8 @@ class CollapseSparse(Pass):
     Exact: every link of the mask becomes one weight per tap, nothing is padded (`merge-blocks` does that).
     Learned groups (FLGC, CondenseNet) come out as their groups, of unequal and possibly empty size; pruned
     filters as shorter lists (depthwise filters stay, in their lanes); an irregular table or a random mask as
-    one block per distinct row; N:M sparsity of 1x1 filters as one family of equal rows, its compact storage.
+    one block per distinct row; N:M sparsity of 1x1 filters as one family of equal rows, its compact storage
+    (it runs dense, vector by vector: docs/sparsity.md; the log has the cost model's numbers).
     An output without links is its bias alone. With `zeros`, a pair of channels whose weights are all 0 counts
     as no link. Masks finer than links are multiplied in.
     Needs: bound weights. Keeps: every returned value, but for the order of sums (and NaN in a channel without
@@ -61,6 +63,7 @@ class CollapseSparse(Pass):
         links = self._links(edit, node, op)
         before, kept = sum(link.size for link in links), sum(int(link.sum()) for link in links)
         if not op.masked and kept == before:
+            self._dense(edit, node)
             return
         weights = [edit.array(p) for p in params[: len(links)]]
         if op.masked:
@@ -74,7 +77,17 @@ class CollapseSparse(Pass):
         extra = node.args[len(node.args) - sum(map(extra_operands, op.epilogue)) :]
         new = replace(op, connect=connect, masked=None)
         edit.rewrite(node, new, [node.args[0]], [*arrays, *bias], extra)
-        self.did(node, _story(connect, arrays, kept, before))
+        regularity = _regularity(weights)
+        self.did(node, _story(connect, arrays, kept, before) + (f"; {regularity}" if regularity else ""))
+
+    def _dense(self, edit: Edit, node: Node) -> None:
+        """Say of zeros that are no links why they stay."""
+        assert isinstance(node.op, Conv)
+        weights = [edit.stored(p) for p in node.params[: len(node.op.connect.families)]]
+        total, live = sum(w.size for w in weights), sum(int(np.count_nonzero(w)) for w in weights)
+        if live < total and not node.op.connect.is_depthwise:
+            why = _regularity(weights) or "too fine for blocks"
+            self.left(node, f"{total - live} of {total} weights are zero, but every link has some: {why}")
 
     def _links(self, edit: Edit, node: Node, op: Conv) -> list[Array]:
         """Per family (O, I/g): which pairs of channels are connected."""
@@ -105,6 +118,15 @@ def _blocks(family: Family, weight: Array, links: Array) -> Iterator[tuple[Block
             part = weight[rows][np.ix_(np.array(members), columns)]
             inputs, outputs = block.inputs.take(columns), block.outputs.take(members)
             yield Block(inputs, outputs, family.kernel, family.pad), part
+
+
+def _regularity(weights: list[Array]) -> str:
+    """What the cost model says where the weights are N:M sparse; else nothing."""
+    if len(weights) != 1 or weights[0].all():
+        return ""
+    live = weights[0] != 0
+    found = regular(live)
+    return choice(live, *found) if found else ""
 
 
 def _story(connect: Connectivity, weights: list[Array], kept: int, before: int) -> str:

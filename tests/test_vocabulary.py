@@ -468,7 +468,7 @@ DIGITS = {
     "v_exp": ("947847bbf3900909", "99da1501e18de4a6"),
     "v_exp2": ("1409abf774880d92", "890d987bfc0dc654"),
     "v_log2": ("1850f4e416eda728", "2651ecf6e449f8a4"),
-    "v_tanh": ("00d48a0855a00686", "9530211a48c8389e"),
+    "v_tanh": ("3016be0901f2cd7b", "2849a06513f57159"),
     "v_sigmoid": ("00ca64e4d63a9326", "55a177bb368ca23b"),
     "v_swish": ("389cc7b2a9886138", "0e5c1dbac8fc10cd"),
     "v_pow": ("19592e4eb259ba9a", "ff4a55dfdfa49b6d"),

@@ -36,7 +36,6 @@ C0 = np.float64(np.float32(2 / LN2)) + np.float64(np.float32(2 / LN2 - np.float6
 FITS = [
     Fit("exp", np.exp, lambda r: 1 + r, lambda r: r * r, lambda r: r, 5, -0.34660, 0.34660),
     Fit("exp2", np.exp2, np.ones_like, lambda r: r, lambda r: r, 6, -0.5001, 0.5001),
-    Fit("tanh", np.tanh, lambda x: x, lambda x: x**3, lambda x: x * x, 5, 1e-3, 0.6251),
     Fit(
         "log2",
         lambda s: (np.log1p(s) - np.log1p(-s)) / LN2,
@@ -83,8 +82,45 @@ def coefficients(fit: Fit) -> tuple[list[np.float32], float]:
     return rounded, float(np.abs(rest).max())
 
 
+def tanh_ratio(terms: int = 4, high: float = 9.02) -> tuple[list[np.float32], list[np.float32], float]:
+    """p and q of tanh(x) / x = (1 + z p(z)) / (1 + z q(z)), z = x², lowest power first, and the error they leave.
+
+    The residual 1 + z p - f (1 + z q) is linear in both; dividing it by the last denominator makes it the
+    relative error (Sanathanan and Koerner 1963). Coefficients are rounded in turn, the lowest first.
+    """
+    x = high / 2 * (1 - np.cos(np.linspace(1e-3, np.pi, 4001)))
+    z, truth = x * x, np.tanh(x) / x
+    powers = np.stack([z ** (k + 1) for k in range(terms)], axis=1)
+    columns = np.concatenate([powers, -truth[:, None] * powers], axis=1)
+    fixed = np.zeros(2 * terms)
+    free = [i for k in range(terms) for i in (k, terms + k)]
+    while free:
+        weight, denominator, least, best = np.ones(len(x)), np.ones(len(x)), np.inf, fixed
+        for _ in range(150):
+            root = np.sqrt(weight) / (truth * denominator)
+            scale = np.abs(columns[:, free]).max(axis=0)
+            rest = (truth - 1 - columns @ fixed) * root
+            found = fixed.copy()
+            found[free] = np.linalg.lstsq(columns[:, free] / scale * root[:, None], rest, rcond=None)[0] / scale
+            denominator = 1 + powers @ found[terms:]
+            error = np.abs((1 + powers @ found[:terms]) / denominator / truth - 1)
+            if error.max() < least:
+                least, best = float(error.max()), found
+            weight = np.maximum(weight * error / (weight * error).sum(), 1e-12)
+        fixed[free[0]] = np.float32(best[free[0]])
+        free = free[1:]
+    error = np.abs((1 + powers @ fixed[:terms]) / (1 + powers @ fixed[terms:]) / truth - 1)
+    halves = (fixed[:terms], fixed[terms:])
+    p, q = ([np.float32(c) for c in half] for half in halves)
+    return p, q, float(error.max())
+
+
 if __name__ == "__main__":
     for fit in FITS:
         values, error = coefficients(fit)
         print(f"/* {fit.name}: largest relative error {error:.2e} = 2^{np.log2(error):.1f} */")
+        print("  " + ", ".join(f"{float(value).hex()}f" for value in values))
+    p, q, error = tanh_ratio()
+    print(f"/* tanh: largest relative error {error:.2e} = 2^{np.log2(error):.1f} */")
+    for values in (p, q):
         print("  " + ", ".join(f"{float(value).hex()}f" for value in values))

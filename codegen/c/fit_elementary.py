@@ -101,7 +101,9 @@ def tanh_ratio(terms: int = 4, high: float = 9.02) -> tuple[list[np.float32], li
             scale = np.abs(columns[:, free]).max(axis=0)
             rest = (truth - 1 - columns @ fixed) * root
             found = fixed.copy()
-            found[free] = np.linalg.lstsq(columns[:, free] / scale * root[:, None], rest, rcond=None)[0] / scale
+            found[free] = (
+                np.linalg.lstsq(columns[:, free] / scale * root[:, None], rest, rcond=None)[0] / scale
+            )
             denominator = 1 + powers @ found[terms:]
             error = np.abs((1 + powers @ found[:terms]) / denominator / truth - 1)
             if error.max() < least:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from math import prod
 from typing import Any
 
 import jinja2
@@ -13,6 +14,10 @@ from compactir.codegen.lower.tiles import segments
 from compactir.ir.plan import Call, Conv, Depthwise, GlobalPool, Grid, Kernel, Map, Pool, Resize
 from compactir.ops.pool import Upsample
 from compactir.targets import Target
+
+
+_AHEAD = 48 * 1024
+"""Bytes of a picture from which on its next rows are fetched early."""
 
 
 @cache
@@ -93,6 +98,12 @@ def _context(kernel: Kernel, target: Target) -> dict[str, Any]:
             "pin": kernel.tile <= 4,
             # One pixel reads every weight once: what counts is how many loads the core can look ahead.
             "streams": kernel.tile == 1 and not kernel.distance and target.isa in ("avx2", "avx512"),
+            # The rows that the next row of outputs adds: a picture rarely lies in the first-level cache.
+            "ahead": kernel.reads == "planes"
+            and kernel.depth <= 4
+            and context["moving"]
+            and not kernel.x_ring
+            and 4 * kernel.depth * prod(kernel.size) > _AHEAD,
             "paced": target.isa == "neon",
             "reading": _READING[kernel.reads],
         }

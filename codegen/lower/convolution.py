@@ -23,6 +23,8 @@ from compactir.ir.types import Array
 from compactir.ops.conv import Conv
 from compactir.ops.linear import Linear, Rbf
 
+_BROADCASTING = ("avx2", "avx512")
+"""Where an input reaches all lanes by a load: a vector of two pixels costs nothing more."""
 _SWEEP = 256 * 1024
 """Bytes of input that one sweep over the panels may take, so that it stays in the second-level cache."""
 _PREFETCHED = 48 * 1024
@@ -279,7 +281,8 @@ def _rows(state: Lowering, run: Operands, reads: Array) -> Rows:
             [missing[i] if i >= 0 else -1 for i in lanes] for lanes in natural(len(missing), state.lanes)
         ]
         options.append(grouped)
-    return min(options, key=lambda rows: _executed(rows, reads))
+    halves = state.target.isa in _BROADCASTING and spatial(run.node.out.type) != (1, 1)
+    return min(options, key=lambda rows: _executed(rows, reads, halves))
 
 
 def _partners(state: Lowering, value: Value) -> list[Value]:
@@ -295,8 +298,13 @@ def _partners(state: Lowering, value: Value) -> list[Value]:
     return found
 
 
-def _executed(rows: Rows, reads: Array) -> int:
-    return sum(int(reads[[c for c in lanes if c >= 0]].any(axis=0).sum()) for lanes in rows)
+def _executed(rows: Rows, reads: Array, halves: bool) -> float:
+    """Vectors that are multiplied per pixel; half-empty ones may serve two pixels at once."""
+    return sum(
+        int(reads[[c for c in lanes if c >= 0]].any(axis=0).sum())
+        * (0.5 if halves and max(lanes[len(lanes) // 2 :]) < 0 else 1)
+        for lanes in rows
+    )
 
 
 def _half_empty(state: Lowering, buffer: Buffer, lanes: list[int]) -> bool:
@@ -304,8 +312,9 @@ def _half_empty(state: Lowering, buffer: Buffer, lanes: list[int]) -> bool:
 
     Worth it where a broadcast is a load: NEON multiplies by elements of loaded vectors.
     """
-    broadcasts = state.target.isa in ("avx2", "avx512")
-    return broadcasts and buffer.region == "arena" and max(lanes[state.lanes // 2 :]) < 0
+    return (
+        state.target.isa in _BROADCASTING and buffer.region == "arena" and max(lanes[state.lanes // 2 :]) < 0
+    )
 
 
 def _groups(rows: Rows, reads: Array, windows: list[Pad]) -> list[Group]:

@@ -1066,6 +1066,14 @@ _ENTRIES = [
         "taskset -c 0 compactc bench lenet5.arch --threads 2",
         "Ask for fewer threads, or give the process more cores.",
     ),
+    Code(
+        "CIR678",
+        "an argument that means nothing",
+        "`compactir.compile` or `compactir.load` got a value of another kind than it takes.",
+        "A path, a name or a number was expected; the help says which.",
+        "compactir.load(None)",
+        "Give what the help names.",
+    ),
 ]
 
 CATALOGUE: dict[str, Code] = {entry.code: entry for entry in _ENTRIES}

@@ -72,7 +72,19 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     if unknown:
         parser.error(_unknown(unknown[0], verb))
     args.verb = verb
+    _check_use(parser, args)
     return args
+
+
+def _check_use(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Usage error for an option that changes nothing, or a value that another one replaces."""
+    from compactir.tools.unused import unused_options
+
+    for option, why in unused_options(args.verb, args):
+        parser.error(f"`{option}` changes nothing here: {why}")
+    names = [name for name, _ in getattr(args, "define", [])]
+    if twice := [name for name in names if names.count(name) > 1]:
+        parser.error(f"`-D {twice[0]}` is given twice")
 
 
 def _verb(words: Sequence[str]) -> tuple[str, Sequence[str]]:
@@ -129,6 +141,8 @@ def _add(parser: argparse.ArgumentParser, option: Option) -> None:
         return
     if option.count == "+":
         settings |= {"action": "append", "default": []}
+    elif option.kind != "flag":
+        settings["action"] = _Once
     parser.add_argument(*option.flags, dest=option.name, **settings)
 
 
@@ -191,6 +205,23 @@ _READERS: dict[str, Callable[[str], Any]] = {
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         _usage_error(message, f"`{self.prog} --help` shows how it is used")
+
+
+class _Once(argparse.Action):
+    """Stores a value; a second one is a mistake, not a replacement."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        given: set[str] = vars(namespace).setdefault("given_once", set())
+        if self.dest in given:
+            parser.error(f"`{option_string}` is given twice")
+        given.add(self.dest)
+        setattr(namespace, self.dest, values)
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ __all__ = [
     "CompactError",
     "CompactErrors",
     "Span",
+    "check_argument",
     "did_you_mean",
     "divisors",
     "explain",
@@ -130,6 +131,16 @@ def remember_source(file: str, text: str) -> None:
     _SOURCES[file] = text
     while len(_SOURCES) > _SOURCES_KEPT:
         del _SOURCES[next(iter(_SOURCES))]
+
+
+def check_argument(
+    name: str, value: Any, kinds: tuple[type, ...], wanted: str, fits: Callable[[Any], bool] | None = None
+) -> None:
+    """CIR678 unless an argument of a public function is one of `kinds` (True is no number) and fits."""
+    is_kind = isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds)
+    if not is_kind or (fits and not fits(value)):
+        what = repr(value) if is_kind or value is None else f"{value!r:.40} ({type(value).__name__})"
+        raise CompactError("CIR678", f"`{name}` is {what}", help=f"give {wanted}")
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str | None:

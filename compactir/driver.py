@@ -21,11 +21,12 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compactir import __version__
-from compactir.diagnostics import CompactError, Span, remember_source
+from compactir.diagnostics import CompactError, Span, check_argument, remember_source, spell_list
 from compactir.ir.graph import Graph
 from compactir.targets import Target, load_target
 
@@ -82,20 +83,62 @@ def compile(
         map: names of that file that are not ours: "auto" by order and shape, or a file of patterns.
         seed: draw the weights at random.
         also: passes that run before those of the pipeline, such as `factorise{error=0.1}`.
-        pack: where the weights go: "auto", "inline" (into the C), "file".
+        pack: where the weights go: "auto", "inline" (into the C), "object" (linked), "file".
         cc: the C compiler, by default the first that is found.
         **defines: parameters of the network and choices, such as `width=0.5`.
 
     Raises:
-        CompactError: what is wrong with the model, its weights or the toolchain, and what to do.
+        CompactError: what is wrong with the model, its weights or the toolchain, and what to do; CIR678
+            for an argument of a kind that means nothing here.
     """
+    _check_arguments(
+        model=model,
+        out=out,
+        target=target,
+        network=network,
+        batch=batch,
+        weights=weights,
+        map=map,
+        seed=seed,
+        also=also,
+        pack=pack,
+        cc=cc,
+    )
     spelled = {name: spell(value) for name, value in defines.items()}
-    source = Source(model, spelled, network, batch, weights, seed, map)
+    number = None if seed is None else int(seed)
+    source = Source(model, spelled, network, int(batch), weights, number, map)
     generated = generate(plan(read(source), load_target(target), also=also), pack=pack)
     library = build(generated, cc)
     return load(
         write(generated, Path(out), library) if out is not None else write_to_cache(generated, library)
     )
+
+
+_PATH = (str, os.PathLike)
+_PACKS = ("auto", "inline", "object", "file")
+
+
+_ARGUMENTS: dict[str, tuple[tuple[type, ...], str, Callable[[Any], bool] | None]] = {
+    "model": ((*_PATH, Graph), "the path of a .arch or .cir file, or a graph", None),
+    "out": ((*_PATH, type(None)), "the path of a folder", None),
+    "target": ((str,), "a name of `compactc targets`, or `native`", None),
+    "network": ((str, type(None)), "the name of a network in the file", None),
+    "batch": ((Integral,), "a whole number of at least 1", lambda n: n >= 1),
+    "weights": ((*_PATH, type(None)), "the path of a .safetensors file", None),
+    "map": ((*_PATH, type(None)), '"auto", or the path of a file of patterns', None),
+    "seed": ((Integral, type(None)), "a whole number of at least 0", lambda n: (n or 0) >= 0),
+    "also": ((str,), "a list of passes such as `factorise{error=0.1}`", None),
+    "pack": ((str,), f"one of {spell_list(_PACKS, 'or')}", lambda word: word in _PACKS),
+    "cc": ((str, type(None)), "the name or path of a C compiler", None),
+}
+"""Argument of `compile` -> its kinds, what the help says, what else must hold."""
+
+
+def _check_arguments(**given: object) -> None:
+    """Errors: CIR678."""
+    for name, value in given.items():
+        kinds, wanted, fits = _ARGUMENTS[name]
+        check_argument(name, value, kinds, wanted, fits)
 
 
 def load(path: str | Path) -> Module:
@@ -214,7 +257,11 @@ def bind(
         )
     if seed is None and (file := weights or graph.weights_file):
         notes: list[str] = []
-        graph.weights = load_weights(graph, Path(file), notes, map)
+        try:
+            graph.weights = load_weights(graph, Path(file), notes, map)
+        except CompactError as error:
+            error.at(None if weights is not None else graph.weights_span)
+            raise
         for note in notes:
             _log.info("%s", note)
         return {"weights": "file", "file": Path(file).name, "sha256": _sha256(Path(file))}

@@ -10,6 +10,7 @@ print(m.memory())             # who lives where in the workspace, and when
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from compactir.diagnostics import CompactError, did_you_mean, spell_list
+from compactir.diagnostics import CompactError, check_argument, did_you_mean, spell_list
 from compactir.ir.types import Array
 from compactir.runtime.elf import read_elf
 from compactir.runtime.manifest import Manifest, Tensor, read_manifest
@@ -44,8 +45,9 @@ def load(path: str | Path) -> Module:
 
     Raises:
         CompactError: with a code of room 6xx: a missing or damaged file, weights of another build, a newer
-            format, a CPU that lacks instructions.
+            format, a CPU that lacks instructions; CIR678 for a `path` that is none.
     """
+    check_argument("path", path, (str, os.PathLike), "the folder that `compactc -o DIR` wrote")
     folder = Path(path)
     folder = folder.parent if folder.name == "manifest.json" else folder
     manifest = read_manifest(folder)

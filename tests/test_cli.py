@@ -16,6 +16,7 @@ import pytest
 
 from compactir import __version__, cli
 from compactir.tools import terminal
+from compactir.tools.unused import UNUSED
 from compactir.tools.verbs import BY_NAME, VERBS
 
 MODEL = """\
@@ -99,6 +100,26 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "x.arch", "--top", "many"], "not a whole number"),
         (["--json"], "there is no model on the command line"),
         (["report", "x.arch", "--baseline", "1,b"], "`b` is not a number"),
+        (["x.arch", "--target", "c", "--target", "arm"], "`--target` is given twice"),
+        (["x.arch", "-D", "a=1", "-D", "b=1", "-D", "a=2"], "`-D a` is given twice"),
+        (["x.arch", "--emit", "c", "--cc", "gcc"], "`--cc` changes nothing here: nothing is built"),
+        (["x.arch", "--dump-ir", "all", "-o", "-", "--cc", "gcc"], "`--cc` changes nothing here"),
+        (["run", ".", "a.npy", "--init", "seed=1"], "`--init` changes nothing here: the folder is compiled"),
+        (["run", ".", "a.npy", "--weights", "w.npz"], "`--weights` changes nothing here"),
+        (["run", "x.arch", "a.npy", "--mean", "0.5"], "`--mean` changes nothing here: arrays are taken"),
+        (["run", "x.arch", "--input", "x=a.npz", "--std", "2"], "`--std` changes nothing here"),
+        (["report", "x.arch", "--baseline", "70,1,1"], "`--baseline` changes nothing here: TCA and TSA need"),
+        (["explain", "CIR203", "--target", "arm"], "`--target` changes nothing here: it belongs to a model"),
+        (["explain", "203", "-D", "a=1"], "`--define` changes nothing here"),
+        (["verify", "x.arch", "--module", "out", "--target", "c"], "`--target` changes nothing here"),
+        (["verify", "x.arch", "--module", "out", "--cc", "gcc"], "`--cc` changes nothing here: --module"),
+        (["diff", "a.cir", "b.cir", "--cc", "gcc"], "`--cc` changes nothing here: neither side is compiled"),
+        (["diff", "a.arch@c", "@arm", "--target", "x86"], "`--target` changes nothing here"),
+        (["opt", "--list", "x.cir"], "`FILE` changes nothing here: --list runs no pass"),
+        (["opt", "--list", "--passes", "dead-code"], "`--passes` changes nothing here"),
+        (["opt", "x.cir", "--passes", "dead-code", "--target", "c"], "`--target` changes nothing here"),
+        (["cache", "--limit", "1M"], "`--limit` changes nothing here: only `cache prune` has a limit"),
+        (["cache", "clear", "--limit", "foo"], "`--limit` changes nothing here"),
     ],
 )
 def test_usage_mistakes(words: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,6 +127,29 @@ def test_usage_mistakes(words: list[str], hint: str, capsys: pytest.CaptureFixtu
     said = capsys.readouterr()
     assert hint in said.err
     assert said.out == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "x.arch", "a.npy", "b.png", "--mean", "0.5", "--init", "seed=1"],
+        ["run", "x.arch", "--mean", "0.5"],
+        ["explain", "x.arch", "--target", "arm"],
+        ["diff", "a.arch@c", "@last", "--target", "x86", "--cc", "gcc"],
+        ["diff", "a.arch", "@fold-batchnorm", "--target", "x86"],
+        ["x.arch", "--emit", "c,archive", "--cc", "gcc"],
+        ["report", "x.arch", "--top1", "70", "--baseline", "70,1,1"],
+        ["cache", "prune", "--limit", "1M"],
+    ],
+)
+def test_the_same_options_where_they_matter(words: list[str]) -> None:
+    cli.parse(words)
+
+
+def test_every_unused_option_exists() -> None:
+    for verb, rules in UNUSED.items():
+        names = {option.name for option in BY_NAME[verb].options}
+        assert all(set(rule.options) <= names for rule in rules), verb
 
 
 def test_nothing_at_all_prints_the_help_and_is_a_usage_mistake(capsys: pytest.CaptureFixture[str]) -> None:

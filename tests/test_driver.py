@@ -11,14 +11,16 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import compactir
 from compactir import cli, reference
-from compactir.diagnostics import CompactError
-from compactir.driver import Authored, Source, generate, plan, read
+from compactir.diagnostics import CompactError, render
+from compactir.driver import Authored, Source, generate, plan, read, read_graph
+from compactir.ir.text import print_graph
 from compactir.ir.types import Array
 from compactir.runtime.publish import undisturbed
 from compactir.targets import load_target
@@ -92,6 +94,74 @@ def test_a_file_and_a_seed(model: Path) -> None:
     with pytest.raises(CompactError) as caught:
         read(Source(model, weights="w.safetensors", seed=1))
     assert caught.value.code == "CIR661"
+
+
+@pytest.mark.parametrize(
+    ("file", "code"), [("none.safetensors", "CIR640"), ("tiny.arch", "CIR641"), ("junk.npz", "CIR642")]
+)
+def test_a_bad_weights_line_is_shown(file: str, code: str, model: Path) -> None:
+    (model.parent / "junk.npz").write_bytes(b"no archive")
+    model.write_text(MODEL.replace("  input", f'  weights "{file}"\n  input'), encoding="utf-8")
+    with pytest.raises(CompactError) as caught:
+        read(Source(model))
+    assert caught.value.code == code
+    span = caught.value.span
+    assert span is not None
+    line = model.read_text(encoding="utf-8").splitlines()[span.line - 1]
+    assert line[span.column - 1 :].startswith("weights ")
+    assert f'weights "{file}"' in render(caught.value)
+    with pytest.raises(CompactError) as caught:
+        read(Source(model, weights="other.safetensors"))
+    assert caught.value.span is None  # the model is not at fault
+
+
+def test_a_bad_weights_line_of_a_graph_in_text_form_is_shown(model: Path) -> None:
+    graph = read_graph(Source(model))
+    graph.weights_file = "none.safetensors"
+    (model.parent / "tiny.cir").write_text(print_graph(graph), encoding="utf-8")
+    with pytest.raises(CompactError) as caught:
+        read(Source(model.parent / "tiny.cir"))
+    assert caught.value.code == "CIR640"
+    assert caught.value.span is not None
+    assert '"none.safetensors"' in render(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"model": None}, "`model` is None; help: give the path of a .arch or .cir file, or a graph"),
+        ({"model": 3}, "`model` is 3 (int)"),
+        ({"model": b"x.arch"}, "(bytes)"),
+        ({"target": 3}, "`target` is 3 (int); help: give a name of `compactc targets`"),
+        ({"batch": 0}, "`batch` is 0; help: give a whole number of at least 1"),
+        ({"batch": "2"}, "`batch` is '2' (str)"),
+        ({"batch": 1.5}, "`batch` is 1.5 (float)"),
+        ({"batch": True}, "`batch` is True (bool)"),
+        ({"seed": "a"}, "`seed` is 'a' (str)"),
+        ({"seed": -1}, "`seed` is -1; help: give a whole number of at least 0"),
+        ({"weights": 3}, "`weights` is 3 (int)"),
+        ({"pack": "foo"}, "`pack` is 'foo'; help: give one of auto, inline, object or file"),
+        ({"cc": 3}, "`cc` is 3 (int)"),
+        ({"out": 3}, "`out` is 3 (int)"),
+        ({"network": 3}, "`network` is 3 (int)"),
+    ],
+)
+def test_arguments_that_mean_nothing(arguments: dict[str, Any], said: str, model: Path) -> None:
+    with pytest.raises(CompactError) as caught:
+        compactir.compile(**{"model": model, **arguments})
+    assert caught.value.code == "CIR678"
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("path", [3, None, b"out", ["out"]])
+def test_a_path_that_is_none(path: Any) -> None:
+    with pytest.raises(CompactError, match=r"CIR678.*`path` is .*the folder that `compactc -o DIR` wrote"):
+        compactir.load(path)
+
+
+def test_numbers_of_numpy_are_numbers(model: Path) -> None:
+    module = compactir.compile(model, batch=np.int64(2), seed=np.int32(1))
+    assert module.inputs["image"].shape[0] == 2
 
 
 def test_a_missing_weights_file_is_an_error(model: Path) -> None:
@@ -393,7 +463,7 @@ def test_verify_finds_two_swapped_weights(model: Path, capsys: pytest.CaptureFix
     filled = np.flatnonzero(data[16:])[[4, 9]] + 16
     data[filled] = data[filled[::-1]]
     packed.write_bytes(data.tobytes())
-    assert cli.main(["verify", *words, "--module", "out", "--per-layer"]) == 1
+    assert cli.main(["verify", *words[:3], "--module", "out", "--per-layer"]) == 1
     said = capsys.readouterr().out
     assert "does not agree: `conv1` is the first tensor that differs" in said
 
@@ -402,7 +472,7 @@ def test_verify_finds_two_swapped_weights(model: Path, capsys: pytest.CaptureFix
 def test_verify_refuses_a_module_of_another_model(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["tiny.arch", "--init", "seed=0", "--target", "c"]
     assert cli.main([*words, "-o", "out"]) == 0
-    assert cli.main(["verify", *words, "-D", "classes=4", "--module", "out"]) == 1
+    assert cli.main(["verify", *words[:3], "-D", "classes=4", "--module", "out"]) == 1
     assert "CIR670" in capsys.readouterr().err
     assert cli.main(["verify", *words, "--batch", "2", "--per-layer"]) == 1
     assert "CIR671" in capsys.readouterr().err

@@ -106,6 +106,8 @@ class Graph:
     weights: dict[str, Array] = field(default_factory=dict)
     doc: str = ""
     weights_file: str | None = None
+    weights_span: Span | None = None
+    """Where the model names the weights file."""
     _taken: set[str] = field(default_factory=set, repr=False)
 
     def __repr__(self) -> str:
@@ -261,7 +263,7 @@ class Graph:
 
     def clone(self) -> Graph:
         """An independent copy; weight arrays are shared (passes never write into them)."""
-        other = Graph(self.name, doc=self.doc, weights_file=self.weights_file)
+        other = Graph(self.name, doc=self.doc, weights_file=self.weights_file, weights_span=self.weights_span)
         twin: dict[Value, Value] = {}
         for value in self.inputs:
             twin[value] = Value(value.name, value.type)

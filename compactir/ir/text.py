@@ -348,7 +348,9 @@ class _Parser:
         elif self.accept("doc"):
             self.result.doc = self.string()
         elif self.accept("weights"):
+            start, end = self.start, self.end
             self.result.weights_file = self.string()
+            self.result.weights_span = self.span(start, end)
         elif self.accept("region"):
             self.region()
         else:

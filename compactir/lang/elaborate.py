@@ -261,6 +261,7 @@ class _Elaborator(Stepper):
         if self.graph.weights_file is not None:
             raise CompactError("CIR112", "the network names two weights files", span=statement.span)
         self.graph.weights_file = str(Path(frame.module.file.path).parent / statement.path)
+        self.graph.weights_span = statement.span
 
     def _do_choice(self, statement: ast.Choice, frame: Frame) -> None:
         alternatives: dict[str, ast.Expr] = {}

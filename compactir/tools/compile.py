@@ -58,9 +58,9 @@ def main(args: Namespace) -> int:
 
 def _check(args: Namespace, kinds: tuple[str, ...]) -> None:
     """Errors: CIR665 where standard output cannot hold what is asked for."""
-    built = {"lib", "archive"} & set(kinds)
+    built = {"lib", "archive", "project"} & set(kinds)
     if args.out == STDOUT and (args.json or built):
-        what = "the library" if built else "the summary of --json"
+        what = f"`--emit {','.join(sorted(built))}`" if built else "the summary of --json"
         raise CompactError(
             "CIR665",
             f"{what} cannot go to standard output together with what `-o -` prints",

@@ -427,7 +427,7 @@ VERBS = (
         (
             ('compactc opt net.cir --passes "fold-batchnorm,dead-code"', "two passes"),
             ("compactc opt net.arch --dump-ir all", "the whole pipeline, with every step on stderr"),
-            ("compactc opt net.cir --list", "the passes there are"),
+            ("compactc opt --list", "the passes there are"),
         ),
         (
             Option("model", "a .cir or .arch file", metavar="FILE", kind="model", count="?"),

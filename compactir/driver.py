@@ -449,7 +449,7 @@ def contents(generated: Generated, library: Path | None = None) -> dict[str, str
 
     manifest = generated.manifest
     files: dict[str, str | bytes | Path] = dict(generated.texts)
-    if library:
+    if library and manifest.library:
         files[manifest.library] = library
     if manifest.weights:
         files[manifest.weights] = _packed(generated)
@@ -470,7 +470,8 @@ def write(
     """
     from compactir.runtime.publish import publish
 
-    return publish(folder, generated.manifest, contents(generated, library) | dict(extra or {}))
+    manifest = generated.manifest if library else replace(generated.manifest, library=None)
+    return publish(folder, manifest, contents(generated, library) | dict(extra or {}))
 
 
 def write_to_cache(generated: Generated, library: Path) -> Path:

@@ -272,7 +272,7 @@ def _target_of(folder: Path, manifest: Manifest) -> Target:
     target = load_target(manifest.target)
     if target.machine:
         return target
-    elf = read_elf(folder / manifest.library)
+    elf = read_elf(folder / manifest.library) if manifest.library else None
     built_for = elf.machine if elf else "another system"
     general = [t for t in all_targets() if t.machine == built_for and not t.cpu_parts]
     if not general:

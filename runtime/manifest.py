@@ -90,7 +90,8 @@ class Manifest:
     """Size of the packed weights with their 64-byte header: what NAME_bind wants."""
     align: int
     content_id: str
-    library: str
+    library: str | None
+    """The shared library; None where only C was written."""
     weights: str | None
     """The file of packed weights beside the library; None where the library holds them."""
     source: str = ""
@@ -177,7 +178,7 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "weights_bytes": (int,),
     "align": (int,),
     "content_id": (str,),
-    "library": (str,),
+    "library": (str, type(None)),
     "weights": (str, type(None)),
     "header": (str,),
     "source": (str,),

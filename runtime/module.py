@@ -55,6 +55,12 @@ def load(path: str | Path) -> Module:
 
 
 def _backend(folder: Path, manifest: Manifest) -> Backend:
+    if manifest.library is None:
+        raise CompactError(
+            "CIR614",
+            f"{folder} holds the C of `{manifest.network}`, but no library",
+            help=f"compile it with the library: `compactc MODEL.arch --emit c,lib -o {folder}`",
+        )
     try:
         elf = read_elf(folder / manifest.library)
     except OSError:

@@ -40,7 +40,7 @@ class Native:
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self._manifest = manifest
-        library = folder / manifest.library
+        library = folder / (manifest.library or "")
         _check_library(library)
         _check_cpu(manifest)
         self._map = map_weights(folder, manifest) if manifest.weights else None

@@ -47,7 +47,8 @@ def build_library(
     Raises:
         CompactError: CIR511 when the compiler refuses, CIR651 when the cache cannot be written.
     """
-    return _build(compile_library, manifest.library, manifest, sources, target, compiler, embed, cache)
+    name = manifest.library or f"lib{manifest.symbol}.so"
+    return _build(compile_library, name, manifest, sources, target, compiler, embed, cache)
 
 
 def build_archive(

@@ -94,7 +94,7 @@ def _written_before(folder: Path) -> set[str]:
     except CompactError:
         return set()
     symbol = old.symbol
-    module = {old.library, old.weights or "", old.source, old.header, old.ffi, f"lib{symbol}.a"}
+    module = {old.library or "", old.weights or "", old.source, old.header, old.ffi, f"lib{symbol}.a"}
     module |= {f"{symbol}.weights", f"{symbol}_weights.S"}
     dumps = {name for name in old.raw.get("files", []) if str(name).startswith("ir/")}
     return {name for name in (module | dumps) - {""} if _is_below(Path(name))}

@@ -322,6 +322,26 @@ def test_ctrl_c_waits_for_the_files_of_an_older_folder() -> None:
     assert steps == ["the last file"]
 
 
+def test_the_manifest_names_no_library_that_is_not_there(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["tiny.arch", "--init", "seed=0", "--target", "c", "-o", "out"]
+    assert cli.main([*words, "--emit", "c"]) == 0
+    capsys.readouterr()
+    manifest = json.loads(Path("out/manifest.json").read_text(encoding="utf-8"))
+    assert manifest["library"] is None
+    assert all((Path("out") / name).exists() for name in manifest["files"])
+    assert cli.main(["verify", *words[:3], "--module", "out"]) == 1
+    said = capsys.readouterr().err
+    assert "CIR614" in said
+    assert "--emit c,lib" in said
+    assert cli.main(words) == 0
+    manifest = json.loads(Path("out/manifest.json").read_text(encoding="utf-8"))
+    assert manifest["library"] == "libtiny.so"
+    assert cli.main([*words, "--emit", "c"]) == 0
+    assert not Path("out/libtiny.so").exists()
+
+
 def test_printing_needs_one_thing_to_print(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["tiny.arch", "-o", "-"]) == 1
     assert "CIR665" in capsys.readouterr().err

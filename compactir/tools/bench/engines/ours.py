@@ -32,7 +32,7 @@ class Ours(Engine):
         folder = case.folder / cases.OURS
         manifest = read_manifest(folder)
         inline = 0 if manifest.weights else manifest.weights_bytes
-        return (folder / manifest.library).stat().st_size - inline
+        return (folder / str(manifest.library)).stat().st_size - inline
 
     def bring(self) -> None:
         """What `compactir.load` needs."""

@@ -93,7 +93,7 @@ _ENTRIES = [
     Code(
         "CIR109",
         "the file is too large",
-        "The file has more than a million characters.",
+        "The file has more than a million characters, or more than 100,000 words and signs.",
         "A network is a page of text. Numbers by the thousand (weights, masks) belong in a weights file.",
         "$ compactc generated.arch",
         "Write loops instead of unrolled text; move tables into the weights.",

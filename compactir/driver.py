@@ -225,7 +225,7 @@ def _read_cir(path: Path, source: Source) -> Graph:
             notes=["a .cir file holds one graph, with all its shapes"],
             help=f"give it where the .arch file is compiled: `compactc MODEL.arch {given[0]} … --emit ir`",
         )
-    graph = parse_graph(read_text(path), str(path))
+    graph = parse_graph(read_text(path, limit=None), str(path))
     verify(graph)
     return graph
 

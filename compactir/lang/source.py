@@ -14,9 +14,14 @@ from pathlib import Path
 from compactir.diagnostics import CompactError, Span, did_you_mean, spell_list
 
 MAX_CHARACTERS = 1 << 20
+MAX_WORDS = 100_000
+"""Words and signs; parsing takes some 50 us for each."""
 MAX_NESTING = 64
+_GLANCE = 4096
 
 _PIECE = re.compile(r'"""(?:[^"]|"(?!""))*"""|"""|"[^"\n]*"|"|#[^\n]*|[][(){}]')
+_TEXTS = re.compile(r'"""(?:[^"]|"(?!""))*"""|"[^"\n]*"|#[^\n]*')
+_WORD = re.compile(r"\w+|[^\w\s]")
 _CLOSES = {")": "(", "]": "[", "}": "{"}
 
 
@@ -44,11 +49,16 @@ class Places:
         )
 
 
-def read_text(path: str | Path) -> str:
-    """The text of a model file. Errors: CIR113 when it cannot be read, CIR102 when it is not UTF-8."""
+def read_text(path: str | Path, limit: int | None = MAX_CHARACTERS) -> str:
+    """The text of a model file, at most `limit` characters.
+
+    Errors: CIR113 when it cannot be read, CIR102 when it is not UTF-8, CIR109 when it is larger.
+    """
     name = str(path)
+    most = -1 if limit is None else 4 * limit + 4  # UTF-8 has at most four bytes per character
     try:
-        data = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            data = file.read(most)
     except FileNotFoundError:
         raise CompactError("CIR113", f"there is no file `{name}`", help=_nearby_files(Path(path))) from None
     except IsADirectoryError:
@@ -58,6 +68,8 @@ def read_text(path: str | Path) -> str:
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or str(problem)
         raise CompactError("CIR113", f"cannot read `{name}`: {reason.lower()}") from None
+    if len(data) == most:
+        raise _too_large(data[:_GLANCE].decode("utf-8", "replace"), name, "millions of")
     try:
         return data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as problem:
@@ -91,6 +103,8 @@ def scan(text: str, file: str) -> list[Comment]:
 
     Errors: CIR105 bracket without partner, CIR106 too deep, CIR108 string without end, CIR109 too large.
     """
+    if len(text) > MAX_CHARACTERS:  # before anything looks at it
+        raise _too_large(text[:_GLANCE], file, f"{len(text):,}")
     place = Places(text, file)
     opened: list[tuple[str, int]] = []
     comments = []
@@ -113,14 +127,32 @@ def scan(text: str, file: str) -> list[Comment]:
     if opened:
         bracket, at = opened[-1]
         raise CompactError("CIR105", f"`{bracket}` is never closed", span=place(at, at + 1))
-    if len(text) > MAX_CHARACTERS:
+    _check_words(text, file)
+    return comments
+
+
+def _check_words(text: str, file: str) -> None:
+    count = len(_WORD.findall(_TEXTS.sub("", text)))
+    if count > MAX_WORDS:
         raise CompactError(
             "CIR109",
-            f"the file has {len(text)} characters, more than {MAX_CHARACTERS}",
+            f"the file has {count:,} words and signs, more than {MAX_WORDS:,}",
             span=Span(file, 1, 1, 1, 2),
-            help="numbers by the thousand belong in a weights file",
+            help="write loops instead of unrolled text; numbers by the thousand belong in a weights file",
         )
-    return comments
+
+
+def _too_large(beginning: str, file: str, count: str) -> CompactError:
+    """CIR109; where the file opens bracket after bracket, it says that, too."""
+    begins = re.sub(r"[^][(){}]", "", beginning)
+    nested = len(begins) - len(begins.lstrip("([{")) > MAX_NESTING
+    return CompactError(
+        "CIR109",
+        f"the file has {count} characters, more than {MAX_CHARACTERS:,}",
+        span=Span(file, 1, 1, 1, 2),
+        notes=[f"its brackets are nested more than {MAX_NESTING} deep, too"] if nested else [],
+        help="numbers by the thousand belong in a weights file",
+    )
 
 
 def _close(piece: str, at: int, opened: list[tuple[str, int]], place: Places) -> None:

@@ -309,14 +309,34 @@ def conv(
     p = padding(pad, (h, w), k, s, d)
     if out < 1:
         raise CompactError("CIR208", f"`out` must be at least 1, it is {out}")
+    if connect is not None:
+        _check_one_connection(groups, connect)
     if isinstance(groups, list):
         sizes = list(zip(shares(ins, groups, "input"), shares(out, groups, "output"), strict=True))
         return Conv(Connectivity.parts(sizes, [k] * len(sizes), [p] * len(sizes)), s, d, bias)
     if isinstance(connect, Table):
         return Conv(_from_table(connect, ins, out, k, p), s, d, bias)
+    grouped = Conv(Connectivity.grouped(ins, out, groups, k, p), s, d, bias, connect)
     if connect is not None:
         connect.check(ins // groups, out, k)
-    return Conv(Connectivity.grouped(ins, out, groups, k, p), s, d, bias, connect)
+    return grouped
+
+
+def _check_one_connection(groups: int | list[Fraction | int], connect: Table | Masked) -> None:
+    """A table says everything, a mask lies over equal groups. Errors: CIR208 for what would count for nothing."""
+    if isinstance(connect, Table) and groups != 1:
+        raise CompactError(
+            "CIR208",
+            "`groups` and a table both say which channels are connected",
+            help="leave `groups` out: the table lists the inputs of every output",
+        )
+    if isinstance(groups, list):
+        kind = connect.init.partition("(")[0]
+        raise CompactError(
+            "CIR208",
+            f"`connect={kind}(…)` needs equal groups, `groups` is a list of shares",
+            help=f"write `groups={len(groups)}` for equal groups, or leave out `connect` or `groups`",
+        )
 
 
 def _from_table(table: Table, ins: int, out: int, kernel: Kernel, pad: Pad) -> Connectivity:

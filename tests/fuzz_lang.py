@@ -1,7 +1,11 @@
 """Throw damaged model files at the language: `python tests/fuzz_lang.py --seconds 30 --seed 1`.
 
 Whatever comes in, parsing and elaboration either succeed or raise a CompactError that renders; the formatter
-keeps the syntax tree and is idempotent. Anything else is printed with its text, and the exit code is 1.
+keeps the syntax tree and is idempotent; a graph that comes out is valid and survives its text form. Anything
+else is printed with its text, and the exit code is 1.
+
+Noise alone would never get past the parser. So there are three kinds of input: noise, files of ours in which
+tokens are exchanged for others of their kind, and files written at random by the grammar (`fuzz_models.py`).
 """
 
 from __future__ import annotations
@@ -12,15 +16,19 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # a bare checkout, nothing installed
 
 from compactir.diagnostics import CompactError, render, render_json  # noqa: E402  # after the path is set
+from compactir.ir.text import parse_graph, print_graph  # noqa: E402
+from compactir.ir.verify import verify  # noqa: E402
 from compactir.lang import elaborate, parse  # noqa: E402
 from compactir.lang.format import format_text  # noqa: E402
 from compactir.lang.source import read_text  # noqa: E402
+from tests.fuzz_models import model  # noqa: E402
 
 FOLDERS = ("compactir/lang/std", "tests/diagnostics", "tests/diagnostics/lib", "examples")
 TOKEN = re.compile(r"\s+|\w+|\"[^\"\n]*\"|->|\.\.|\*\*|//|[<>=!]=|.", re.DOTALL)
@@ -86,51 +94,123 @@ def spliced(rng: random.Random, texts: list[str]) -> bytes:
     return "".join(lines[start:] + lines[:start][: rng.randrange(20)]).encode()
 
 
+KINDS = [
+    re.compile(r"\d[\d_]*"),
+    re.compile(r"[A-Za-z_]\w*"),
+    re.compile(r"[-+*/%]|//|\*\*|[<>=!]="),
+    re.compile(r"[<>]"),
+]
+# fmt: off
+FIXED = frozenset({
+    "network", "block", "def", "input", "output", "return", "for", "in", "if", "else", "import", "from", "as",
+    "assert", "choice", "table", "true", "false", "f32",
+})
+# fmt: on
+
+
+def exchanged(text: str, rng: random.Random, most: int = 4) -> str:
+    """A text in which some tokens stand for others of their kind: the parser is content, mostly."""
+    pieces = TOKEN.findall(text)
+    at_kind = [[i for i, p in enumerate(pieces) if kind.fullmatch(p) and p not in FIXED] for kind in KINDS]
+    for _ in range(rng.randrange(1, most)):
+        kind = rng.choice([places for places in at_kind if places])
+        at = rng.choice(kind)
+        if pieces[at].isdigit() and rng.random() < 0.6:
+            n = int(pieces[at]) % 10**6
+            pieces[at] = str(rng.choice([n + 1, max(n - 1, 0), 2 * n, n // 2, 0, 1, 3, 4, 8]))
+        else:
+            pieces[at] = pieces[rng.choice(kind)]
+    return "".join(pieces)
+
+
+def exchanged_tokens(rng: random.Random, texts: list[str]) -> bytes:
+    return exchanged(rng.choice(texts), rng).encode()
+
+
+def without_lines(rng: random.Random, texts: list[str]) -> bytes:
+    """A line is missing, is there twice, or comes a line later."""
+    lines = rng.choice(texts).splitlines(keepends=True)
+    at = rng.randrange(len(lines))
+    lines[at : at + 1] = rng.choice([[], [lines[at]] * 2, [*lines[at + 1 : at + 2], lines[at]]])
+    return "".join(lines).encode()
+
+
+def written(rng: random.Random, _: list[str]) -> bytes:
+    return model(rng).encode()
+
+
+def written_and_exchanged(rng: random.Random, _: list[str]) -> bytes:
+    return exchanged(model(rng), rng).encode()
+
+
 DAMAGES: list[Callable[[random.Random, list[str]], bytes]] = [
     random_bytes,
     damaged_bytes,
     damaged_tokens,
     damaged_tokens,
-    damaged_tokens,
     spliced,
+    without_lines,
+    exchanged_tokens,
+    exchanged_tokens,
+    exchanged_tokens,
+    written,
+    written,
+    written_and_exchanged,
+    written_and_exchanged,
 ]
 
 
-def check(data: bytes, path: Path) -> bool:
-    """Run one input through everything; true when it elaborates. Raises what a user must never see."""
+@dataclass
+class Tally:
+    """How far the inputs came."""
+
+    inputs: int = 0
+    parsed: int = 0
+    elaborated: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.inputs} inputs, {self.parsed} of them parsed, {self.elaborated} elaborated"
+
+
+def check(data: bytes, path: Path, tally: Tally) -> None:
+    """Run one input through everything, and count how far it comes. Raises what a user must never see."""
+    tally.inputs += 1
     path.write_bytes(data)
     try:
         text = read_text(path)
         tree = parse(text, str(path))
+        tally.parsed += 1
         tidy = format_text(text, str(path))
         assert parse(tidy, str(path)) == tree, "the formatter changed the tree"
         assert format_text(tidy, str(path)) == tidy, "formatting twice differs"
-        elaborate(parse(text, str(path)))
+        graph = elaborate(tree)
+        tally.elaborated += 1
     except CompactError as problem:
         if not re.fullmatch(r"CIR[12]\d\d", problem.code) or not render(problem) or not render_json(problem):
             raise AssertionError(f"{problem.code} does not belong here") from problem
-        return False
-    return True
+        return
+    verify(graph)
+    again = print_graph(parse_graph(print_graph(graph)))
+    assert again == print_graph(graph), "the text form of the graph differs"
 
 
-def fuzz(seconds: float, seed: int, folder: Path) -> tuple[int, int, str]:
-    """Number of inputs, how many elaborated, and the first failure (empty when there is none)."""
+def fuzz(seconds: float, seed: int, folder: Path) -> tuple[Tally, str]:
+    """How far the inputs came, and the first failure (empty when there is none)."""
     rng, texts = random.Random(seed), corpus()
     for name in ("std", "lib"):  # imports of the damaged texts find something
         (folder / name).mkdir(exist_ok=True)
     for path in (ROOT / "tests/diagnostics/lib").glob("*.arch"):
         (folder / "lib" / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
-    end, count, good = time.monotonic() + seconds, 0, 0
+    end, tally = time.monotonic() + seconds, Tally()
     while time.monotonic() < end:
         data = rng.choice(DAMAGES)(rng, texts)
-        count += 1
         try:
             began = time.monotonic()
-            good += check(data, folder / "fuzzed.arch")
+            check(data, folder / "fuzzed.arch", tally)
             assert time.monotonic() - began < 20, "one small file took more than 20 seconds"
         except Exception as failure:
-            return count, good, f"{type(failure).__name__}: {failure}\n{data!r}"
-    return count, good, ""
+            return tally, f"{type(failure).__name__}: {failure}\n{data.decode(errors='replace')}\n{data!r}"
+    return tally, ""
 
 
 def main() -> int:
@@ -141,10 +221,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        count, good, failure = fuzz(args.seconds, args.seed, Path(folder))
-    print(
-        f"{count} inputs, {good} of them elaborated, " + (f"FAILED\n{failure}" if failure else "no failure")
-    )
+        tally, failure = fuzz(args.seconds, args.seed, Path(folder))
+    print(f"{tally}, " + (f"FAILED\n{failure}" if failure else "no failure"))
     return 1 if failure else 0
 
 

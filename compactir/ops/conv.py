@@ -323,7 +323,7 @@ def conv(
 
 
 def _check_one_connection(groups: int | list[Fraction | int], connect: Table | Masked) -> None:
-    """A table says everything, a mask lies over equal groups. Errors: CIR208 for what would count for nothing."""
+    """A table says everything, a mask lies over equal groups. Errors: CIR208 for what plays no part."""
     if isinstance(connect, Table) and groups != 1:
         raise CompactError(
             "CIR208",

@@ -348,9 +348,9 @@ _ENTRIES = [
     ),
     Code(
         "CIR202",
-        "an empty shape",
-        "An extent of a tensor is zero or negative.",
-        "Every tensor has at least one element.",
+        "an empty or a huge shape",
+        "An extent of a tensor is zero or negative, or the tensor has more than 2,147,483,647 elements.",
+        "Every tensor has at least one element, and generated code finds it by a 32-bit offset.",
         "network n(size: int = 0) { input x: f32[3, size, size]\n  output y = x -> relu\n}",
         "Correct the extent; the note says where it comes from.",
     ),

@@ -14,6 +14,8 @@ from compactir.diagnostics import CompactError
 
 Array = npt.NDArray[Any]
 
+MAX_ELEMENTS = 2**31 - 1
+
 DTYPES: dict[str, type[np.generic]] = {
     "f32": np.float32,
     "f64": np.float64,
@@ -51,6 +53,12 @@ class TensorType:
         if any(extent < 1 for extent in self.shape):
             raise CompactError(
                 "CIR202", f"every extent of a shape must be at least 1, this one is {list(self.shape)}"
+            )
+        if prod(self.shape) > MAX_ELEMENTS:
+            raise CompactError(
+                "CIR202",
+                f"a tensor of shape {list(self.shape)} has more than {MAX_ELEMENTS:,} elements",
+                help="make it smaller: offsets in generated code are 32-bit numbers",
             )
 
     @classmethod

@@ -235,9 +235,11 @@ class _Elaborator(Stepper):
                 raise CompactError(
                     "CIR202", f"an extent must be at least 1, this is {extent}", span=expr.span, notes=notes
                 )
-        frame.names[statement.name] = self.graph.input(
-            statement.name, TensorType(shape.dtype, (self.batch, *extents))
-        )
+        try:
+            type = TensorType(shape.dtype, (self.batch, *extents))
+        except CompactError as error:
+            raise error.at(shape.span) from None
+        frame.names[statement.name] = self.graph.input(statement.name, type)
 
     def _do_output(self, statement: ast.Output, frame: Frame) -> None:
         if statement.name in self.graph.outputs:

@@ -330,7 +330,7 @@ def _check_one_connection(groups: int | list[Fraction | int], connect: Table | M
             "`groups` and a table both say which channels are connected",
             help="leave `groups` out: the table lists the inputs of every output",
         )
-    if isinstance(groups, list):
+    if isinstance(groups, list) and isinstance(connect, Masked):
         kind = connect.init.partition("(")[0]
         raise CompactError(
             "CIR208",

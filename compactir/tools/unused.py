@@ -21,7 +21,7 @@ class Unused:
     why: str
 
 
-SOURCE = ("define", "network", "batch", "weights", "seed")
+SOURCE = ("define", "network", "batch", "weights", "map", "seed")
 BUILT = {"lib", "archive"}
 
 
@@ -54,7 +54,7 @@ UNUSED: dict[str, tuple[Unused, ...]] = {
     "report": (Unused(("baseline",), lambda a: a.top1 is None, "TCA and TSA need `--top1` too"),),
     "explain": (
         Unused(
-            (*SOURCE, "target"),
+            (*SOURCE, "target", "also"),
             lambda a: re.fullmatch(r"(?i)(CIR)?\d+", a.what) is not None,
             "it belongs to a model, this is an error code",
         ),

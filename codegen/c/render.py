@@ -15,7 +15,6 @@ from compactir.ir.plan import Call, Conv, Depthwise, GlobalPool, Grid, Kernel, M
 from compactir.ops.pool import Upsample
 from compactir.targets import Target
 
-
 _AHEAD = 48 * 1024
 """Bytes of a picture from which on its next rows are fetched early."""
 

@@ -563,6 +563,15 @@ _ENTRIES = [
         "Pad each block by a multiple of the dilation, or write the blocks as convolutions and a `concat`.",
     ),
     Code(
+        "CIR504",
+        "not a number of threads",
+        "`--threads` (`threads=` in Python) is below 1 or above 64.",
+        "Every thread gets memory of its own when the network is compiled; a compact network has no work for "
+        "so many.",
+        "compactc lenet5.arch --threads 0",
+        "Give the number of cores that a call will have.",
+    ),
+    Code(
         "CIR510",
         "no C compiler",
         "A library was asked for, and there is no C compiler for the target on this machine.",
@@ -808,6 +817,14 @@ _ENTRIES = [
         "Times under an emulator say nothing about the processor that it emulates.",
         'compactir.load("out-arm").profile()      # on x86',
         "Time it on the machine it is for; `compactc count` counts instructions under the emulator.",
+    ),
+    Code(
+        "CIR628",
+        "more threads than it was compiled for",
+        "`threads=` of a call is below 1, or more than the network was compiled for.",
+        "How the work is cut, and the memory for it, are settled when the network is compiled.",
+        'compactir.compile("lenet5.arch")(image, threads=2)',
+        "Compile with `--threads N` (`threads=N` in Python); a call may then ask for 1 to N.",
     ),
     Code(
         "CIR635",

@@ -52,6 +52,8 @@ __all__ = [
 ]
 
 _log = logging.getLogger("compactir")
+MOST_THREADS = 64
+"""More threads than this have nothing to share in a compact network."""
 
 Dump = Callable[[str, Graph], None]
 
@@ -67,6 +69,7 @@ def compile(
     map: str | Path | None = None,
     seed: int | None = None,
     also: str = "",
+    threads: int = 1,
     pack: str = "auto",
     cc: str | None = None,
     **defines: object,
@@ -83,7 +86,12 @@ def compile(
         map: names of that file that are not ours: "auto" by order and shape, or a file of patterns.
         seed: draw the weights at random.
         also: passes that run before those of the pipeline, such as `factorise{error=0.1}`.
+<<<<<<< HEAD
         pack: where the weights go: "auto", "inline" (into the C), "object" (linked), "file".
+=======
+        threads: on how many threads a call runs, unless it asks for fewer.
+        pack: where the weights go: "auto", "inline" (into the C), "file".
+>>>>>>> fb6a4c7 (Threads: steps cut into parts as data of the plan, a small crew in the generated C, threads= of a call)
         cc: the C compiler, by default the first that is found.
         **defines: parameters of the network and choices, such as `width=0.5`.
 
@@ -105,9 +113,14 @@ def compile(
         cc=cc,
     )
     spelled = {name: spell(value) for name, value in defines.items()}
+<<<<<<< HEAD
     number = None if seed is None else int(seed)
     source = Source(model, spelled, network, int(batch), weights, number, map)
     generated = generate(plan(read(source), load_target(target), also=also), pack=pack)
+=======
+    source = Source(model, spelled, network, batch, weights, seed, map)
+    generated = generate(plan(read(source), load_target(target), also=also, threads=threads), pack=pack)
+>>>>>>> fb6a4c7 (Threads: steps cut into parts as data of the plan, a small crew in the generated C, threads= of a call)
     library = build(generated, cc)
     return load(
         write(generated, Path(out), library) if out is not None else write_to_cache(generated, library)
@@ -333,14 +346,25 @@ def plan(
     target: Target,
     *,
     also: str = "",
+    threads: int = 1,
     verify_each: bool = False,
     dump: Dump | None = None,
 ) -> Planned:
-    """Passes and lowering. Errors: room 4xx; CIR501 for an operation that the target has no kernel for."""
+    """Passes and lowering, for calls on at most so many threads.
+
+    Errors: room 4xx; CIR501 for an operation that the target has no kernel for, CIR504 for an odd number of
+    threads.
+    """
     from compactir.codegen.lower import lower
 
+    if not 1 <= threads <= MOST_THREADS:
+        raise CompactError(
+            "CIR504",
+            f"a call cannot run on {threads} threads",
+            help=f"give a number from 1 to {MOST_THREADS}, at best that of the cores it will have",
+        )
     graph, log = optimize(authored, target, also=also, verify_each=verify_each, dump=dump)
-    return Planned(authored, graph, target, lower(graph, target), log, also)
+    return Planned(authored, graph, target, lower(graph, target, threads), log, also)
 
 
 def generate(planned: Planned, *, pack: str = "auto") -> Generated:
@@ -388,6 +412,7 @@ def _manifest(planned: Planned, files: CFiles) -> Manifest:
             for b in it.buffers
             if b.region == "arena"
         ),
+        threads=it.threads,
         raw={
             "compactir": __version__,
             "init": dict(planned.authored.init),

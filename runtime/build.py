@@ -40,6 +40,8 @@ __all__ = [
 
 LANGUAGE = ("-std=c99",)
 SHARED = ("-fPIC", "-fvisibility=hidden")
+THREADS = ("-pthread",)
+"""For code that is compiled for several threads."""
 LINK = ("-Wl,-S",)
 """Drops the debug information of zig's own support code (760 KB on Arm); function names stay."""
 LINK_SHARED = ("-shared", "-fPIC", "-Wl,-Bsymbolic", "-Wl,--no-undefined")
@@ -221,7 +223,7 @@ def compile_library(
     machine_flags = target.flags(compiler.family)
     with tempfile.TemporaryDirectory(prefix="compactir-") as folder:
         objects = _objects(sources, Path(folder), compiler, [*machine_flags, *SHARED, *flags])
-        how = [*_linking(compiler, machine_flags), *LINK_SHARED, f"-Wl,-soname,{out.name}"]
+        how = [*_linking(compiler, machine_flags), *LINK_SHARED, *flags, f"-Wl,-soname,{out.name}"]
         return _link(objects, Path(folder), out, compiler, how)
 
 
@@ -268,7 +270,8 @@ def compile_program(
     machine_flags = target.flags(compiler.family, static=True)
     with tempfile.TemporaryDirectory(prefix="compactir-") as folder:
         objects = _objects(sources, Path(folder), compiler, [*machine_flags, *flags])
-        return _link(objects, Path(folder), out, compiler, [*_linking(compiler, machine_flags), "-static"])
+        how = [*_linking(compiler, machine_flags), "-static", *flags]
+        return _link(objects, Path(folder), out, compiler, how)
 
 
 def replace_file(built: Path, out: Path) -> Path:

@@ -25,7 +25,7 @@ from typing import IO
 
 from compactir.diagnostics import CompactError
 from compactir.ir.types import Array
-from compactir.runtime.build import Compiler, compile_program, find_compiler
+from compactir.runtime.build import THREADS, Compiler, compile_program, find_compiler
 from compactir.runtime.cache import Cache, content_key, open_cache
 from compactir.runtime.elf import read_elf
 from compactir.runtime.interface import ERRORS, cdef
@@ -69,8 +69,11 @@ class Emulated:
         self._lock = threading.Lock()
         _say_so_once(manifest, self._target)
 
-    def run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
-        """Run the network on C-contiguous arrays of the declared types. Several threads take turns."""
+    def run(self, inputs: Sequence[Array], outputs: Sequence[Array], threads: int = 1) -> None:
+        """Run the network on C-contiguous arrays of the declared types, on one thread whatever is asked for.
+
+        Several threads that call take turns.
+        """
         with self._lock:
             answers = self._ask(request(RUN, 0, 0, inputs))
             self._fill(outputs, answers)
@@ -166,7 +169,8 @@ def build_program(
             help=f"compile the network again: `compactc MODEL.arch --target {target.name} -o {folder}`",
         ) from error
     main = program_source(manifest)
-    flags = target.flags(compiler.family, static=True)
+    more = THREADS if manifest.threads > 1 else ()
+    flags = (*target.flags(compiler.family, static=True), *more)
     files = {manifest.source: source.encode(), "main_program.c": main.encode()}
     if header:
         files[manifest.header] = header.encode()
@@ -178,7 +182,7 @@ def build_program(
         for name, content in files.items():
             (aside / name).write_bytes(content)
         sources = [aside / name for name in files if name.endswith((".c", ".S"))]
-        compile_program(sources, aside / "program", target, compiler)
+        compile_program(sources, aside / "program", target, compiler, flags=more)
 
     return (cache or open_cache()).build(key, build) / "program"
 

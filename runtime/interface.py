@@ -32,6 +32,11 @@ def cdef(manifest: Manifest) -> str:
     name = manifest.symbol
     tensors = [f"const {_pointer(t)}" for t in manifest.inputs] + [_pointer(t) for t in manifest.outputs]
     arguments = ", ".join([f"const {name}_weights *", *tensors, "void *"])
+    shared = f"""\
+int {name}_run_threads({arguments}, int);
+int {name}_run_steps_threads({arguments}, int, int, int);
+void {name}_stop(void);
+"""
     return f"""\
 typedef struct {{ const float *data; }} {name}_weights;
 const char *{name}_error(int);
@@ -40,7 +45,7 @@ int {name}_bind({name}_weights *, const void *, size_t);
 const void *{name}_inline_weights(void);
 int {name}_run({arguments});
 int {name}_run_steps({arguments}, int, int);
-"""
+{shared if manifest.threads > 1 else ""}"""
 
 
 def ffi_source(manifest: Manifest) -> str:

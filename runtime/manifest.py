@@ -98,6 +98,8 @@ class Manifest:
     header: str = ""
     steps: tuple[Step, ...] = ()
     memory: tuple[Buffer, ...] = ()
+    threads: int = 1
+    """The most that a call runs on."""
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -184,9 +186,10 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "source": (str,),
     "steps": (list,),
     "memory": (list,),
+    "threads": (int,),
 }
-"""Keys and their types; the last four may be missing."""
-_OPTIONAL = ("header", "source", "steps", "memory")
+"""Keys and their types; the last five may be missing."""
+_OPTIONAL = ("header", "source", "steps", "memory", "threads")
 
 
 def _check_format(data: Json, folder: Path) -> None:

@@ -35,7 +35,7 @@ __all__ = ["Module", "load"]
 class Backend(Protocol):
     """Who runs the code: this process, or an emulator."""
 
-    def run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None: ...
+    def run(self, inputs: Sequence[Array], outputs: Sequence[Array], threads: int = 1) -> None: ...
 
 
 def load(path: str | Path) -> Module:
@@ -81,7 +81,7 @@ class Module:
         self._backend: Backend | None = backend
         self._input_names = tuple(t.name for t in manifest.inputs)
 
-    def __call__(self, *inputs: Any, out: Any = None, **named: Any) -> Any:
+    def __call__(self, *inputs: Any, out: Any = None, threads: int | None = None, **named: Any) -> Any:
         """Run the network.
 
         Args:
@@ -90,6 +90,8 @@ class Module:
                 (1, C, H, W).
             out: where to write, instead of new arrays: an array of the declared shape that is C-contiguous,
                 writable and apart from the inputs; with several outputs a dict or a sequence of them.
+            threads: how many threads share the call, from 1 to what the network was compiled for, which is
+                the default. The results are the same bits for any number.
             **named: inputs by name, alone or after those given in order.
 
         Returns:
@@ -98,18 +100,20 @@ class Module:
 
         Raises:
             CompactError: CIR620 inputs that do not match by number or name, CIR621 a wrong shape, CIR622 a
-                wrong element type, CIR623 not an array, CIR624 an unfit `out`, CIR625 a closed module.
+                wrong element type, CIR623 not an array, CIR624 an unfit `out`, CIR625 a closed module, CIR628
+                an odd number of threads.
         """
         backend = self._backend
         if backend is None:
             raise self._closed()
+        count = self._threads(threads)
         given = self._in_order(inputs, named) if named or len(inputs) != len(self._input_names) else inputs
         arrays = [_input(x, tensor) for x, tensor in zip(given, self._manifest.inputs, strict=True)]
         if out is not None:
-            backend.run(arrays, self._targets(out, arrays))
+            backend.run(arrays, self._targets(out, arrays), count)
             return out
         results, targets = self._results(given[0] if given else None)
-        backend.run(arrays, targets)
+        backend.run(arrays, targets, count)
         return results[0] if len(results) == 1 else dict(zip(self.outputs, results, strict=True))
 
     @property
@@ -143,6 +147,11 @@ class Module:
         return self._manifest.weights_bytes
 
     @property
+    def threads(self) -> int:
+        """The most threads that a call runs on: what the network was compiled for."""
+        return self._manifest.threads
+
+    @property
     def manifest(self) -> Manifest:
         """All that is known about it."""
         return self._manifest
@@ -153,7 +162,13 @@ class Module:
         return self._folder
 
     def profile(
-        self, *inputs: Any, repeats: int = 20, warmup: int = 3, peak_gflops: float | None = None, **named: Any
+        self,
+        *inputs: Any,
+        repeats: int = 20,
+        warmup: int = 3,
+        peak_gflops: float | None = None,
+        threads: int | None = None,
+        **named: Any,
     ) -> Profile:
         """Time every step: the median of `repeats` runs, after `warmup` runs.
 
@@ -161,11 +176,13 @@ class Module:
             *inputs: as for a call; without any, random numbers.
             repeats: how many timed runs.
             warmup: how many runs before.
-            peak_gflops: the CPU's peak, for a column that says how near each step comes.
+            peak_gflops: the peak of the CPU's cores that take part, for a column that says how near each
+                step comes.
+            threads: as for a call.
             **named: inputs by name.
 
         Raises:
-            CompactError: CIR627 where steps cannot be timed.
+            CompactError: CIR627 where steps cannot be timed, CIR628 too many threads or too few.
         """
         from compactir.runtime.profile import measure
 
@@ -175,8 +192,9 @@ class Module:
             raise self._untimed("it was compiled without a list of steps")
         given = self._in_order(inputs, named) if inputs or named else self._random()
         arrays = [_input(x, tensor) for x, tensor in zip(given, self._manifest.inputs, strict=True)]
-        step = self._backend.stepper(arrays, self._results(None)[1])
-        return measure(self._manifest, step, repeats, warmup, peak_gflops)
+        count = self._threads(threads)
+        step = self._backend.stepper(arrays, self._results(None)[1], count)
+        return measure(self._manifest, step, repeats, warmup, peak_gflops, count)
 
     def stepwise(self, *inputs: Any, **named: Any) -> Iterator[tuple[Array, dict[str, Array]]]:
         """Run step by step; after each, the workspace as floats and the outputs as they are by then.
@@ -271,6 +289,20 @@ class Module:
             return tensors, [tensor.numpy() for tensor in tensors]
         arrays = [np.empty(t.shape, t.numpy_dtype) for t in self._manifest.outputs]
         return arrays, arrays
+
+    def _threads(self, wanted: int | None) -> int:
+        """How many threads a call runs on. Errors: CIR628."""
+        most = self._manifest.threads
+        if wanted is None:
+            return most
+        if not 1 <= wanted <= most:
+            what = f"{most} threads" if most > 1 else "one thread"
+            raise CompactError(
+                "CIR628",
+                f"`{self.name}` cannot run on {wanted} threads: it is compiled for {what}",
+                help=f"give 1 to {most}, or compile it with `--threads {max(wanted, 1)}`",
+            )
+        return wanted
 
     def _random(self) -> list[Array]:
         rng = np.random.default_rng(0)

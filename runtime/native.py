@@ -49,6 +49,10 @@ class Native:
             self._function(f"{manifest.symbol}_{what}") for what in _FUNCTIONS
         )
         self._check_signature(signature)
+        if manifest.threads > 1:
+            self._run_threads, self._run_steps_threads = (
+                self._function(f"{manifest.symbol}_{what}") for what in ("run_threads", "run_steps_threads")
+            )
         self._weights = self._bind(bind, self._map or self._inline(inline))
         self._floats = self._ffi.typeof("float[]")
         self._spare: list[Any] = []
@@ -64,10 +68,14 @@ class Native:
             said, compiled = differences
             raise _mixed(manifest, f"{FILE} says `{said}`, the library is compiled for `{compiled}`")
 
-    def run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
+    def run(self, inputs: Sequence[Array], outputs: Sequence[Array], threads: int = 1) -> None:
         """Run the network on C-contiguous arrays of the declared types."""
         workspace = self.workspace()
-        status = self._run(self._weights, *self._pointers(inputs), *self._pointers(outputs), workspace)
+        tensors = (*self._pointers(inputs), *self._pointers(outputs))
+        if threads > 1:
+            status = self._run_threads(self._weights, *tensors, workspace, threads)
+        else:
+            status = self._run(self._weights, *tensors, workspace)
         self._keep(workspace)
         if status:
             raise self._failed(status)
@@ -80,13 +88,15 @@ class Native:
         if status := self._run_steps(self._weights, *tensors, workspace, first, last):
             raise self._failed(status)
 
-    def stepper(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> Any:
+    def stepper(self, inputs: Sequence[Array], outputs: Sequence[Array], threads: int = 1) -> Any:
         """`f(first, last)` → status, with everything else prepared: what `profile` times."""
         tensors = (*self._pointers(inputs), *self._pointers(outputs))
-        run_steps, weights, workspace = self._run_steps, self._weights, self.workspace()
+        weights, workspace = self._weights, self.workspace()
+        run_steps = self._run_steps_threads if threads > 1 else self._run_steps
+        more = (threads,) if threads > 1 else ()
 
         def step(first: int, last: int) -> int:
-            return int(run_steps(weights, *tensors, workspace, first, last))
+            return int(run_steps(weights, *tensors, workspace, first, last, *more))
 
         return step
 

@@ -9,11 +9,18 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from compactir.diagnostics import CompactError
-from compactir.runtime.build import SHARED, Compiler, compile_archive, compile_library, incbin_source
+from compactir.runtime.build import (
+    SHARED,
+    THREADS,
+    Compiler,
+    compile_archive,
+    compile_library,
+    incbin_source,
+)
 from compactir.runtime.cache import Cache, content_key, open_cache
 from compactir.runtime.interface import ffi_source
 from compactir.runtime.manifest import FILE, Manifest
@@ -71,7 +78,7 @@ def build_archive(
 
 
 def _build(
-    make: Callable[[Sequence[Path], Path, Target, Compiler], Path],
+    make: Callable[..., Path],
     out: str,
     manifest: Manifest,
     sources: Mapping[str, str],
@@ -83,7 +90,8 @@ def _build(
     files: dict[str, str | bytes] = {**sources}
     if embed is not None:
         files |= object_sources(manifest, embed)
-    flags = (*target.flags(compiler.family), *SHARED)
+    more = THREADS if manifest.threads > 1 else ()
+    flags = (*target.flags(compiler.family), *SHARED, *more)
     parts = [part for name in sorted(files) for part in (name, files[name])]
     key = content_key("library", out, *parts, *flags, compiler.identity)
 
@@ -93,7 +101,7 @@ def _build(
             for file, content in files.items():
                 _write(folder / file, content)
             inputs = sorted(path for path in folder.iterdir() if path.suffix in (".c", ".S"))
-            make(inputs, aside / out, target, compiler)
+            make(inputs, aside / out, target, compiler, flags=more)
 
     return (cache or open_cache()).build(key, build) / out
 

@@ -46,6 +46,7 @@ class Profile:
     total_us: float
     """One whole run, timed in one piece: less than the sum of the rows where a step finds the cache warm."""
     peak_gflops: float | None = None
+    threads: int = 1
 
     @property
     def macs(self) -> int:
@@ -81,6 +82,7 @@ class Profile:
             "network": self.network,
             "target": self.target,
             "repeats": self.repeats,
+            "threads": self.threads,
             **whole,
             "peak_gflops": self.peak_gflops,
             "steps": rows,
@@ -97,13 +99,21 @@ class Profile:
             line += f"  {row.share:>6.1%}  {row.gflops:>8.2f}  {row.step.bytes_moved:>12,}"
             lines.append(line + self._of_peak(row.gflops))
         whole = f"whole run: {self.total_us:.2f} µs, {self.gflops:.2f} GFLOP/s{self._of_peak(self.gflops)}"
-        return "\n".join([*lines, f"{whole} (median of {self.repeats})"])
+        on = f", {self.threads} threads" if self.threads > 1 else ""
+        return "\n".join([*lines, f"{whole} (median of {self.repeats}{on})"])
 
     def _of_peak(self, gflops: float) -> str:
         return f"  {gflops / self.peak_gflops:>7.1%}" if self.peak_gflops else ""
 
 
-def measure(manifest: Manifest, run: Runner, repeats: int, warmup: int, peak_gflops: float | None) -> Profile:
+def measure(
+    manifest: Manifest,
+    run: Runner,
+    repeats: int,
+    warmup: int,
+    peak_gflops: float | None,
+    threads: int = 1,
+) -> Profile:
     """Time each step `repeats` times, in the order of the network so that the caches are as in earnest."""
     count = len(manifest.steps)
     repeats = max(repeats, 1)
@@ -115,7 +125,8 @@ def measure(manifest: Manifest, run: Runner, repeats: int, warmup: int, peak_gfl
     times = [max(median(column) - empty, 0.0) for column in zip(*runs, strict=True)]
     total = sum(times) or 1.0
     rows = tuple(Row(step, t, t / total) for step, t in zip(manifest.steps, times, strict=True))
-    return Profile(manifest.network, manifest.target, repeats, rows, max(whole - empty, 0.0), peak_gflops)
+    whole = max(whole - empty, 0.0)
+    return Profile(manifest.network, manifest.target, repeats, rows, whole, peak_gflops, threads)
 
 
 def median(numbers: Iterable[float]) -> float:

@@ -49,11 +49,11 @@ TARGETS = ("c", "x86", "x86-avx512", "arm")
 NETWORKS = ("lenet5", "mobilenet_v2", "shufflenet_v2")
 
 
-def planned(graph: Graph, target: str, cache_bytes: int = 1 << 20) -> Plan:
+def planned(graph: Graph, target: str, cache_bytes: int = 1 << 20, threads: int = 1) -> Plan:
     """The plan after the passes of the C pipeline; with a cache of 0 bytes whatever can be is fused."""
     passes = [p for p in pipeline("c", load_target(target)) if not isinstance(p, FuseSeparable)]
     run_pipeline(graph, [*passes, FuseSeparable(cache_bytes)])
-    return lower(graph, load_target(target)).plan
+    return lower(graph, load_target(target), threads).plan
 
 
 # -- what holds for all plans --------------------------------------------------------------------------------
@@ -96,6 +96,15 @@ def test_every_network_of_the_examples(path: Path) -> None:
     verify_plan(plan)
 
 
+@pytest.mark.parametrize("threads", [2, 3, 8])
+def test_several_threads(threads: int) -> None:
+    plan = shared(threads)
+    assert {call.kernel.split for step in plan.steps for call in step.calls} >= {"panels", "tiles", "blocks"}
+    assert any(step.split for step in plan.steps if step.stages)
+    assert parse_plan(print_plan(plan)) == plan
+    verify_plan(plan)
+
+
 @given(graphs(), st.sampled_from(TARGETS))
 @settings(max_examples=60)
 def test_random_graphs(graph: Graph, target: str) -> None:
@@ -104,10 +113,10 @@ def test_random_graphs(graph: Graph, target: str) -> None:
     verify_plan(plan)
 
 
-@given(separable(), st.sampled_from(TARGETS))
+@given(separable(), st.sampled_from(TARGETS), st.integers(1, 4))
 @settings(max_examples=40)
-def test_random_regions(graph: Graph, target: str) -> None:
-    plan = planned(graph, target, cache_bytes=0)
+def test_random_regions(graph: Graph, target: str, threads: int) -> None:
+    plan = planned(graph, target, cache_bytes=0, threads=threads)
     assert parse_plan(print_plan(plan)) == plan
     verify_plan(plan)
 
@@ -372,6 +381,53 @@ BROKEN: list[tuple[str, str, Broken]] = [
 ]
 
 
+# What only plans for several threads have; the sample is `shared`.
+SHARED: list[tuple[str, str, Broken]] = [
+    ("an axis that is not there", EXISTENCE[4], lambda p: _cut_along(p, "panels", "channels")),
+    ("a cut that nobody makes", EXISTENCE[4], lambda p: _with_shared(p, "panels", split=False)),
+    ("shared by one thread", EXISTENCE[4], lambda p: replace(p, threads=1)),
+    ("one ring for two", PLACES[11], lambda p: with_buffer(p, lambda b: b.copies > 1, copies=1)),
+    ("two distances", PLACES[11], lambda p: _with_another_copy(p)),
+    ("no wait", PLACES[12], lambda p: _with_shared(p, "tiles", wait=False)),
+    ("panels on top of each other", FLOW[4], lambda p: _on_top(p, "panels")),
+    ("blocks on top of each other", FLOW[4], lambda p: _on_top(p, "blocks")),
+]
+
+
+@cache
+def shared(threads: int = 2) -> Plan:
+    """Regions, panels, tiles and blocks, cut for several threads."""
+    source = driver.Source(ROOT / "examples" / "mobilenet_v2.arch", {"width": "0.5", "size": "96"}, seed=0)
+    return driver.plan(driver.read(source, warn=False), load_target("x86"), threads=threads).lowered.plan
+
+
+def _cut(plan: Plan, axis: str) -> Step:
+    return next(s for s in plan.steps if s.split and s.calls[0].kernel.split == axis and s.wait)
+
+
+def _with_shared(plan: Plan, axis: str, **changes: Any) -> Plan:
+    return with_step(plan, _cut(plan, axis), **changes)
+
+
+def _cut_along(plan: Plan, axis: str, other: str) -> Plan:
+    call = (step := _cut(plan, axis)).calls[0]
+    return with_step(plan, step, calls=(replace(call, kernel=replace(call.kernel, split=other)),))
+
+
+def _on_top(plan: Plan, axis: str) -> Plan:
+    call = (step := _cut(plan, axis)).calls[0]
+    return with_step(plan, step, calls=(replace(call, y=first_place(call.y)),))
+
+
+def _with_another_copy(plan: Plan) -> Plan:
+    """The window of a region reads its ring, and a buffer that all parts have in common."""
+    step = next(s for s in plan.steps if len(s.stages) == 3 and len(s.calls[1].x) > 1)
+    call = step.calls[1]
+    other = next(b.name for b in plan.buffers if is_arena(b) and b.copies == 1)
+    x = ChannelMap.of([*call.x.places[:-1], (other, 0)])
+    return with_step(plan, step, calls=(step.calls[0], replace(call, x=x), *step.calls[2:]))
+
+
 def _stages(plan: Plan, change: Callable[[Any], Any]) -> Plan | None:
     step = next((s for s in plan.steps if s.stages), None)
     return with_step(plan, step, stages=change(step.stages)) if step else None
@@ -386,9 +442,14 @@ def _with_a_hole(step: Step) -> Step:
     return replace(step, calls=(replace(step.calls[0], y=first_place(step.calls[0].y)), *step.calls[1:]))
 
 
-@pytest.mark.parametrize(("rule", "broken"), [b[1:] for b in BROKEN], ids=[b[0] for b in BROKEN])
-def test_a_broken_plan_is_refused(rule: str, broken: Broken) -> None:
-    plans = [other for plan in samples() if (other := broken(plan)) is not None]
+@pytest.mark.parametrize(
+    ("rule", "broken", "several"),
+    [(*b[1:], b in SHARED) for b in BROKEN + SHARED],
+    ids=[b[0] for b in BROKEN + SHARED],
+)
+def test_a_broken_plan_is_refused(rule: str, broken: Broken, several: bool) -> None:
+    wholes = (shared(),) if several else samples()
+    plans = [other for plan in wholes if (other := broken(plan)) is not None]
     assert plans, "no plan has what is to be broken"
     for plan in plans:
         with pytest.raises(CompactError) as caught:
@@ -398,7 +459,7 @@ def test_a_broken_plan_is_refused(rule: str, broken: Broken) -> None:
 
 
 def test_every_rule_can_be_broken() -> None:
-    assert {rule for _, rule, _ in BROKEN} == {rule.name for group in RULES for rule in group}
+    assert {rule for _, rule, _ in BROKEN + SHARED} == {rule.name for group in RULES for rule in group}
 
 
 def test_the_error_names_step_and_line() -> None:

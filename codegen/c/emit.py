@@ -16,10 +16,19 @@ import numpy as np
 from compactir import __version__
 from compactir.codegen.c.cpu import cpu_check
 from compactir.codegen.c.finish import special
-from compactir.codegen.c.render import environment, has_weights, name_kernel, render_kernel, wrapped
+from compactir.codegen.c.render import (
+    environment,
+    has_weights,
+    minus,
+    name_kernel,
+    render_kernel,
+    times,
+    wrapped,
+)
 from compactir.codegen.lower import Lowered
 from compactir.ir.channel_map import ChannelMap
-from compactir.ir.plan import Call, Conv, Kernel, Plan, Step, print_plan
+from compactir.ir.plan import Buffer, Call, Conv, Kernel, Plan, Step, print_plan
+from compactir.ir.plan_parts import bands, units
 from compactir.ir.signature import signature
 from compactir.targets import Target
 
@@ -35,7 +44,7 @@ _WORDS = """
     delete dynamic_cast explicit export false friend mutable namespace new noexcept not not_eq nullptr
     operator or or_eq private protected public reinterpret_cast requires static_assert static_cast
     template this thread_local throw true try typeid typename typeof using virtual wchar_t xor xor_eq
-    linux unix main ws w first last image workspace
+    linux unix main ws w first last image workspace part parts threads crew
 """
 _C_WORDS = frozenset(_WORDS.split())
 """Keywords of C and C++, what gcc defines outside of strict modes, names of the generated code."""
@@ -112,7 +121,7 @@ def emit_c(lowered: Lowered, target: Target, *, symbol: str | None = None, pack:
         .get_template("network.c.j2")
         .render(
             **context,
-            vocabulary=vocabulary(target),
+            vocabulary=vocabulary(target, plan.threads),
             tables=[(name, wrapped(list(text))) for text, name in writer.tables.items()],
             functions=body,
             steps=steps,
@@ -132,6 +141,8 @@ def emit_c(lowered: Lowered, target: Target, *, symbol: str | None = None, pack:
             null_checks="".join(f" || !{n}" for n in names.ordered),
             arguments="".join(f", {n}" for n in names.ordered),
             advances=names.advances,
+            members=names.parameters,
+            kinds=wrapped([str(step["split"] + 2 * step["wait"]) for step in steps] or ["0"]),
         )
     )
     header = environment().get_template("network.h.j2").render(**context)
@@ -153,23 +164,26 @@ def _number(x: float) -> str:
     return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
 
 
-def vocabulary(target: Target) -> str:
-    """The words that the target's kernels are written in."""
+def vocabulary(target: Target, threads: int = 1) -> str:
+    """The words that the target's kernels are written in, and threads where there are several."""
     folder = files("compactir.codegen.c") / "simd"
     lanes = f"#define V_LANES {target.lanes}\n" if target.isa == "scalar" else ""
-    texts = [
-        (folder / name).read_text(encoding="utf-8") for name in ("words.h", f"{target.isa}.h", "elementary.h")
-    ]
+    names = ["words.h", f"{target.isa}.h", "elementary.h", *(["threads.h"] if threads > 1 else [])]
+    texts = [(folder / name).read_text(encoding="utf-8") for name in names]
     return lanes + "\n".join(texts)
 
 
 def sweep(step: Step, calls: list[tuple[str, list[str]]]) -> list[str]:
     """A fused step: each round makes the next rows of the last stage, first what they need of the others."""
     last = len(step.stages) - 1
-    lines = [f"int {', '.join(f'r{i} = 0' for i in range(last + 1))}; /* rows made so far, stage by stage */"]
     final = step.stages[last]
+    lines = _band(step) if step.split else []
+    starts = ", ".join(f"r{i} = {f'f{i}' if step.split else 0}" for i in range(last + 1))
+    end = "end" if step.split else f"{final.height}"
+    lines.append(f"int {starts}; /* rows made so far, stage by stage */")
     lines.append(
-        f"for (int e{last} = {final.window}; r{last} < {final.height}; e{last} += {final.window}) {{"
+        f"for (int e{last} = {f'f{last} + ' if step.split else ''}{final.window}; r{last} < {end}; "
+        f"e{last} += {final.window}) {{"
     )
     for i in range(last - 1, -1, -1):
         s = step.stages[i]
@@ -186,8 +200,31 @@ def sweep(step: Step, calls: list[tuple[str, list[str]]]) -> list[str]:
     return [*lines, "}"]
 
 
+def _band(step: Step) -> list[str]:
+    """The first row of every stage for the band of rows that is this part's, and where the band ends."""
+    last, final, rounds = len(step.stages) - 1, step.stages[-1], bands(step)
+    first, end = (f"{rounds} * {units} / parts" for units in ("part", "(part + 1)"))
+    if final.window > 1:
+        first, end = (f"({text}) * {final.window}" for text in (first, end))
+    lines = [f"const int f{last} = {first};"]
+    if rounds * final.window > final.height:
+        end = f"part + 1 < parts ? {end} : {final.height}"
+    lines.append(f"const int end = {end};")
+    for i in range(last - 1, -1, -1):
+        s = step.stages[i]
+        first = f"{_times(f'f{i + 1}', s.stride)}{minus(s.pad)}"
+        if s.pad:
+            first = f"{first} < 0 ? 0 : {first}"
+        lines.append(f"const int f{i} = {first};")
+    return lines
+
+
 def _times(text: str, factor: int) -> str:
     return text if factor == 1 else f"{text} * {factor}"
+
+
+_PASSED = {"w": "w->data", "part": "part, parts"}
+"""What the parameters of a step are called where it is called."""
 
 
 class _Names:
@@ -245,8 +282,14 @@ class _Writer:
         return self.tables.setdefault(text, f"t{len(self.tables)}")
 
     def base(self, m: ChannelMap, names: _Names) -> str:
-        region = self.buffers[m.buffers[0]].region if m.pieces else "arena"
-        return "ws" if region == "arena" else names.of[region]
+        if not m.pieces:
+            return "ws"
+        buffer = self.buffers[m.buffers[0]]
+        return self.own(buffer) if buffer.region == "arena" else names.of[buffer.region]
+
+    def own(self, buffer: Buffer) -> str:
+        """The workspace, moved to the copy of a part where a buffer has copies."""
+        return f"ws + part{times(buffer.stride)}" if buffer.copies > 1 else "ws"
 
     def step(self, index: int, names: _Names) -> dict[str, Any]:
         step = self.plan.steps[index]
@@ -255,13 +298,17 @@ class _Writer:
         parameters = {"w": "const float *w", "ws": "float *ws"}
         parameters |= dict(zip(names.ordered, names.parameters, strict=True))
         needed = [n for n in parameters if n in used]
+        parameters["part"] = "int part, int parts"
+        needed += ["part"] if step.split else []
         return {
             "name": step.name,
             "op": step.op,
             "where": step.where,
             "lines": sweep(step, calls) if step.stages else [f"{f}({', '.join(a)});" for f, a in calls],
             "parameters": ", ".join(parameters[n] for n in needed) or "void",
-            "arguments": ", ".join("w->data" if n == "w" else n for n in needed),
+            "arguments": ", ".join(_PASSED.get(n, n) for n in needed),
+            "split": step.split,
+            "wait": step.wait,
         }
 
     def arguments(self, call: Call, names: _Names) -> list[str]:
@@ -272,5 +319,8 @@ class _Writer:
         for extra in call.extra:
             arguments += [self.base(extra, names), self.table(extra)]
         if call.scratch:
-            arguments.append(f"ws + {self.bases[call.scratch]}")
+            arguments.append(f"{self.own(self.buffers[call.scratch])} + {self.bases[call.scratch]}")
+        if call.kernel.split:
+            count = units(call.kernel)
+            arguments += [f"{_times('part', count)} / parts", f"{_times('(part + 1)', count)} / parts"]
         return arguments

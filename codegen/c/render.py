@@ -69,6 +69,8 @@ def _context(kernel: Kernel, target: Target) -> dict[str, Any]:
         return chain(epilogue, a, loads)
 
     context: dict[str, Any] = {
+        "ranged": ", int from, int to" if kernel.split or getattr(kernel, "ranged", False) else "",
+        "over": lambda axis, count: ("from", "to") if kernel.split == axis else (0, count),
         "extras": len(spread),
         "extra_parameters": "".join(f", const float *e{i}, const int32_t *e{i}t" for i in range(len(spread))),
         "chain": finished,
@@ -84,12 +86,15 @@ def _context(kernel: Kernel, target: Target) -> dict[str, Any]:
                 kernel.pad[1],
                 kernel.tile,
             ),
+            "by_rows": kernel.ranged or kernel.split == "rows",
             "clipped": _clipped(kernel),
             "moving": kernel.out[0] > 1 or kernel.ranged,
             "xrow": lambda row: _ring(row, kernel.x_ring),
             "yrow": _ring("oy", kernel.y_ring),
             "pixel_step": kernel.stride[1] * kernel.x_strides[1],
         }
+        counts = [0, *(segment.count for segment in context["segments"])]
+        context["firsts"] = [sum(counts[: i + 1]) for i in range(len(counts) - 1)]
     if isinstance(kernel, Conv):
         context["swept"] = kernel.rows < kernel.out[0] and not kernel.ranged
         context |= {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from compactir.codegen.lower import convolution, lanewise, memory, regions, views
+from compactir.codegen.lower import convolution, lanewise, memory, parts, regions, views
 from compactir.codegen.lower.pack import ALIGN
 from compactir.codegen.lower.state import RULES, Lowering, spatial, tensor
 from compactir.diagnostics import CompactError
@@ -32,8 +32,8 @@ class Lowered:
     """Where each value of the graph lies: what `verify --per-layer` reads."""
 
 
-def lower(graph: Graph, target: Target) -> Lowered:
-    """Plan a graph whose weights are bound.
+def lower(graph: Graph, target: Target, threads: int = 1) -> Lowered:
+    """Plan a graph whose weights are bound, for at most so many threads.
 
     Errors: CIR501 for an operation that no kernel knows, CIR601 without weights.
     """
@@ -44,7 +44,7 @@ def lower(graph: Graph, target: Target) -> Lowered:
             value.name, spatial(value.type), value.type.channels, f"input:{value.name}", lanes=1
         )
         state.maps[value] = ChannelMap.whole(buffer.name, value.type.channels)
-    chains = regions.chains(graph)
+    chains = regions.chains(graph, threads)
     state.fused.update(chains)
     for chain in chains.values():
         regions.hold(state, chain)
@@ -58,8 +58,10 @@ def lower(graph: Graph, target: Target) -> Lowered:
                 state.steps.append(regions.fuse(chain, pending.pop(chain)))
     for name, value in graph.outputs.items():
         _export(state, name, value)
-    buffers = memory.lifetimes(state.buffers.values(), state.steps)
-    placed, arena = memory.place(buffers, state.steps, ALIGN)
+    steps, buffers = state.steps, list(state.buffers.values())
+    if threads > 1:
+        steps, buffers = parts.share(steps, buffers, threads, target)
+    placed, arena = memory.place(memory.lifetimes(buffers, steps), steps, ALIGN)
     plan = Plan(
         graph.name,
         target.name,
@@ -68,10 +70,13 @@ def lower(graph: Graph, target: Target) -> Lowered:
         tuple(tensor(v.name, v.type) for v in graph.inputs),
         tuple(tensor(name, v.type) for name, v in graph.outputs.items()),
         tuple(placed),
-        tuple(state.steps),
+        tuple(steps),
         arena,
         state.packer.size,
+        threads,
     )
+    if threads > 1:
+        plan = parts.with_waits(plan)
     return Lowered(plan, state.packer.blob(), {v.name: m for v, m in state.maps.items()})
 
 

@@ -23,15 +23,40 @@ class Chain:
         return self.window + 1 < len(self.nodes)
 
 
-def chains(graph: Graph) -> dict[str, Chain]:
-    """The regions of a graph by the names of their values."""
+def chains(graph: Graph, threads: int = 1) -> dict[str, Chain]:
+    """The regions of a graph by the names of their values; for several threads those that they can share."""
     nodes = {n.out.name: n for n in graph.nodes}
     found: dict[str, Chain] = {}
     for region in graph.regions:
         members = tuple(nodes[name] for name in region.values)
         window = max(i for i, n in enumerate(members) if _has_window(n))
-        found.update(dict.fromkeys(region.values, Chain(members, window, region.rows)))
+        chain: Chain | None = Chain(members, window, region.rows)
+        if threads > 1:
+            chain = _shareable(Chain(members, window, region.rows), threads)
+        if chain:
+            found.update(dict.fromkeys(region.values, chain))
     return found
+
+
+_LOSS = 1.25
+"""How much longer the longest band of rows may take than its share, before a region is better run apart."""
+
+
+def _shareable(chain: Chain, threads: int) -> Chain | None:
+    """The chain with as many rows at a time as lets threads share it evenly; None where none does."""
+    height = spatial(chain.nodes[-1].out.type)[0]
+    options = [replace(chain, rows=rows) for rows in range(chain.rows, 0, -1) if height % rows == 0]
+    best = min(options, key=lambda option: _loss(option, height, threads))
+    return best if _loss(best, height, threads) <= _LOSS else None
+
+
+def _loss(chain: Chain, height: int, threads: int) -> float:
+    """The longest band over an equal share; rows before the window that two bands make count half."""
+    rounds = -(-height // chain.rows)
+    rows = -(-rounds // threads) * chain.rows
+    stride, window, _ = _reach(chain.nodes[chain.window])
+    twice = max(0, window - stride) / stride if chain.window else 0.0
+    return rows * threads / height * (1 + twice / rows / 2)
 
 
 def _has_window(node: Node) -> bool:

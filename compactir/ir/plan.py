@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import keyword
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from math import prod
 from typing import Any
 
@@ -27,7 +27,8 @@ class Buffer:
     Element (c, y, x) lies at (c // lanes)·block + y·row + x·pixel + c % lanes, with pixel = lanes,
     row = W·lanes, block = H·row; rows count modulo `height` where a fused step keeps only some of them.
     `region` is "arena" (the workspace), "input:NAME" or "output:NAME" (the caller's dense NCHW: lanes = 1).
-    `offset` counts floats from the start of the region; steps first … last use it.
+    `offset` counts floats from the start of the region; steps first … last use it. With `copies` every part
+    of a step that several threads share has one of its own, `stride` floats after the one before.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Buffer:
     offset: int = 0
     first: int = 0
     last: int = 0
+    copies: int = 1
 
     @property
     def pixel(self) -> int:
@@ -56,9 +58,19 @@ class Buffer:
         return self.height * self.row
 
     @property
+    def one(self) -> int:
+        """Size of one copy, in floats."""
+        return self.blocks * self.block
+
+    @property
+    def stride(self) -> int:
+        """Distance of neighbouring copies, in floats: whole cache lines."""
+        return -(-self.one // 16) * 16
+
+    @property
     def floats(self) -> int:
         """Size in floats."""
-        return self.blocks * self.block
+        return (self.copies - 1) * self.stride + self.one
 
     def element(self, position: int) -> int:
         """The offset of pixel (0, 0) of the channel at this position."""
@@ -67,7 +79,13 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Kernel:
-    """What a C function of the generated file is specialised to. Equal kernels share one function."""
+    """What a C function of the generated file is specialised to. Equal kernels share one function.
+
+    With `split` it makes a range of its units only, as the last two arguments of a call say; `plan_parts`
+    says what the units of each axis are.
+    """
+
+    split: str = field(default="", kw_only=True)
 
     @property
     def kind(self) -> str:
@@ -275,6 +293,8 @@ class Step:
     `macs` are those of the graph, `executed` those of the kernels with their padding. `copied` counts
     elements that the step writes as it read them; `conversion` marks the caller's tensors going in or out.
     With `stages` the calls are those of one stage after the other, and all run row by row in turn.
+    `split`: several threads share it (plan_parts). `wait`: it starts when all earlier steps are done; in a
+    plan for several threads those without it may run at the same time as the ones before.
     """
 
     name: str
@@ -289,6 +309,8 @@ class Step:
     conversion: bool = False
     where: str = ""
     inplace: tuple[str, str] = ("", "")
+    split: bool = False
+    wait: bool = False
 
     @property
     def bytes_moved(self) -> int:
@@ -306,7 +328,10 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Plan:
-    """A network ready to be written as C: one image at a time, the batch is a loop around it."""
+    """A network ready to be written as C: one image at a time, the batch is a loop around it.
+
+    At most `threads` threads share its steps.
+    """
 
     name: str
     target: str
@@ -318,6 +343,7 @@ class Plan:
     steps: tuple[Step, ...]
     arena: int = 0  # floats
     weights: int = 0  # floats
+    threads: int = 1
 
     @property
     def copies(self) -> int:
@@ -350,9 +376,8 @@ _CLASSES: dict[str, type] = {
 
 def print_plan(plan: Plan) -> str:
     """The text form."""
-    head = ", ".join(
-        f"{k}={_text(getattr(plan, k))}" for k in ("target", "lanes", "batch", "arena", "weights")
-    )
+    shown = ("target", "lanes", "batch", "arena", "weights", *(("threads",) if plan.threads > 1 else ()))
+    head = ", ".join(f"{k}={_text(getattr(plan, k))}" for k in shown)
     lines = [f"plan {FORMAT}", f"{_name(plan.name)}({head}) {{"]
     for title in ("inputs", "outputs", "buffers", "steps"):
         lines += [

@@ -3,6 +3,9 @@
 Every float of a buffer is marked with the row it holds (0 outside of rings) or as undefined. Lanes that
 nobody fills may flow through whole vectors; a scalar that is picked out of one has to be defined, and so has
 every output.
+
+A step that several threads share runs part by part, the last one first: no part may rely on another, write
+where another writes, or touch what another writes. Its own copies of buffers begin undefined.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from compactir.ir.plan import Buffer, Call, Grid, Plan, Stage, Step
 from compactir.ir.plan_access import Access, touched
+from compactir.ir.plan_parts import bands, call_part, first_rows, span, units
 
 Marks = npt.NDArray[np.int32]
 Bits = npt.NDArray[np.bool_]
@@ -24,7 +28,7 @@ UNDEFINED = -1
 
 @dataclass(frozen=True)
 class Finding:
-    """`kind` is "unwritten", "ring", "rows" or "output"."""
+    """`kind` is "unwritten", "ring", "rows", "parts" or "output"."""
 
     kind: str
     what: str
@@ -42,6 +46,9 @@ class Memory:
     def __post_init__(self) -> None:
         self.buffers = {b.name: b for b in self.plan.buffers}
         self.marks: dict[str, Marks] = {}
+        self.owners: dict[str, Marks] = {}
+        """Which part of the step that runs has written a float; none outside of shared steps."""
+        self.part = UNDEFINED
         for b in self.plan.buffers:
             start = 0 if b.region.startswith("input:") else UNDEFINED
             self.marks.setdefault(self._key(b), np.full(self.floats(b.name), start, np.int32))
@@ -56,16 +63,45 @@ class Memory:
     def run(self) -> list[Finding]:
         """All steps in order, until one finds something; then the outputs."""
         for step in self.plan.steps:
-            calls = sweep(step) if step.stages else ((c, 0, None) for c in step.calls)
-            for call, first, last in calls:
-                self._call(step, call, first, last)
-                if self.findings:
-                    return self.findings
+            parts = self.plan.threads if step.split else 1
+            for self.part in reversed(range(parts)) if parts > 1 else (UNDEFINED,):
+                self._forget_copies(step)
+                for call, first, last in part_calls(step, max(self.part, 0), parts):
+                    self._call(step, call, first, last)
+                    if self.findings:
+                        return self.findings
+            self.owners.clear()
             target, source = (self.buffers.get(name) for name in step.inplace)
             if target and source and overlap(target, source):
                 self.of(source.name)[:] = UNDEFINED
         self._outputs()
         return self.findings
+
+    def _forget_copies(self, step: Step) -> None:
+        if self.part != UNDEFINED:
+            names = {n for call in step.calls for n in call.y.buffers}
+            for name in (n for n in names if self.buffers[n].copies > 1):
+                self.of(name)[:] = UNDEFINED
+
+    def _owned(self, name: str) -> Marks:
+        """The owners of a buffer's floats; of own copies nothing is known, each part has another."""
+        key = self._key(self.buffers[name])
+        if key not in self.owners:
+            self.owners[key] = np.full(len(self.marks[key]), UNDEFINED, np.int32)
+        return self.owners[key]
+
+    def _collide(self, step: Step, access: Access, writes: bool) -> None:
+        """Take what a part writes into its possession; find what another part has written."""
+        for name, _, owners, _ in self._views(access, self._owned):
+            if self.buffers[name].copies > 1:
+                continue
+            if ((owners != UNDEFINED) & (owners != self.part)).any():
+                how = "writes" if writes else "reads"
+                text = f"part {self.part} of `{step.name}` {how} what another part of it writes to `{name}`"
+                self.findings.append(Finding("parts", text, step))
+                return
+            if writes:
+                owners[...] = self.part
 
     def _outputs(self) -> None:
         for tensor in self.plan.outputs:
@@ -88,10 +124,14 @@ class Memory:
         lanes = max((a.lanes for a in found.writes), default=1)
         live = np.ones((len(call.y), lanes), np.bool_)
         for access in found.reads:
+            if self.part != UNDEFINED:
+                self._collide(step, access, False)
             defined = self._read(step, access)
             if access.what != "x" or found.lanewise:
                 live[access.entries, : access.lanes] &= defined
         for access in found.writes:
+            if self.part != UNDEFINED:
+                self._collide(step, access, True)
             self._write(access, live[access.entries, : access.lanes])
 
     def _read(self, step: Step, access: Access) -> Bits:
@@ -128,10 +168,13 @@ class Memory:
         for _, entries, marks, wanted in self._views(access):
             marks[...] = np.where(live[entries, None, None, :], wanted, UNDEFINED)
 
-    def _views(self, access: Access) -> Iterator[tuple[str, slice, Marks, Marks]]:
-        """The marks that an access means, (entries, rows, columns, lanes), and the row that each should hold.
+    def _views(
+        self, access: Access, of: Callable[[str], Marks] | None = None
+    ) -> Iterator[tuple[str, slice, Marks, Marks]]:
+        """The marks that an access means, (entries, rows, columns, lanes), and the row each should hold.
 
-        One view for every run of entries; in a ring one for every row too, since rows wrap.
+        One view for every run of entries; in a ring one for every row too, since rows wrap. `of` says what
+        to look at instead of the marks.
         """
         at = 0
         for piece in access.map.pieces:
@@ -149,7 +192,7 @@ class Memory:
                         1,
                     )
                     marks = as_strided(
-                        self.of(piece.buffer)[start:],
+                        (of or self.of)(piece.buffer)[start:],
                         (run.count, rows, access.columns.count, access.lanes),
                         [4 * step for step in steps],
                     )
@@ -177,19 +220,36 @@ def overlap(one: Buffer, other: Buffer) -> bool:
     return one.region == other.region == "arena" and not apart
 
 
-def sweep(step: Step) -> Iterator[tuple[Call, int, int]]:
+def part_calls(step: Step, part: int, parts: int) -> Iterator[tuple[Call, int, int | None]]:
+    """What a part of a step runs, in order: calls with their rows, (call, first, end)."""
+    if step.stages:
+        yield from sweep(step, part, parts)
+        return
+    for call in step.calls:
+        first, last = span(units(call.kernel), part, parts) if parts > 1 else (0, 1)
+        if parts == 1:
+            yield call, 0, None
+        elif call.kernel.split == "rows":
+            yield call, first, last
+        elif cut := call_part(call, first, last):
+            yield cut, 0, None
+
+
+def sweep(step: Step, part: int = 0, parts: int = 1) -> Iterator[tuple[Call, int, int]]:
     """The calls of a fused step in the order in which they run, each with its rows: (call, first, end)."""
     stages, calls = step.stages, stage_calls(step)
-    made = [0] * len(stages)
-    end = stages[-1].window
-    while made[-1] < stages[-1].height:
+    window = stages[-1].window
+    first, last = (window * u for u in span(bands(step), part, parts))
+    made = first_rows(stages, first)
+    end = first + window
+    while made[-1] < min(last, stages[-1].height):
         ends = [end]
         for stage in reversed(stages[:-1]):
             ends.insert(0, rows_needed(stage, ends[0]))
         for i, group in enumerate(calls):
             yield from ((call, made[i], ends[i]) for call in group)
             made[i] = ends[i]
-        end += stages[-1].window
+        end += window
 
 
 def rows_needed(stage: Stage, end: int) -> int:

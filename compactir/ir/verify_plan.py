@@ -31,6 +31,7 @@ from compactir.ir.plan_access import (
     touched,
 )
 from compactir.ir.plan_flow import Finding, Memory, overlap
+from compactir.ir.plan_parts import axes, waits
 
 Problem = tuple[str, Step | None]
 
@@ -311,6 +312,40 @@ def _wrong_rings(facts: Facts) -> Iterator[Problem]:
                     yield _said(step, f"has a ring of {ring} rows for {what}, which holds {height}")
 
 
+# -- threads -------------------------------------------------------------------------------------------------
+
+
+def _wrong_cuts(facts: Facts) -> Iterator[Problem]:
+    for step in facts.plan.steps:
+        for k in {call.kernel for call in step.calls}:
+            if step.split and not step.stages and k.split not in axes(k):
+                yield _said(step, f"is shared along `{k.split}`, it can be along {' or '.join(axes(k))}")
+            elif k.split and (step.stages or not step.split):
+                yield _said(step, f"runs as one and has a kernel cut along `{k.split}`")
+        if step.split and facts.plan.threads < 2:
+            yield _said(step, "is shared in a plan for one thread")
+
+
+def _missing_copies(facts: Facts) -> Iterator[Problem]:
+    for step in (s for s in facts.plan.steps if s.split):
+        inner = step.calls[: -step.stages[-1].calls] if step.stages else ()
+        needed = {n for call in inner for n in call.y.buffers} | {c.scratch for c in step.calls if c.scratch}
+        for name in sorted(needed):
+            if facts.buffers[name].copies < facts.plan.threads:
+                yield _said(step, f"has {facts.buffers[name].copies} copies of `{name}`")
+        for _, m in (each for call in step.calls for each in maps(call)):
+            own = (b for b in (facts.buffers[n] for n in m.buffers))
+            if len({b.stride if b.copies > 1 else 0 for b in own}) > 1:
+                yield _said(step, "finds operands in copies that lie at different distances")
+
+
+def _missing_waits(facts: Facts) -> Iterator[Problem]:
+    if facts.plan.threads > 1:
+        for step, wait in zip(facts.plan.steps, waits(facts.plan), strict=True):
+            if wait and not step.wait:
+                yield _said(step, "does not wait for a step that it depends on")
+
+
 def _flow(kind: str) -> Callable[[Facts], Iterator[Problem]]:
     def broken(facts: Facts) -> Iterator[Problem]:
         yield from ((found.what, found.step) for found in facts.flow if found.kind == kind)
@@ -323,6 +358,7 @@ EXISTENCE: tuple[Rule, ...] = (
     Rule("an address table has as many addresses as its kernel walks", _wrong_tables),
     Rule("kernels fit the target and their shapes", _unfit_kernels),
     Rule("stages make up a fused step, and rings lie in one", _wrong_stages),
+    Rule("a shared step is cut along axes of its kernels", _wrong_cuts),
 )
 PLACES: tuple[Rule, ...] = (
     Rule("buffers and weights start on cache lines", _odd_offsets),
@@ -336,6 +372,8 @@ PLACES: tuple[Rule, ...] = (
     Rule("a result lies over its operand element by element", _wrong_in_place),
     Rule("a scratch column is large enough", _small_scratch),
     Rule("a ring is as high as its buffer", _wrong_rings),
+    Rule("every part has its own copy of what it makes inside a step", _missing_copies),
+    Rule("a step waits for what it depends on", _missing_waits),
 )
 ADDRESSES: tuple[Rule, ...] = (Rule("every address lies in its buffer", _outside_their_buffer),)
 FLOW: tuple[Rule, ...] = (
@@ -343,6 +381,7 @@ FLOW: tuple[Rule, ...] = (
     Rule("every step reads what was written before", _flow("unwritten")),
     Rule("a ring still holds the rows that are read", _flow("ring")),
     Rule("every output is written", _flow("output")),
+    Rule("a part touches nothing that another part writes", _flow("parts")),
 )
 RULES: tuple[tuple[Rule, ...], ...] = (EXISTENCE, PLACES, ADDRESSES, FLOW)
 """In groups: the rules of a group rely on those of the groups before it."""

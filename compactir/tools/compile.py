@@ -33,7 +33,9 @@ def main(args: Namespace) -> int:
         dumps.authored(authored.graph)
         say(f"compiling {authored.graph.name} for {target.name}")
         dump = dumps if args.dump_ir else None
-        planned = plan(authored, target, also=args.also, verify_each=args.verify_each, dump=dump)
+        planned = plan(
+            authored, target, also=args.also, threads=args.threads, verify_each=args.verify_each, dump=dump
+        )
         dumps.check()
         _admit(planned)
         generated = generate(planned, pack=args.inline)

@@ -81,9 +81,9 @@ def run(module: Module, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], 
     results: list[dict[str, Array]] = []
     seconds = 0.0
     for k in range(next(iter(lengths.values()), 1)):
-        batch = {name: _slice(array, k, module.inputs[name].shape[0]) for name, array in inputs.items()}
+        batch = [_slice(inputs[name], k, t.shape[0]) for name, t in module.inputs.items()]
         start = perf_counter()
-        result = module(**batch)
+        result = module(*batch)
         seconds += perf_counter() - start
         results.append(result if isinstance(result, dict) else {next(iter(module.outputs)): result})
     return {name: np.concatenate([r[name] for r in results]) for name in module.outputs}, seconds

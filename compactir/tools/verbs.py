@@ -80,6 +80,14 @@ BATCH = Option(
     kind="number",
     default=1,
 )
+THREADS = Option(
+    "threads",
+    "on how many threads a call can run (default 1): the results are the same bits",
+    ("--threads",),
+    metavar="N",
+    kind="number",
+    default=1,
+)
 NETWORK = Option("network", "which network of the file", ("--network",), metavar="NAME")
 TARGET = Option(
     "target",
@@ -156,6 +164,7 @@ VERBS = (
                 choices=EMITS,
             ),
             ALSO,
+            THREADS,
             DUMP,
             VERIFY_EACH,
             Option(
@@ -299,6 +308,7 @@ VERBS = (
         (
             *SOURCE,
             TARGET,
+            THREADS,
             Option(
                 "module",
                 "an output folder to test, instead of a new build",
@@ -352,7 +362,7 @@ VERBS = (
     Verb(
         "bench",
         "race the compiled network against other engines",
-        "Run our library and every engine that is installed in turns on one core: float32, the same\n"
+        "Run our library and every engine that is installed in turns on the same cores: float32, the same\n"
         "inputs and weights, each engine with its best settings and model. Outputs are compared with\n"
         "the reference first: one that is wrong is refused, and the exit code is 1. Each engine has a\n"
         "process of its own. The share of the peak is that of a loop of multiply-adds in the same race.",
@@ -374,7 +384,7 @@ VERBS = (
             ),
             Option(
                 "threads",
-                "threads of the engines (default 1); ours has one",
+                "threads of every engine, ours included (default 1)",
                 ("--threads",),
                 metavar="N",
                 kind="number",

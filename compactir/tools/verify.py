@@ -19,6 +19,7 @@ from compactir.tools.source import source_of, target_of
 
 if TYPE_CHECKING:
     from compactir.runtime.module import Module
+    from compactir.targets import Target
 
 TOLERANCE = 1e-4
 """Of the largest element of the reference, per tensor."""
@@ -66,7 +67,8 @@ def main(args: Namespace) -> int:
     """Compile (or load), compare, print; 1 where they disagree."""
     with terminal.working(f"compiling {args.model}", quiet=args.json) as say:
         authored = read(source_of(args))
-        planned = plan(authored, target_of(args) if not args.module else _target_of(args.module))
+        target, threads = _built_for(args.module) if args.module else (target_of(args), args.threads)
+        planned = plan(authored, target, threads=threads)
         module = _module(args, planned)
         outputs: list[Comparison] = []
         for run in range(args.runs):
@@ -80,11 +82,11 @@ def main(args: Namespace) -> int:
     return 0 if all(c.agrees for c in (*outputs, *layers)) else 1
 
 
-def _target_of(folder: str) -> Any:
+def _built_for(folder: str) -> tuple[Target, int]:
     from compactir.targets import load_target
 
     with load(folder) as module:
-        return load_target(module.target)
+        return load_target(module.target), module.threads
 
 
 def _module(args: Namespace, planned: Planned) -> Module:
@@ -117,7 +119,7 @@ def compare_outputs(authored: Authored, module: Module, seed: int = 0) -> list[C
     """Every output on random inputs."""
     inputs = reference.random_inputs(authored.graph, seed)
     expected = reference.run(authored.graph, inputs)
-    result = module(**inputs)
+    result = module(*(inputs[name] for name in module.inputs))
     actual: Mapping[str, Array] = result if isinstance(result, dict) else {next(iter(module.outputs)): result}
     return [compare(name, actual[name], expected[name]) for name in expected]
 

@@ -113,9 +113,9 @@ class Network:
         return pack(self.lowered.weights, self.files.content_id)
 
 
-def generate(case: Case, target: Target, symbol: str) -> Network:
+def generate(case: Case, target: Target, symbol: str, threads: int = 1) -> Network:
     """Lower and emit, the weights beside the code."""
-    lowered = lower(case.graph, target)
+    lowered = lower(case.graph, target, threads)
     return Network(case, lowered, emit_c(lowered, target, symbol=symbol, pack="file"))
 
 
@@ -189,9 +189,14 @@ class Program:
         return outputs, at
 
 
-def build(cases: Sequence[Case], target: Target, compiler: Compiler, folder: Path, *flags: str) -> Program:
-    """Generate, compile with warnings as errors and link statically where an emulator will run it."""
-    networks = [generate(case, target, f"net{i}") for i, case in enumerate(cases)]
+def build(
+    cases: Sequence[Case], target: Target, compiler: Compiler, folder: Path, *flags: str, threads: int = 1
+) -> Program:
+    """Generate, compile with warnings as errors and link statically where an emulator will run it.
+
+    Code for several threads runs on as many as the environment variable CREW of the program says.
+    """
+    networks = [generate(case, target, f"net{i}", threads) for i, case in enumerate(cases)]
     (folder / "all.c").write_text(one_file(networks, target))
     (folder / "networks.c").write_text(table(networks))
     for network in networks:
@@ -217,19 +222,25 @@ def compile_quietly(command: Sequence[str]) -> None:
     assert not done.stderr, done.stderr[:4000]
 
 
-_STATIC = re.compile(r"^static [^=;{(]*?\b(\w+)(?=\(|\[)|^\} (packed_header);|^(packed) = \{", re.M)
-_KERNEL = re.compile(r"^static void (?!step_)(\w+)(\(.*?^\}\n)", re.M | re.S)
+_STATIC = re.compile(
+    r"^static [^=;{(]*?\b(\w+)(?=\(|\[)|^\} (packed_header|shared_call);|^(packed) = \{", re.M
+)
+_KERNEL = re.compile(r"^static void (?!step_|run_)(\w+)(\(.*?^\}\n)", re.M | re.S)
+_CREW = re.compile(r"#ifndef _POSIX_C_SOURCE\n.*?#define CREW_STEPS (\d+)\n", re.S)
 
 
 def one_file(networks: Sequence[Network], target: Target) -> str:
     """The C texts one after the other, the vocabulary once, equal kernels once, other names kept apart."""
-    words = vocabulary(target)
-    parts = [words]
+    threads = networks[0].lowered.plan.threads if networks else 1
+    words = vocabulary(target, threads)
+    steps = max((len(n.lowered.plan.steps) for n in networks), default=1)
+    crew = f"#define _POSIX_C_SOURCE 200809L\n#define CREW_THREADS {threads}\n#define CREW_STEPS {steps}\n"
+    parts = [crew + words if threads > 1 else words]
     kernels: dict[str, str] = {}
     for number, network in enumerate(networks):
         text = network.files.source
         assert text.count(words) == 1
-        text = text.replace(words, "")
+        text = _CREW.sub("", text.replace(words, ""))
         renamed = {name: f"{name}_of{number}" for match in _STATIC.findall(text) for name in match if name}
         known = {name: kernels[body] for name, body in _KERNEL.findall(text) if body in kernels}
         text = _KERNEL.sub(partial(_unless_known, known), text)
@@ -250,7 +261,10 @@ def _renamed(names: Mapping[str, str], word: re.Match[str]) -> str:
 
 def table(networks: Sequence[Network]) -> str:
     """The networks as the driver sees them."""
-    lines = ['#include "driver.h"']
+    lines = ["#include <stdlib.h>", '#include "driver.h"']
+    lines += ["static int crew(void) {", '  const char *said = getenv("CREW");']
+    lines += ["  return said ? atoi(said) : 1;", "}", "extern int (*const threads_of)(void);"]
+    lines += ["int (*const threads_of)(void) = crew;"]
     rows = []
     for i, network in enumerate(networks):
         symbol, plan = network.files.symbol, network.lowered.plan
@@ -268,7 +282,9 @@ def table(networks: Sequence[Network]) -> str:
             "}",
             f"static int run{i}(const float *w, float *const *t, void *ws) {{",
             f"  const {symbol}_weights v = {{ w }};",
-            f"  return {symbol}_run(&v, {arguments}, ws);",
+            f"  return {symbol}_run_threads(&v, {arguments}, ws, threads_of());"
+            if plan.threads > 1
+            else f"  return {symbol}_run(&v, {arguments}, ws);",
             "}",
             f"static const size_t bytes{i}[] = {{ {sizes} }};",
             f"static const char *const names{i}[] = {{ {names} }};",

@@ -54,7 +54,7 @@ def bench(
             help=f"write `--threads {len(cores)}`",
         )
     authored = read(source, warn=False)
-    generated = generate(plan(authored, target))
+    generated = generate(plan(authored, target, threads=settings.threads))
     with tempfile.TemporaryDirectory(prefix="compactir-bench-") as name:
         folder = Path(name)
         library = build(generated, cc)

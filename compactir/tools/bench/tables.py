@@ -58,8 +58,6 @@ def remarks(result: Result) -> list[str]:
     it, peak = result.circumstances, result.peak
     lines = [f"{entry.engine}: {entry.note}" for entry in result.entries if entry.state != figures.TIMED]
     lines += [line for entry in result.timed for line in _doubts(result, entry)]
-    if result.threads > 1:
-        lines.append(f"{OURS} has one thread only: its figures are those of one")
     lines.append(
         f"peak: {peak.best:.4g} GFLOP/s (median {peak.median:.4g}), "
         f"a loop of {peak.isa} multiply-adds in the same race"

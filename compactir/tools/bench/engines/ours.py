@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Ours(Engine):
-    """Our library. One thread, whatever is asked for: it has no others yet."""
+    """Our library, compiled for as many threads as the others get."""
 
     name = "compactir"
-    settings = "one thread; called with `out=`"
+    settings = "called with `out=`"
     forms = False
 
     def version(self) -> str:

@@ -86,12 +86,8 @@ def compile(
         map: names of that file that are not ours: "auto" by order and shape, or a file of patterns.
         seed: draw the weights at random.
         also: passes that run before those of the pipeline, such as `factorise{error=0.1}`.
-<<<<<<< HEAD
-        pack: where the weights go: "auto", "inline" (into the C), "object" (linked), "file".
-=======
         threads: on how many threads a call runs, unless it asks for fewer.
-        pack: where the weights go: "auto", "inline" (into the C), "file".
->>>>>>> fb6a4c7 (Threads: steps cut into parts as data of the plan, a small crew in the generated C, threads= of a call)
+        pack: where the weights go: "auto", "inline" (into the C), "object" (linked), "file".
         cc: the C compiler, by default the first that is found.
         **defines: parameters of the network and choices, such as `width=0.5`.
 
@@ -113,14 +109,9 @@ def compile(
         cc=cc,
     )
     spelled = {name: spell(value) for name, value in defines.items()}
-<<<<<<< HEAD
     number = None if seed is None else int(seed)
     source = Source(model, spelled, network, int(batch), weights, number, map)
-    generated = generate(plan(read(source), load_target(target), also=also), pack=pack)
-=======
-    source = Source(model, spelled, network, batch, weights, seed, map)
     generated = generate(plan(read(source), load_target(target), also=also, threads=threads), pack=pack)
->>>>>>> fb6a4c7 (Threads: steps cut into parts as data of the plan, a small crew in the generated C, threads= of a call)
     library = build(generated, cc)
     return load(
         write(generated, Path(out), library) if out is not None else write_to_cache(generated, library)

@@ -9,7 +9,20 @@ from collections.abc import Iterable
 from dataclasses import replace
 from math import prod
 
-from compactir.ir.plan import Across, Buffer, Call, Column, Conv, Copy, Depthwise, Grid, Kernel, Plan, Pool, Step
+from compactir.ir.plan import (
+    Across,
+    Buffer,
+    Call,
+    Column,
+    Conv,
+    Copy,
+    Depthwise,
+    Grid,
+    Kernel,
+    Plan,
+    Pool,
+    Step,
+)
 from compactir.ir.plan_access import packed_floats
 from compactir.ir.plan_parts import axes, waits
 from compactir.targets import Target

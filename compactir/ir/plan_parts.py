@@ -122,8 +122,7 @@ def _rest(call: Call, kernel: Kernel, x: ChannelMap, cut: tuple[int, int, int]) 
 def _of_pixels(call: Call, first: int, last: int) -> Call:
     k = call.kernel
     assert isinstance(k, Map | Across | Column | Copy)
-    whole = isinstance(k, Map | Across)
-    x_pixel, y_pixel = (k.lanes, k.lanes) if whole else (k.x_pixel, k.y_pixel)
+    x_pixel, y_pixel = (k.x_pixel, k.y_pixel) if isinstance(k, Column | Copy) else (k.lanes, k.lanes)
     spread = k.spread if isinstance(k, Map) else ()
     extra = [m if s else _moved(m, first * y_pixel) for m, s in zip(call.extra, spread, strict=True)]
     x, y = _moved(call.x, first * x_pixel), _moved(call.y, first * y_pixel)

@@ -278,7 +278,7 @@ def test_two_modules(compiled: Make, image: np.ndarray, expected: Expected) -> N
 class Recorder:
     """A backend that computes something simple, for shapes of calls that the tiny network does not have."""
 
-    def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
+    def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray], threads: int = 1) -> None:
         for i, out in enumerate(outputs):
             out[:] = sum(x.ravel()[0] for x in inputs) + i
 

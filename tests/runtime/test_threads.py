@@ -78,6 +78,21 @@ def test_a_batch(model: Path, image: np.ndarray) -> None:
     np.testing.assert_array_equal(m(images), m(images, threads=1))
 
 
+def test_helpers_compute_in_the_mode_of_the_caller(folder: Path, image: np.ndarray) -> None:
+    """Inputs so small that sums vanish where the caller's program flushes to zero."""
+    torch = pytest.importorskip("torch", reason="pip install torch")
+    m, tiny = load(folder), image * np.float32(1e-38)
+    plain = m(tiny)
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this CPU does not flush: pip install torch on one that does")
+    try:
+        for threads in (1, 2, 3):
+            np.testing.assert_array_equal(m(tiny, threads=threads), m(tiny, threads=1))
+    finally:
+        torch.set_flush_denormal(False)
+    np.testing.assert_array_equal(m(tiny), plain)
+
+
 @pytest.mark.parametrize("threads", [0, -1, 4])
 def test_only_as_many_as_compiled_for(folder: Path, image: np.ndarray, threads: int) -> None:
     with pytest.raises(CompactError) as caught:

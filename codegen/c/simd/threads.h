@@ -13,12 +13,23 @@
 
 #define CREW_SPIN_NS 50000
 #define CREW_LINE __attribute__((aligned(128))) /* what different threads write lies apart */
-#if defined(__x86_64__) || defined(__i386__)
+/* The modes of the floating-point unit (rounding, flushing to zero): helpers compute in those of the caller. */
+#if defined(__x86_64__)
 #define CREW_PAUSE() __builtin_ia32_pause()
-#elif defined(__aarch64__) || defined(__arm__)
+#define CREW_GET_MODE(mode) ((mode) = __builtin_ia32_stmxcsr())
+#define CREW_SET_MODE(mode) __builtin_ia32_ldmxcsr((unsigned)(mode))
+#elif defined(__aarch64__)
 #define CREW_PAUSE() __asm__ volatile("yield")
+#define CREW_GET_MODE(mode) __asm__ volatile("mrs %0, fpcr" : "=r"(mode))
+#define CREW_SET_MODE(mode) __asm__ volatile("msr fpcr, %0" : : "r"(mode))
+#elif defined(__arm__) && defined(__ARM_FP)
+#define CREW_PAUSE() __asm__ volatile("yield")
+#define CREW_GET_MODE(mode) __asm__ volatile("vmrs %0, fpscr" : "=r"(mode))
+#define CREW_SET_MODE(mode) __asm__ volatile("vmsr fpscr, %0" : : "r"(mode))
 #else
 #define CREW_PAUSE() ((void)0)
+#define CREW_GET_MODE(mode) ((mode) = 0)
+#define CREW_SET_MODE(mode) ((void)(mode))
 #endif
 #define CREW_GET(word) __atomic_load_n(word, __ATOMIC_SEQ_CST)
 #define CREW_SET(word, value) __atomic_store_n(word, value, __ATOMIC_SEQ_CST)
@@ -40,6 +51,7 @@ typedef struct {
   CREW_LINE crew_work *work;   /* the call, fixed while it is open */
   const void *call;
   int helpers;
+  unsigned long mode;
 } crew_state;
 
 static crew_state crew = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
@@ -98,7 +110,10 @@ static void *crew_thread(void *number) {
     seen = CREW_GET(&crew.job);
     if (!(seen & 1)) continue;
     CREW_ADD(&crew.absent, -1u); /* first come in, then see that the door is open */
-    if (CREW_GET(&crew.job) == seen && me <= crew.helpers) crew.work(crew.call, me);
+    if (CREW_GET(&crew.job) == seen && me <= crew.helpers) {
+      CREW_SET_MODE(crew.mode);
+      crew.work(crew.call, me);
+    }
     CREW_ADD(&crew.absent, 1u);
     crew_wake();
   }
@@ -149,6 +164,7 @@ static unsigned crew_marks(unsigned images) {
 /* Run `work` as thread 0, the helpers as 1, 2 ...; it returns when all that anybody has begun is done. */
 static void crew_run(int threads, crew_work *work, const void *call) {
   crew.work = work, crew.call = call, crew.helpers = threads - 1;
+  CREW_GET_MODE(crew.mode);
   CREW_SET(&crew.finished, 0);
   CREW_ADD(&crew.job, 1u);
   crew_wake();

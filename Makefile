@@ -66,7 +66,7 @@ wheel: setup ## build the wheel, install it into a clean environment, use it fro
 	$(BIN)/python tests/check_wheel.py
 
 docs: setup ## regenerate the dumps and examples inside docs/
-	$(BIN)/python -m pytest -q --update-golden tests/test_docs.py tests/test_lang_docs.py tests/test_cli.py::test_the_manual_shows_the_help_of_every_verb
+	$(BIN)/python -m pytest -q --update-golden tests/test_docs.py tests/test_lang_docs.py tests/test_cli.py::test_the_manual_shows_the_help_of_every_verb tests/test_write_arch.py::test_the_example_of_the_manual
 
 fuzz: setup ## throw random and mutated model files at the language for SECONDS (default 30)
 	$(BIN)/python tests/fuzz_lang.py --seconds $(or $(SECONDS),30)

@@ -1091,6 +1091,24 @@ _ENTRIES = [
         "compactir.load(None)",
         "Give what the help names.",
     ),
+    Code(
+        "CIR680",
+        "a graph that the language cannot say",
+        "`compactc import` found operations that no word of the language makes: results of passes, such as a "
+        "convolution with fused activations.",
+        "A model file that says something else than the model would be worse than none.",
+        "compactc import net.opt.cir",
+        "Import the graph as it was before the passes, or keep it as text (`--emit ir`).",
+    ),
+    Code(
+        "CIR681",
+        "it cannot be imported into that file",
+        "`compactc import` would replace the model that it reads, or write a model file whose ending says "
+        "that it is something else.",
+        "The ending says how a model is read, and a model should not be lost to a mistake in one word.",
+        "compactc import net.arch -o net.arch",
+        "Give another name that ends in .arch, or `-o -` to look at the text.",
+    ),
 ]
 
 CATALOGUE: dict[str, Code] = {entry.code: entry for entry in _ENTRIES}

@@ -464,6 +464,23 @@ VERBS = (
         "opt:main",
     ),
     Verb(
+        "import",
+        "write a model as a readable .arch file",
+        "Write any model as a .arch file in the layout of `compactc fmt`, and its weights beside it as a\n"
+        ".safetensors file. What repeats becomes a block with parameters, rows of blocks become loops.\n"
+        "The text is elaborated again and compared with the model before it is written.",
+        (
+            ("compactc import model.onnx", "model.arch and model.safetensors"),
+            ("compactc import model.onnx -o net.arch", "under another name"),
+            ("compactc import model.cir -o -", "to look at"),
+        ),
+        (
+            *SOURCE,
+            _out("the model file to write (default: MODEL with .arch); - prints it"),
+        ),
+        "import_model:main",
+    ),
+    Verb(
         "fmt",
         "format .arch files",
         "Format model files in place; without a file, from standard input to standard output. Comments stay.",

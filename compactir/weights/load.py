@@ -169,8 +169,8 @@ def _misfit_help(graph: Graph, tensors: Mapping[str, Stored], missing: list[str]
             return f"is `{near[0]}` meant to be `{name}`? their shapes are equal"
     if missing and len(missing) == len(graph.params):
         return (
-            "no name is common to both: where they were saved from another network, that is it; names of "
-            "another program are taken over by `--map auto` (order and shape) or `--map FILE`"
+            "no name is common to both: were they saved from another network? Names of another "
+            "program are taken over by `--map auto` (by order and shape) or `--map FILE`"
         )
     if missing or extra:
         return (

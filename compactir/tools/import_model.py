@@ -1,0 +1,65 @@
+"""`compactc import`: any model as a readable .arch file, with a weights file that holds only tensors."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from compactir.diagnostics import CompactError
+from compactir.driver import read
+from compactir.lang.write import write_arch
+from compactir.tools import terminal
+from compactir.tools.fmt import replace_text
+from compactir.tools.manage_cache import megabytes
+from compactir.tools.source import named, source_of
+from compactir.weights.safetensors import write_safetensors
+
+STDOUT = "-"
+
+
+def main(args: Namespace) -> int:
+    """Write the file and, where there are weights, the weights beside it."""
+    model = Path(args.model)
+    out = Path(args.out) if args.out and args.out != STDOUT else model.with_suffix(".arch")
+    if args.out != STDOUT:
+        _check(out, model)
+    with terminal.working(f"reading {args.model}") as say:
+        authored = read(source_of(args), warn=False)
+        bound = authored.init.get("weights") != "random"
+        weights = out.with_suffix(".safetensors")
+        say("looking for what repeats")
+        written = write_arch(authored.graph, weights=weights.name if bound else None)
+        if args.out == STDOUT:
+            print(written.text, end="")
+            return 0
+        if bound:
+            write_safetensors(weights, written.weights)
+        replace_text(out, written.text)
+    blocks = sum(line.startswith("block ") for line in written.text.splitlines())
+    print(
+        f"{named(out)}: {written.lines} lines, {blocks} block{'' if blocks == 1 else 's'}, "
+        f"{len(written.graph.nodes)} operations"
+    )
+    if bound:
+        print(f"{named(weights)}: {len(written.weights)} tensors, {megabytes(weights.stat().st_size)}")
+    else:
+        terminal.note("note: the model comes without weights, so there is no weights file")
+    if (batch := authored.graph.inputs[0].type.batch) != 1:
+        terminal.note(
+            f"note: its inputs hold {batch} images; a .arch file leaves that out: `--batch {batch}`"
+        )
+    return 0
+
+
+def _check(out: Path, model: Path) -> None:
+    """Errors: CIR681 where the result would replace the model, or is no .arch file."""
+    if out.suffix != ".arch":
+        raise CompactError(
+            "CIR681", f"`{out}` would not be read as a model file again", help=f"name it `{out.stem}.arch`"
+        )
+    if out.resolve() == model.resolve():
+        raise CompactError(
+            "CIR681",
+            f"`{out}` is the model itself",
+            help="give another file: `-o NAME.arch`, or `-o -` to look",
+        )

@@ -1,0 +1,214 @@
+"""Graph → `.arch`: every example network, bare of scopes and names, comes back, in few lines."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compactir import driver, reference
+from compactir.cli import main
+from compactir.diagnostics import CompactError
+from compactir.ir.graph import Graph, Node, Value
+from compactir.lang import elaborate, parse
+from compactir.lang.format import format_text
+from compactir.lang.write import write_arch
+from compactir.weights.init import draw
+from compactir.weights.safetensors import read_safetensors
+from tests.conftest import ROOT
+
+EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.arch"))
+DEFINES = {"condensenet74": {"form": "training"}}
+"""CondenseNet's index lists are data, and fill a thousand lines."""
+LINES = {"bunit_resnet18": 366, "darts_v2": 292, "scalenet50": 103, "bunit_toy": 82}
+"""Copies over channel slices, cells of two inputs, searched widths: what has several inputs stays."""
+
+
+def bare(graph: Graph) -> Graph:
+    """As another program would give it: numbered names, no scopes, no places."""
+    graph.scopes, graph.doc = {}, ""
+    for i, node in enumerate(graph.nodes):
+        node.name = node.out.name = f"v{i}"
+        node.span = None
+    renamed = {}
+    for i, param in enumerate(graph.params.values()):
+        param.name = f"p{i}"
+        renamed[param.name] = param
+    graph.params = renamed
+    return graph
+
+
+@pytest.mark.parametrize("network", EXAMPLES)
+def test_examples(network: str) -> None:
+    path = ROOT / "examples" / f"{network}.arch"
+    graph = bare(driver.read_graph(driver.Source(path, DEFINES.get(network, {}))))
+    graph.weights = {name: np.zeros(param.type.shape, np.float32) for name, param in graph.params.items()}
+    written = write_arch(graph)
+    assert format_text(written.text, "again") == written.text
+    assert written.lines <= LINES.get(network, 42)
+    assert len(written.graph.nodes) == len(graph.nodes)
+    assert set(written.weights) == set(written.graph.params)
+
+
+@pytest.mark.parametrize(
+    ("network", "defines"),
+    [
+        ("lenet5", {}),
+        ("ds_cnn", {}),
+        ("resnet8_cifar", {}),
+        ("shufflenet_v2", {"size": "64"}),
+        ("mixnet", {"size": "32"}),
+        ("seesawnet", {"form": "cifar", "depth": "0.5", "size": "16"}),
+    ],
+)
+def test_results(network: str, defines: dict[str, str]) -> None:
+    """The written file with the renamed weights computes the same, to the last bit."""
+    graph = bare(driver.read_graph(driver.Source(ROOT / "examples" / f"{network}.arch", defines)))
+    graph.weights = draw(graph, 4)
+    written = write_arch(graph)
+    written.graph.weights = written.weights
+    inputs = reference.random_inputs(graph, 1)
+    for right, found in zip(
+        reference.run(graph, inputs).values(), reference.run(written.graph, inputs).values(), strict=True
+    ):
+        assert np.array_equal(right, found)
+
+
+def text_of(body: str, head: str = "input x: f32[8, 16, 16]") -> str:
+    return write_arch(elaborate(parse(f"network n {{\n{head}\n{body}\n}}\n"))).text
+
+
+def test_residual_where_shapes_allow(golden: Callable[[Path, str], None]) -> None:
+    """The inverted residuals of MobileNetV2: one block, its condition, one loop."""
+    graph = bare(driver.read_graph(driver.Source(ROOT / "examples" / "mobilenet_v2.arch")))
+    golden(ROOT / "tests/golden/imported_mobilenet_v2.arch", write_arch(graph).text)
+
+
+def test_the_example_of_the_manual(update_golden: bool) -> None:
+    """ShuffleNetV2: two blocks, the loops between the stages."""
+    graph = bare(driver.read_graph(driver.Source(ROOT / "examples" / "shufflenet_v2.arch")))
+    page = ROOT / "docs/models.md"
+    text = page.read_text(encoding="utf-8")
+    begin, end = "<!-- imported: written by `make docs` -->\n", "<!-- end -->"
+    head, _, rest = text.partition(begin)
+    old, _, tail = rest.partition(end)
+    new = f"\n```arch\n{write_arch(graph).text}```\n\n"
+    if update_golden:
+        page.write_text(head + begin + new + end + tail, encoding="utf-8")
+        return
+    assert old == new, "run `make docs`"
+
+
+def test_branches_are_kept_together() -> None:
+    """In whatever order an exporter lists the branches."""
+    graph = elaborate(
+        parse(
+            "network n {\n input x: f32[8, 8, 8]\n"
+            " for i in 0..3 {\n  a = x -> conv(4, kernel=1) -> relu\n  b = x -> conv(4, kernel=3) -> relu\n"
+            "  x = (a, b) -> concat\n }\n output y = x\n}"
+        )
+    )
+    convs = [n for n in graph.nodes if n.op.name == "conv"]
+    mixed: list[Node] = []
+    for i in range(0, len(graph.nodes), 5):
+        a, ra, b, rb, c = graph.nodes[i : i + 5]
+        mixed += [b, a, rb, ra, c]
+    graph.nodes = mixed
+    text = write_arch(graph).text
+    assert len(convs) == 6
+    assert "for i in 0..3 { z = z -> branches }" in text
+
+
+def test_several_inputs_and_outputs() -> None:
+    text = text_of(
+        "(a, b) = x -> split([2, 6])\n z = (b, h) -> concat\n output first = z -> relu\n output second = a\n"
+        " output third = z",
+        "input x: f32[8, 16, 16]\ninput h: f32[3, 16, 16]",
+    )
+    again = elaborate(parse(text))
+    assert list(again.outputs) == ["first", "second", "third"]
+    assert [v.name for v in again.inputs] == ["x", "h"]
+    assert "split([1/4, 3/4])" in text
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "conv(6, kernel=[3, 5], stride=[1, 2], pad=[0, 1, 2, 3], dilation=2)",
+        "conv(4, kernel=1, groups=[1/4, 3/4])",
+        "conv(4, kernel=3, groups=4, bias=true)",
+        "conv(2, kernel=5, connect=table { 0: 0 1 2 5; 1: 3..8 })",
+        "conv(16, kernel=1, connect=learned(groups=4))",
+        "conv(16, kernel=1, connect=learned(groups=4, condense=2))",
+        "conv(16, kernel=1, connect=balanced(keep=2, of=4))",
+        "conv(16, kernel=1, connect=pruned(filters=3))",
+        "depthwise(kernel=[3, 5, 7], stride=2)",
+        "depthwise(kernel=3, multiplier=2, bias=true)",
+        'conv(8, kernel=4, pad="same")',
+        "max_pool(3, stride=2, pad=1, ceil=true)",
+        "avg_pool(2, stride=1, pad=[0, 0, 1, 1], count_pad=true)",
+        "permute([7, 6, 5, 4, 3, 2, 1, 0])",
+        "gather([0, 0, 3])",
+        "slice(2, 7)",
+        "bn(eps=1e-3)",
+        "lrn(size=3, beta=0.5)",
+        "clip(-1.5, 2)",
+        "leaky_relu(0.2)",
+        "tanh(scale=1.7159, slope=2/3)",
+        "upsample(2)",
+        'upsample(size=[20, 30], mode="bilinear")',
+        "global_max_pool -> sigmoid -> flatten -> linear(7, bias=false)",
+        "flatten -> rbf(3)",
+        "dropout(0.2) -> identity -> softmax",
+        "hard_swish -> hard_sigmoid -> swish -> relu6 -> affine",
+    ],
+)
+def test_every_kind_of_call(call: str) -> None:
+    graph = elaborate(parse(f"network n {{\n input x: f32[8, 16, 16]\n output y = x -> {call}\n}}\n"))
+    written = write_arch(graph)
+    assert [n.op for n in written.graph.nodes] == [n.op for n in graph.nodes]
+
+
+def test_names_that_the_language_does_not_allow() -> None:
+    graph = elaborate(parse("network n {\n input x: f32[8, 16, 16]\n output y = x -> relu\n}\n"))
+    graph.name, graph.inputs[0].name, graph.doc = "torch-jit-export", "input.1", 'says "hello"'
+    graph.outputs = {"1": graph.outputs["y"]}
+    text = write_arch(graph).text
+    assert "network torch_jit_export()" in text
+    assert "input input_1: f32[8, 16, 16]" in text
+    assert re.search(r"output n1 = input_1 -> relu", text)
+
+
+def test_what_has_no_words_is_listed_at_once() -> None:
+    graph = elaborate(
+        parse("network n {\n input x: f32[8, 16, 16]\n output y = x -> flatten -> linear(3)\n}\n")
+    )
+    value: Value = graph.outputs["y"]
+    from compactir.ops import OPS
+
+    for i in range(2):
+        value = graph.append(OPS["as_map"](), [value], f"map{i}")
+        value = graph.append(OPS["flatten"](), [value], f"flat{i}")
+    graph.outputs = {"y": value}
+    with pytest.raises(CompactError) as caught:
+        write_arch(graph)
+    assert caught.value.code == "CIR680"
+    assert [note.partition(":")[0] for note in caught.value.notes] == ["`map0`", "`map1`"]
+
+
+def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = (ROOT / "examples" / "lenet5.arch", ROOT / "examples" / "lenet5.safetensors")
+    out = tmp_path / "mine.arch"
+    assert main(["import", str(source[0]), "-o", str(out)]) == 0
+    assert re.search(r"mine.arch: \d+ lines", capsys.readouterr().out)
+    before, after = driver.read(driver.Source(source[0])), driver.read(driver.Source(out))
+    inputs = reference.random_inputs(before.graph, 0)
+    (a,), (b,) = (reference.run(it.graph, inputs).values() for it in (before, after))
+    assert np.array_equal(a, b)
+    assert set(read_safetensors(out.with_suffix(".safetensors"))) == set(after.graph.params)
+    assert main(["import", str(out), "-o", str(out)]) == 1
+    assert main(["import", str(out), "-o", str(tmp_path / "x.txt")]) == 1
+    assert capsys.readouterr().err.count("CIR681") == 2
+    assert main(["import", str(out), "-o", "-"]) == 0
+    assert capsys.readouterr().out.startswith('"""')

@@ -105,6 +105,7 @@ def compile(
         map=map,
         seed=seed,
         also=also,
+        threads=threads,
         pack=pack,
         cc=cc,
     )
@@ -132,6 +133,7 @@ _ARGUMENTS: dict[str, tuple[tuple[type, ...], str, Callable[[Any], bool] | None]
     "map": ((*_PATH, type(None)), '"auto", or the path of a file of patterns', None),
     "seed": ((Integral, type(None)), "a whole number of at least 0", lambda n: (n or 0) >= 0),
     "also": ((str,), "a list of passes such as `factorise{error=0.1}`", None),
+    "threads": ((Integral,), "a whole number of at least 1", lambda n: n >= 1),
     "pack": ((str,), f"one of {spell_list(_PACKS, 'or')}", lambda word: word in _PACKS),
     "cc": ((str, type(None)), "the name or path of a C compiler", None),
 }

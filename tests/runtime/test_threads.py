@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,11 +101,11 @@ def test_only_as_many_as_compiled_for(folder: Path, image: np.ndarray, threads: 
     assert caught.value.code == "CIR628"
 
 
-@pytest.mark.parametrize("threads", [0, 65])
-def test_an_odd_number_to_compile_for(model: Path, threads: int) -> None:
+@pytest.mark.parametrize(("threads", "code"), [(0, "CIR678"), (65, "CIR504"), ("two", "CIR678")])
+def test_an_odd_number_to_compile_for(model: Path, threads: Any, code: str) -> None:
     with pytest.raises(CompactError) as caught:
         compactir.compile(model, threads=threads, seed=0)
-    assert caught.value.code == "CIR504"
+    assert caught.value.code == code
 
 
 def test_eight_callers_and_two_modules(model: Path, folder: Path, image: np.ndarray) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -170,21 +171,41 @@ def _ask(command: tuple[str, ...]) -> Compiler | None:
 def _ask_once(command: tuple[str, ...], stamp: str) -> Compiler | None:
     if "cc" in command[1:] and (version := _answer((command[0], "version"))):
         return Compiler(command, "zig", f"zig {version}", "", stamp)
-    if not (version := _answer((*command, "--version"))):
+    said = _said((*command, "--version"))
+    if not (version := said.partition("\n")[0]):
         return None
+    if _is_zig(said):
+        return Compiler(command, "zig", f"zig, which says: {version}", "", stamp)
     if "clang" in version:
         return Compiler(command, "clang", version, "", stamp)
     return Compiler(command, "gcc", version, _machine_of(_answer((*command, "-dumpmachine"))), stamp)
 
 
+def _is_zig(said: str) -> bool:
+    """Whether a "clang" is zig by another name: `zig` stands beside it, or it has a version of the kernel."""
+    if (folder := _installed(said)) and (folder / "zig").is_file():
+        return True
+    return re.search(r"^Target: .*-linux\d+\.\d+.*-", said, re.MULTILINE) is not None
+
+
+def _installed(said: str) -> Path | None:
+    """The folder that a clang says it lives in."""
+    found = re.search(r"^InstalledDir: (.+)$", said, re.MULTILINE)
+    return Path(found[1]) if found else None
+
+
 def _answer(argv: tuple[str, ...]) -> str:
     """The first line a program prints, "" where it fails."""
+    return _said(argv).partition("\n")[0]
+
+
+def _said(argv: tuple[str, ...]) -> str:
+    """What a program prints, "" where it fails."""
     try:
         done = subprocess.run(argv, capture_output=True, timeout=60, env=_environment())
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    said = done.stdout.decode(errors="replace").strip()
-    return said.partition("\n")[0] if done.returncode == 0 else ""
+    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else ""
 
 
 def _machine_of(triple: str) -> str:
@@ -245,8 +266,8 @@ def compile_archive(
 
 def _archiver(compiler: Compiler) -> Compiler:
     """The `ar` that belongs to a compiler. Errors: CIR512."""
-    if compiler.family == "zig":
-        return replace(compiler, command=(compiler.command[0], "ar"))
+    if compiler.family == "zig" and (zig := _zig_of(compiler)):
+        return replace(compiler, command=(zig, "ar"))
     names = ("llvm-ar", "ar") if compiler.family == "clang" else ("ar",)
     asked = (_answer((*compiler.command, f"-print-prog-name={name}")) for name in names)
     if (found := next((path for name in asked if (path := shutil.which(name))), None)) is None:
@@ -257,6 +278,15 @@ def _archiver(compiler: Compiler) -> Compiler:
             help="`apt install binutils` brings `ar`, or use `--cc zig`; `--emit c,lib` needs none",
         )
     return replace(compiler, command=(found,))
+
+
+def _zig_of(compiler: Compiler) -> str | None:
+    """The program `zig` itself, also where it was called by another name; None where nobody knows."""
+    if "cc" in compiler.command[1:]:
+        return compiler.command[0]
+    folder = _installed(_said((*compiler.command, "--version")))
+    beside = str(folder / "zig") if folder else ""
+    return beside if os.path.isfile(beside) else _pip_zig() or shutil.which("zig")
 
 
 def compile_program(

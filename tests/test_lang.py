@@ -493,7 +493,7 @@ def test_docs_and_weights(tmp_path: Path) -> None:
     body += " input x: f32[4]\n output y = x -> relu\n}"
     path.write_text(f'"""The file."""\n{body}', encoding="utf-8")
     graph = elaborate(parse_file(path))
-    assert (graph.name, graph.doc) == ("n", "The network.")
+    assert (graph.name, graph.doc) == ("n", "The file.\n\nThe network.")
     assert graph.weights_file == str(tmp_path / "w/n.safetensors")
     assert parse_file(path).doc == "The file."
 

@@ -125,10 +125,10 @@ def condensed(graph: Graph, case: Case) -> tuple[nn.Module, list[Array]]:
     masks = [graph.weights[name] for name in graph.params if name.endswith(".mask")]
     indices = [b for name, b in model.named_buffers() if name.endswith("index")]
     for buffer, channels in zip(indices, lists, strict=True):
-        buffer.copy_(torch.from_numpy(channels))
+        buffer.copy_(torch.tensor(channels))
     marked = [b for name, b in model.named_buffers() if name.endswith("mask")]
     for buffer, mask in zip(marked, masks, strict=True):
-        buffer.copy_(torch.from_numpy(mask[: len(buffer), :, 0, 0]))
+        buffer.copy_(torch.tensor(mask[: len(buffer), :, 0, 0]))
     return model, [graph.weights[name] for name in graph.params if not name.endswith(".mask")]
 
 

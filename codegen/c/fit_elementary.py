@@ -83,7 +83,7 @@ def coefficients(fit: Fit) -> tuple[list[np.float32], float]:
 
 
 def tanh_ratio(terms: int = 4, high: float = 9.02) -> tuple[list[np.float32], list[np.float32], float]:
-    """P and q of tanh(x) / x = (1 + z p(z)) / (1 + z q(z)), z = x², lowest power first, and the error they leave.
+    """P and q of tanh(x) / x = (1 + z p(z)) / (1 + z q(z)), z = x², lowest power first, and the error left.
 
     The residual 1 + z p - f (1 + z q) is linear in both; dividing it by the last denominator makes it the
     relative error (Sanathanan and Koerner 1963). Coefficients are rounded in turn, the lowest first.

@@ -71,7 +71,8 @@ class _Elaborator(Stepper):
 
     def run(self, name: str | None) -> Graph:
         chosen = self._choose(name)
-        self.graph = Graph(chosen.name, doc=chosen.doc or self.module.file.doc)
+        docs = dict.fromkeys(doc for doc in (self.module.file.doc, chosen.doc) if doc)
+        self.graph = Graph(chosen.name, doc="\n\n".join(docs))  # the paper's title before notes on parameters
         title = f"network `{chosen.name}`"
         frame = Frame(self.module, "network", title, assigned=assigned_in(chosen.body))
         self._parameters(chosen, frame)

@@ -13,6 +13,7 @@ import pytest
 from compactir.diagnostics import CompactError
 from compactir.runtime import build as build_room
 from compactir.runtime.build import (
+    compile_archive,
     compile_library,
     compile_program,
     find_compiler,
@@ -128,6 +129,38 @@ def test_for_another_machine(bare: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert find_compiler(target).command == (cross,)
     monkeypatch.setenv("COMPACTIR_CC", "gcc")
     assert error_of(lambda: find_compiler(target)).code == "CIR513"
+
+
+ZIG_SAYS = "clang version 22.1.8\\nTarget: x86_64-unknown-linux6.18.44-gnu2.36.0\\nInstalledDir: /nowhere"
+CLANG_SAYS = "Debian clang version 14.0.6\\nTarget: x86_64-pc-linux-gnu\\nInstalledDir: /usr/bin"
+
+
+def test_zig_under_the_name_of_another(bare: Path) -> None:
+    """It speaks like clang, but spells machine flags its own way."""
+    for name, text, family in (("cc", ZIG_SAYS, "zig"), ("clang", CLANG_SAYS, "clang")):
+        path = bare / name
+        path.write_text(f"#!/bin/sh\nprintf '{text}\\n'\n")
+        path.chmod(0o755)
+        assert find_compiler(load_target("c"), str(path)).family == family
+
+
+def test_a_wrapper_around_zig_builds(
+    tmp_path: Path, need: Callable[[str], None], tiny_sources: Sources
+) -> None:
+    need("ziglang")
+    zig = build_room._pip_zig()
+    wrapper = tmp_path / "cc"
+    wrapper.write_text(f'#!/bin/sh\nexec "{zig}" cc "$@"\n')
+    wrapper.chmod(0o755)
+    target = load_target("native")
+    compiler = find_compiler(target, str(wrapper))
+    assert (compiler.family, compiler.command) == ("zig", (str(wrapper),))
+    for name, text in tiny_sources().items():
+        (tmp_path / name).write_text(text)
+    library = compile_library([tmp_path / "tiny.c"], tmp_path / "libtiny.so", target, compiler)
+    assert ctypes.CDLL(str(library)).tiny_bind(None, None, 0) == 1
+    archive = compile_archive([tmp_path / "tiny.c"], tmp_path / "libtiny.a", target, compiler)
+    assert archive.read_bytes().startswith(b"!<arch>")
 
 
 def test_another_build_is_another_compiler(bare: Path) -> None:

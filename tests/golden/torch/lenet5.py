@@ -1,4 +1,7 @@
-"""`output` is "rbf" or "linear"; `modern` has a dense C3 and plain average pooling.
+"""LeNet-5, LeCun, Bottou, Bengio, Haffner 1998: sparse C3 (table I), trained
+subsampling, RBF output.
+
+`output` is "rbf" or "linear"; `modern` has a dense C3 and plain average pooling.
 
 Network:    lenet5, for training, as authored
 Source:     lenet5.arch

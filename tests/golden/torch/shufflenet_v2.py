@@ -1,4 +1,6 @@
-"""`unit`: in torchvision a down-sampling shortcut gives half of the channels, with the
+"""ShuffleNetV2, Ma, Zhang, Zheng, Sun 2018, arXiv:1807.11164, table 5 and figure 3c, d.
+
+`unit`: in torchvision a down-sampling shortcut gives half of the channels, with the
 authors its input's.
 
 `coding`: torchvision shuffles after every unit and keeps the first half, the authors

@@ -7,14 +7,13 @@ why, the help what to do, with the numbers of this very case.
 
 from __future__ import annotations
 
-import difflib
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from compactir.catalogue import CATALOGUE, Code
+if TYPE_CHECKING:
+    from compactir.catalogue import CATALOGUE, Code
 
 __all__ = [
     "CATALOGUE",
@@ -31,6 +30,17 @@ __all__ = [
     "render_json",
     "spell_list",
 ]
+
+# What only messages need is imported with the first of them: loading a compiled network should take no time.
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("CATALOGUE", "Code"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from compactir import catalogue
+
+    return getattr(catalogue, name)
+
 
 _WIDEST_EXCERPT = 110
 _SOURCES: dict[str, str] = {}
@@ -145,6 +155,8 @@ def check_argument(
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str | None:
     """The help line for a misspelt name, or None where nothing is near."""
+    import difflib
+
     near = difflib.get_close_matches(name, sorted(set(candidates)), n=2, cutoff=0.6)
     return f"did you mean {spell_list([f'`{n}`' for n in near], 'or')}" if near else None
 
@@ -164,6 +176,8 @@ def spell_list(words: Sequence[str], last: str = "and", limit: int = 12) -> str:
 
 def explain(code: str) -> str | None:
     """The catalogue entry as text for `compactc explain CODE`, or None for a code that does not exist."""
+    from compactir.catalogue import CATALOGUE
+
     entry = CATALOGUE.get(code.upper())
     if entry is None:
         return None
@@ -185,6 +199,8 @@ def render_json(error: CompactError) -> dict[str, Any]:
 
 
 def _as_json(error: CompactError) -> dict[str, Any]:
+    from compactir.catalogue import CATALOGUE
+
     return {
         "code": error.code,
         "title": CATALOGUE[error.code].title if error.code in CATALOGUE else None,
@@ -264,6 +280,8 @@ def _visible(text: str) -> str:
 
 def _cells(text: str) -> int:
     """How many columns of a terminal a text takes: East Asian wide characters two, combining ones none."""
+    import unicodedata
+
     return sum(
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
     )

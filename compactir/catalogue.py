@@ -572,6 +572,14 @@ _ENTRIES = [
         "Give the number of cores that a call will have.",
     ),
     Code(
+        "CIR505",
+        "not levels of one processor",
+        "`--target` names several targets of which none has all instructions of the other.",
+        "Of several levels the loader takes the best that the CPU has: they must be in order.",
+        "compactc lenet5.arch --target x86,arm",
+        "Give one target, or levels of one processor: `--target x86,x86-avx512`.",
+    ),
+    Code(
         "CIR510",
         "no C compiler",
         "A library was asked for, and there is no C compiler for the target on this machine.",

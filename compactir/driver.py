@@ -18,7 +18,7 @@ import hashlib
 import logging
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from numbers import Integral
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from compactir import __version__
 from compactir.diagnostics import CompactError, Span, check_argument, remember_source, spell_list
 from compactir.ir.graph import Graph
-from compactir.targets import Target, load_target
+from compactir.targets import Target, load_levels
 
 if TYPE_CHECKING:
     from compactir.codegen.c.emit import CFiles
@@ -79,7 +79,8 @@ def compile(
     Args:
         model: a .arch or .cir file, or a graph.
         out: the output folder; by default one in the build cache.
-        target: a name of `compactc targets`; `native` is the best one that this CPU runs.
+        target: a name of `compactc targets`; `native` is the best one that this CPU runs. Several levels of
+            one processor, `x86,x86-avx512`: the best that the CPU has is chosen when the module is loaded.
         network: which network of the file, where it has several.
         batch: N of every input.
         weights: a .safetensors, .npz or PyTorch file, instead of the one that the network names.
@@ -112,10 +113,18 @@ def compile(
     spelled = {name: spell(value) for name, value in defines.items()}
     number = None if seed is None else int(seed)
     source = Source(model, spelled, network, int(batch), weights, number, map)
-    generated = generate(plan(read(source), load_target(target), also=also, threads=threads), pack=pack)
+    authored, (lowest, *above) = read(source), load_levels(target)
+    generated = generate(plan(authored, lowest, also=also, threads=threads), pack=pack)
     library = build(generated, cc)
+    more: dict[str, str | bytes | Path] = {}
+    for level in above:
+        higher = generate(plan(authored, level, also=also, threads=threads), pack=pack)
+        more |= with_level(higher, build(higher, cc))
+    generated = leveled(generated, above)
     return load(
-        write(generated, Path(out), library) if out is not None else write_to_cache(generated, library)
+        write(generated, Path(out), library, more)
+        if out is not None
+        else write_to_cache(generated, library, more)
     )
 
 
@@ -492,12 +501,30 @@ def write(
     return publish(folder, manifest, contents(generated, library) | dict(extra or {}))
 
 
-def write_to_cache(generated: Generated, library: Path) -> Path:
-    """The module as an entry of the build cache."""
+def with_level(generated: Generated, library: Path | None) -> dict[str, str | bytes | Path]:
+    """A further level of a module: all its files, in a folder of the target's name."""
+    from compactir.runtime.interface import ffi_source
+    from compactir.runtime.manifest import FILE
+
+    manifest = generated.manifest if library else replace(generated.manifest, library=None)
+    files = {**contents(generated, library), manifest.ffi: ffi_source(manifest), FILE: manifest.to_json()}
+    return {f"{manifest.target}/{name}": content for name, content in files.items()}
+
+
+def leveled(generated: Generated, above: Sequence[Target]) -> Generated:
+    """The lowest level of a module, whose manifest names those above it, best first."""
+    names = [target.name for target in reversed(above)]
+    return replace(generated, manifest=replace(generated.manifest, levels=tuple(names)))
+
+
+def write_to_cache(
+    generated: Generated, library: Path, extra: Mapping[str, str | bytes | Path] | None = None
+) -> Path:
+    """The module (and more files) as an entry of the build cache."""
     from compactir.runtime.cache import content_key, open_cache
     from compactir.runtime.package import write_folder
 
-    files = contents(generated, library)
+    files = contents(generated, library) | dict(extra or {})
     parts = [part for name in sorted(files) for part in (name, files[name])]
     key = content_key("module", generated.manifest.to_json(), *parts)
     return open_cache().build(key, lambda aside: write_folder(aside, generated.manifest, files))

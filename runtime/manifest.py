@@ -100,6 +100,8 @@ class Manifest:
     memory: tuple[Buffer, ...] = ()
     threads: int = 1
     """The most that a call runs on."""
+    levels: tuple[str, ...] = ()
+    """Folders beside it with the same network for better CPUs, best first."""
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -187,9 +189,10 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "steps": (list,),
     "memory": (list,),
     "threads": (int,),
+    "levels": (list,),
 }
-"""Keys and their types; the last five may be missing."""
-_OPTIONAL = ("header", "source", "steps", "memory", "threads")
+"""Keys and their types; the last six may be missing."""
+_OPTIONAL = ("header", "source", "steps", "memory", "threads", "levels")
 
 
 def _check_format(data: Json, folder: Path) -> None:
@@ -222,6 +225,11 @@ def _check_fields(data: Json, folder: Path) -> None:
         rows = data.get(key, [])
         if not isinstance(rows, list) or any(not isinstance(row, str) for row in rows):
             raise _damaged(folder, f"the field `{key}` is not a list of names")
+    if data.get("threads", 1) < 1:
+        raise _damaged(folder, f"the field `threads` is {data['threads']}")
+    for level in data.get("levels", []):
+        if not isinstance(level, str) or Path(level).name != level:
+            raise _damaged(folder, "the field `levels` is not a list of folders in this one")
     for key in ("library", "weights", "header", "source"):
         if (name := data.get(key)) and Path(name).name != name:
             raise _damaged(folder, f"the field `{key}` names something outside the folder")
@@ -238,6 +246,7 @@ def _build(data: Json) -> Manifest:
         outputs=_tensors(data["outputs"]),
         steps=tuple(_pick(Step, row) for row in data.get("steps", ())),
         memory=tuple(_pick(Buffer, row) for row in data.get("memory", ())),
+        levels=tuple(data.get("levels", ())),
         raw={key: value for key, value in data.items() if key not in _FIELDS},
     )
 

@@ -23,7 +23,7 @@ from compactir.ir.types import Array
 from compactir.runtime.elf import read_elf
 from compactir.runtime.manifest import Manifest, Tensor, read_manifest
 from compactir.runtime.native import Native
-from compactir.targets import machine
+from compactir.targets import cpu_features, machine
 
 if TYPE_CHECKING:
     from compactir.runtime.memory import MemoryPlan
@@ -41,7 +41,8 @@ class Backend(Protocol):
 def load(path: str | Path) -> Module:
     """Load a network from the folder that `compactc -o` wrote (or from the manifest.json in it).
 
-    A library for another architecture is called through an emulator, if there is one; a warning says so once.
+    Of several levels (`--target x86,x86-avx512`) it is the best that this CPU has. A library for another
+    architecture is called through an emulator, if there is one; a warning says so once.
 
     Raises:
         CompactError: with a code of room 6xx: a missing or damaged file, weights of another build, a newer
@@ -50,8 +51,17 @@ def load(path: str | Path) -> Module:
     check_argument("path", path, (str, os.PathLike), "the folder that `compactc -o DIR` wrote")
     folder = Path(path)
     folder = folder.parent if folder.name == "manifest.json" else folder
-    manifest = read_manifest(folder)
+    folder, manifest = _best_level(folder, read_manifest(folder))
     return Module(folder, manifest, _backend(folder, manifest))
+
+
+def _best_level(folder: Path, lowest: Manifest) -> tuple[Path, Manifest]:
+    """Of a network that was compiled for several levels, the best one that this CPU runs, or the lowest."""
+    for name in lowest.levels:
+        level = read_manifest(folder / name)
+        if not set(level.cpu_features) - cpu_features():
+            return folder / name, level
+    return folder, lowest
 
 
 def _backend(folder: Path, manifest: Manifest) -> Backend:

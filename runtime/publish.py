@@ -39,6 +39,8 @@ def publish(folder: Path, manifest: Manifest, files: Mapping[str, str | bytes | 
         for name in sorted(stale):
             with suppress(OSError):
                 (folder / name).unlink()
+                if (folder / name).parent != folder:
+                    (folder / name).parent.rmdir()  # where that was the last file in it
     return folder
 
 
@@ -96,7 +98,8 @@ def _written_before(folder: Path) -> set[str]:
     symbol = old.symbol
     module = {old.library or "", old.weights or "", old.source, old.header, old.ffi, f"lib{symbol}.a"}
     module |= {f"{symbol}.weights", f"{symbol}_weights.S"}
-    dumps = {name for name in old.raw.get("files", []) if str(name).startswith("ir/")}
+    below = tuple(f"{folder}/" for folder in ("ir", *old.levels))
+    dumps = {name for name in old.raw.get("files", []) if str(name).startswith(below)}
     return {name for name in (module | dumps) - {""} if _is_below(Path(name))}
 
 

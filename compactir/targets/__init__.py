@@ -12,6 +12,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -25,6 +26,7 @@ __all__ = [
     "cache_bytes",
     "cpu_features",
     "cpu_name",
+    "load_levels",
     "load_target",
     "machine",
     "target_names",
@@ -164,6 +166,30 @@ def load_target(name: str) -> Target:
         if name == "torch"
         else did_you_mean(name, known) or f"the targets are {spell_list(sorted(known), limit=99)}",
     )
+
+
+def load_levels(names: str) -> tuple[Target, ...]:
+    """One target, or several levels of one processor (`c,x86,x86-avx512`), lowest first.
+
+    Errors: CIR502 for a name without a description, CIR505 for targets that are no levels of one processor.
+    """
+    found = sorted(
+        (load_target(name.strip()) for name in names.split(",")), key=lambda t: (t.native_rank, t.name)
+    )
+    for one, other in pairwise(found):
+        if (
+            one == other
+            or one.machine != other.machine
+            or not set(one.cpu_features) < set(other.cpu_features)
+        ):
+            levels = spell_list([t.name for t in all_targets() if t.machine in ("", "x86_64")])
+            raise CompactError(
+                "CIR505",
+                f"`{one.name}` and `{other.name}` are not levels of one processor",
+                notes=["of levels, each has all instructions of the one below, and more"],
+                help=f"give one target, or levels such as {levels}",
+            )
+    return tuple(found)
 
 
 def parse_target(name: str, text: str) -> Target:

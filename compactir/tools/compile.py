@@ -7,13 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from compactir.diagnostics import CompactError
-from compactir.driver import Planned, archive, build, generate, plan, project, read, write
+from compactir.driver import (
+    Planned,
+    archive,
+    build,
+    generate,
+    leveled,
+    plan,
+    project,
+    read,
+    with_level,
+    write,
+)
 from compactir.runtime.manifest import read_manifest
 from compactir.tools import terminal
 from compactir.tools.dumps import Dumps
 from compactir.tools.emit import extras, printable
 from compactir.tools.manage_cache import megabytes
-from compactir.tools.source import named, source_of, target_of
+from compactir.tools.source import levels_of, named, source_of
 
 DEFAULT_EMIT = ("c", "lib")
 ELSEWHERE = (*DEFAULT_EMIT, "archive", "project")
@@ -23,7 +34,7 @@ STDOUT = "-"
 
 def main(args: Namespace) -> int:
     """Compile, write the folder, say where everything is."""
-    target = target_of(args)
+    target, *above = levels_of(args)
     usual = DEFAULT_EMIT if target.is_native else ELSEWHERE
     kinds = args.emit or (() if args.out == STDOUT and args.dump_ir else usual)
     _check(args, kinds)
@@ -50,6 +61,11 @@ def main(args: Namespace) -> int:
             beside[f"lib{generated.manifest.symbol}.a"] = archive(generated, args.cc)
         if "project" in kinds:
             beside |= project(generated)
+        for level in above:
+            say(f"building the level {level.name}")
+            higher = generate(plan(authored, level, also=args.also, threads=args.threads), pack=args.inline)
+            beside |= with_level(higher, build(higher, args.cc) if "lib" in kinds else None)
+        generated = leveled(generated, above)
         folder = write(generated, Path(args.out or f"out/{generated.manifest.symbol}"), library, beside)
     if args.json:
         terminal.print_json(summary(folder))
@@ -89,6 +105,8 @@ def summary(folder: Path) -> dict[str, Any]:
     return {
         "network": manifest.network,
         "target": manifest.target,
+        "levels": [manifest.target, *reversed(manifest.levels)],
+        "threads": manifest.threads,
         "folder": str(folder),
         "files": {name: (folder / name).stat().st_size for name in manifest.raw["files"]},
         **tensors,
@@ -102,8 +120,9 @@ def sentence(folder: Path, loads: bool) -> str:
     """What was written, for people."""
     manifest = read_manifest(folder)
     files = [name for name in manifest.raw["files"] if "/" not in name]
+    levels = " and ".join([manifest.target, *reversed(manifest.levels)])
     return (
-        f"{named(folder)}: {manifest.network} for {manifest.target}, "
+        f"{named(folder)}: {manifest.network} for {levels}, "
         f"weights {megabytes(manifest.weights_bytes)}, workspace {megabytes(manifest.workspace_bytes)}\n"
         f"  {' '.join(files)}" + (f'\n  python: m = compactir.load("{named(folder)}")' if loads else "")
     )

@@ -6,9 +6,9 @@ from argparse import Namespace
 from pathlib import Path
 
 from compactir.driver import Source
-from compactir.targets import Target, load_target
+from compactir.targets import Target, load_levels, load_target
 
-__all__ = ["named", "source_of", "target_of"]
+__all__ = ["levels_of", "named", "source_of", "target_of"]
 
 
 def source_of(args: Namespace, model: str | None = None) -> Source:
@@ -20,6 +20,11 @@ def source_of(args: Namespace, model: str | None = None) -> Source:
 def target_of(args: Namespace) -> Target:
     """What --target names. Errors: CIR502."""
     return load_target(args.target)
+
+
+def levels_of(args: Namespace) -> tuple[Target, ...]:
+    """What --target names, lowest level first. Errors: CIR502, CIR505."""
+    return load_levels(args.target)
 
 
 def named(path: str | Path) -> str:

@@ -152,7 +152,11 @@ VERBS = (
         ),
         (
             *SOURCE,
-            TARGET,
+            replace(
+                TARGET,
+                help="the machine to compile for, of those that `compactc targets` lists (default: native, "
+                "this CPU), or levels of one processor, of which loading takes the best: x86,x86-avx512",
+            ),
             _out("the output folder (default: out/NETWORK); - prints to the terminal", "DIR", "folder"),
             Option(
                 "emit",

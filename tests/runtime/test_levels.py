@@ -1,0 +1,87 @@
+"""A module for several levels of one processor: loading takes the best that the CPU has."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import compactir
+from compactir.diagnostics import CompactError
+from compactir.driver import load_levels
+from compactir.runtime import module, native
+from compactir.runtime.manifest import read_manifest
+from compactir.runtime.module import load
+from compactir.targets import load_target, unsupported
+
+pytestmark = pytest.mark.compiler
+MODEL = """
+network small() {
+  input image: f32[3, 12, 12]
+  output y = image -> conv(20, kernel=3) -> relu -> global_avg_pool -> linear(10)
+}
+"""
+x86 = pytest.mark.skipif(
+    bool(unsupported(load_target("x86"))), reason="needs an x86 CPU with AVX2: run it on one"
+)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "small.arch"
+    path.write_text(MODEL, encoding="utf-8")
+    return path
+
+
+@x86
+def test_the_best_that_this_cpu_has(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    best = "x86-avx512" if not unsupported(load_target("x86-avx512")) else "x86"
+    m = compactir.compile(model, out=tmp_path / "out", target="x86-avx512,x86", seed=0)
+    assert (m.target, read_manifest(tmp_path / "out").levels) == (best, ("x86-avx512",))
+    image = np.ones((1, 3, 12, 12), np.float32)
+    results = {m.target: m(image)}
+    for features, target in ((set(load_target("x86").cpu_features), "x86"), (set(), None)):
+        for place in (module, native):
+            monkeypatch.setattr(place, "cpu_features", lambda features=features: features)
+        if target:
+            m = load(tmp_path / "out")
+            assert m.target == target
+            results[target] = m(image)
+        else:
+            with pytest.raises(CompactError, match=r"this CPU lacks .*avx2") as caught:
+                load(tmp_path / "out")
+            assert caught.value.code == "CIR615"
+    np.testing.assert_allclose(results[best], results["x86"], rtol=1e-4)
+
+
+@x86
+def test_an_older_folder_loses_its_levels(model: Path, tmp_path: Path) -> None:
+    compactir.compile(model, out=tmp_path / "out", target="x86,x86-avx512", seed=0)
+    assert (tmp_path / "out" / "x86-avx512" / "manifest.json").is_file()
+    m = compactir.compile(model, out=tmp_path / "out", target="x86", seed=0)
+    assert m.target == "x86"
+    assert not (tmp_path / "out" / "x86-avx512").exists()
+
+
+def test_levels_in_order() -> None:
+    names = [t.name for t in load_levels("x86-avx512, c,x86")]
+    assert names == ["c", "x86", "x86-avx512"]
+
+
+@pytest.mark.parametrize("names", ["x86,arm", "x86,x86", "c,c", "x86,arm-a55,c"])
+def test_what_are_no_levels(names: str) -> None:
+    with pytest.raises(CompactError) as caught:
+        load_levels(names)
+    assert caught.value.code == "CIR505"
+
+
+@pytest.mark.parametrize("levels", ["x86", [1], ["../x86"]])
+def test_a_manifest_with_odd_levels(model: Path, tmp_path: Path, levels: object) -> None:
+    folder = compactir.compile(model, out=tmp_path / "out", target="c", seed=0).folder
+    data = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    (folder / "manifest.json").write_text(json.dumps(data | {"levels": levels}), encoding="utf-8")
+    with pytest.raises(CompactError) as caught:
+        load(folder)
+    assert caught.value.code == "CIR612"

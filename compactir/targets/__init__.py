@@ -177,11 +177,8 @@ def load_levels(names: str) -> tuple[Target, ...]:
         (load_target(name.strip()) for name in names.split(",")), key=lambda t: (t.native_rank, t.name)
     )
     for one, other in pairwise(found):
-        if (
-            one == other
-            or one.machine != other.machine
-            or not set(one.cpu_features) < set(other.cpu_features)
-        ):
+        apart = one.machine not in ("", other.machine)
+        if apart or not set(one.cpu_features) < set(other.cpu_features):
             levels = spell_list([t.name for t in all_targets() if t.machine in ("", "x86_64")])
             raise CompactError(
                 "CIR505",

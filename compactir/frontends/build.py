@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from math import prod
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from compactir.ir.types import Array, TensorType
 from compactir.ops import tensor
 from compactir.ops.activation import Activation
 from compactir.passes import parse_pipeline, run_pipeline
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 Tensor = Array | Value
 
@@ -44,14 +47,14 @@ def raised(graph: Graph) -> Graph:
     return graph
 
 
-def is_known(x: Tensor) -> TypeGuard[Array]:
+def is_known(x: Tensor) -> TypeIs[Array]:
     """True for a tensor whose elements are known."""
     return isinstance(x, np.ndarray)
 
 
 def shape_of(x: Tensor) -> tuple[int, ...]:
     """The extents of a tensor."""
-    return x.shape if is_known(x) else x.type.shape  # type: ignore[union-attr]  # a TypeGuard says one half
+    return x.shape if is_known(x) else x.type.shape
 
 
 def bounded(shape: Iterable[int]) -> tuple[int, ...]:
@@ -81,7 +84,8 @@ class Builder:
         self.graph = Graph(identifier(name, "network"), doc=doc)
         self.stem = "step"
         self.span: Span | None = None
-        self._taken: set[str] = set()
+        self._taken: dict[str, int] = {}
+        """Names in use, each with the number that was tried last."""
 
     # -- names and operands ----------------------------------------------------------------------------------
 
@@ -91,11 +95,12 @@ class Builder:
 
     def _name(self) -> str:
         """A name that no node, value or parameter has."""
-        name, n = self.stem, 1
+        name, n = self.stem, self._taken.get(self.stem, 0)
         while name in self._taken:
             n += 1
-            name = f"{self.stem}_{n}"
-        self._taken.add(name)
+            name = f"{self.stem}_{n + 1}"
+        self._taken[self.stem] = n
+        self._taken.setdefault(name, 0)
         return name
 
     def input(self, name: str, shape: Sequence[int]) -> Value:
@@ -111,13 +116,13 @@ class Builder:
             unique = f"{identifier(name, 'output')}_{n}"
         self.at(unique)
         value = self._operand(x, self._name()) if is_known(x) else x
-        self.graph.outputs[unique] = value  # type: ignore[assignment]  # mypy does not narrow by TypeGuard
+        self.graph.outputs[unique] = value
 
     def _operand(self, x: Tensor, stem: str) -> Value:
         """A value, or a parameter that holds the constant."""
         if not is_known(x):
-            return x  # type: ignore[return-value]  # as above
-        return self.graph.bind(f"{stem}.constant", np.ascontiguousarray(x, np.float32))
+            return x
+        return self.graph.bind(f"{stem}.constant", np.array(x, np.float32, order="C"))
 
     def place(self, op: Op, *operands: Tensor) -> Value:
         """Append an operation; constants become parameters."""
@@ -197,6 +202,8 @@ class Builder:
         bounded((*shape_of(x)[:axis], listed.size, *shape_of(x)[axis + 1 :]))
         if is_known(x):
             return x.take(listed, axis)
+        if not listed.size:  # nothing of it: known, whatever it holds
+            return np.zeros((*shape_of(x)[:axis], 0, *shape_of(x)[axis + 1 :]), np.float32)
         if np.array_equal(listed, np.arange(shape_of(x)[axis])):
             return x
         return self.place(tensor.Take(axis, ChannelList.of(listed)), x)

@@ -1,0 +1,45 @@
+"""ONNX in: `read` makes a Graph of an .onnx file, raised to layers, with its weights.
+
+model.py         the file: parsed within bounds, every claim checked, constants as arrays
+reader.py        nodes in order, constants folded, problems listed at once
+operators/       one function per operator
+definitions.py   operators that ONNX defines by others
+backend.py       the same for ONNX's own test suite
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from compactir.frontends.onnx.model import load_model
+from compactir.frontends.onnx.reader import imported, read_model
+from compactir.ir.graph import Graph
+
+__all__ = ["read"]
+
+_log = logging.getLogger("compactir")
+
+
+def read(path: str | Path, *, dims: Mapping[str, int] | None = None, batch: int = 1) -> Graph:
+    """The network of an .onnx file: layers with our names for what ONNX spells out, weights bound.
+
+    Args:
+        path: the file; constants may lie in files beside it.
+        dims: open extents of inputs by name.
+        batch: the first extent of every input, where that is open.
+
+    Names are those of nodes (of the weight, where it has one, without its `.weight`) as identifiers. Float16,
+    bfloat16 and float64 constants become float32, which the log says. Quantized networks are read as the float
+    networks that they approximate: see `operators/quantized.py`.
+
+    Errors: CIR605 (onnx is missing), CIR630 to CIR635.
+    """
+    path = Path(path)
+    reader = read_model(load_model(path), path.name, dims=dims, batch=batch)
+    if reader.converted:
+        _log.info(
+            "%s: %d constants of other floating-point types became float32", path.name, reader.converted
+        )
+    return imported(reader)

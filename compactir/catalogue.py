@@ -835,6 +835,49 @@ _ENTRIES = [
         "Compile with `--threads N` (`threads=N` in Python); a call may then ask for 1 to N.",
     ),
     Code(
+        "CIR630",
+        "not an ONNX model",
+        "The file cannot be read as an ONNX model: it is truncated, empty, too large, or something else.",
+        "Nothing of such a file can be trusted, and guessing would make another network of it.",
+        "compactc half_a_download.onnx",
+        "Give the path of a complete .onnx file; `python -m onnx.checker` tells more about a damaged one.",
+    ),
+    Code(
+        "CIR631",
+        "the model breaks ONNX's own rules",
+        "A node reads a tensor that nothing before it makes, two nodes make the same one, an attribute or a "
+        "constant does not have the form that the operator declares, functions call each other in a circle.",
+        "The file does not say what is computed, or says it twice.",
+        "compactc edited_by_hand.onnx",
+        "Follow the list: it names the nodes. `onnx.checker.check_model` says the same in ONNX's words.",
+    ),
+    Code(
+        "CIR632",
+        "weights beside the model cannot be used",
+        "A constant lies in another file that is missing, too short, or outside of the model's folder.",
+        "A model must not read files that it does not own, and part of a weight is no weight.",
+        "compactc model.onnx      # a constant's location is ../../secret.bin",
+        "Put the data file beside the model, or save the model in one file: "
+        "`onnx.save(model, path, save_as_external_data=False)`.",
+    ),
+    Code(
+        "CIR633",
+        "operators that cannot be imported",
+        "Some nodes have operators, or forms of operators, that compactir does not read. All are listed.",
+        "A network without these nodes is another network. docs/onnx-support.md lists what is read.",
+        "compactc recurrent.onnx",
+        "Export the network without these operators; shapes and weights that are computed must be constants: "
+        "a simplifier such as onnxsim makes them so.",
+    ),
+    Code(
+        "CIR634",
+        "an input without a static shape",
+        "An input of the model has an extent that the file leaves open, or elements that are not float32.",
+        "Everything about a compiled network is fixed: memory, loops, weights.",
+        "compactc dynamic.onnx",
+        "Give open extents by name: `-D height=224`; the first one is the batch, `--batch` gives it.",
+    ),
+    Code(
         "CIR635",
         "a constant of absurd size",
         "A constant, or what is computed from constants, would have more elements than any network has.",

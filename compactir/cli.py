@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FINE, MISTAKE, USAGE, OURS, INTERRUPTED = 0, 1, 2, 70, 130
 TRACEBACK = "COMPACTIR_TRACEBACK"
-MODEL_ENDINGS = (".arch", ".cir")
+MODEL_ENDINGS = (".arch", ".cir", ".onnx")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

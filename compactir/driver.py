@@ -77,7 +77,7 @@ def compile(
     """Compile a network and load it.
 
     Args:
-        model: a .arch or .cir file, or a graph.
+        model: a .arch, .cir or .onnx file, or a graph.
         out: the output folder; by default one in the build cache.
         target: a name of `compactc targets`; `native` is the best one that this CPU runs. Several levels of
             one processor, `x86,x86-avx512`: the best that the CPU has is chosen when the module is loaded.
@@ -191,16 +191,38 @@ class Authored:
 def read(source: Source, *, warn: bool = True) -> Authored:
     """Read a model and bind its weights. Errors: rooms 1xx and 2xx, CIR660, those of weights files."""
     graph = read_graph(source)
+    if source.weights is None and source.seed is None and _has_weights(graph):
+        if source.map is not None:
+            raise CompactError(
+                "CIR661",
+                "`--map` says how to read a weights file, and the model has its weights in it",
+                help="name another file: `--weights FILE`",
+            )
+        return Authored(graph, _own_weights(source))
     return Authored(graph, bind(graph, source.weights, source.seed, map=source.map, warn=warn))
 
 
+def _has_weights(graph: Graph) -> bool:
+    """True for an imported network, whose weights came with it."""
+    return bool(graph.params) and graph.weights.keys() >= graph.params.keys()
+
+
+def _own_weights(source: Source) -> dict[str, Any]:
+    """Where the weights of an imported network come from: the manifest's `init`."""
+    if isinstance(source.model, Graph):
+        return {"weights": "graph"}
+    return {"weights": "file", "file": Path(source.model).name, "sha256": _sha256(Path(source.model))}
+
+
 def read_graph(source: Source) -> Graph:
-    """The graph without weights."""
+    """The graph; without weights, unless they come with it (ONNX)."""
     if isinstance(source.model, Graph):
         return source.model.clone()
     path = Path(source.model)
     if path.suffix == ".cir":
         return _read_cir(path, source)
+    if path.suffix == ".onnx":
+        return _read_onnx(path, source)
     from compactir.lang import elaborate, parse_file
 
     graph = elaborate(parse_file(path), defines=source.defines, batch=source.batch, network=source.network)
@@ -224,6 +246,26 @@ def _shorten_places(graph: Graph, folder: Path) -> None:
     for node in graph.nodes:
         node.span = short(node.span)
     graph.scopes = {path: replace(scope, span=short(scope.span)) for path, scope in graph.scopes.items()}
+
+
+def _read_onnx(path: Path, source: Source) -> Graph:
+    from compactir.frontends.onnx import read
+
+    if source.network:
+        raise CompactError(
+            "CIR660",
+            f"`--network` does not apply to `{path}`",
+            notes=["an .onnx file holds one network"],
+            help="leave it out",
+        )
+    if odd := [name for name, value in source.defines.items() if not value.isdigit()]:
+        raise CompactError(
+            "CIR660",
+            f"`-D {odd[0]}={source.defines[odd[0]]}` does not apply to `{path}`",
+            notes=["of an .onnx file, `-D` gives open extents of inputs"],
+            help=f"give a whole number: `-D {odd[0]}=224`",
+        )
+    return read(path, dims={name: int(value) for name, value in source.defines.items()}, batch=source.batch)
 
 
 def _read_cir(path: Path, source: Source) -> Graph:

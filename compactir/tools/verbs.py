@@ -41,7 +41,7 @@ class Verb:
     run: str
 
 
-MODEL = Option("model", "a .arch or .cir file", metavar="MODEL", kind="model")
+MODEL = Option("model", "a .arch, .cir or .onnx file", metavar="MODEL", kind="model")
 DEFINE = Option(
     "define",
     "a parameter of the network or a choice; may be repeated",
@@ -444,7 +444,7 @@ VERBS = (
             ("compactc opt --list", "the passes there are"),
         ),
         (
-            Option("model", "a .cir or .arch file", metavar="FILE", kind="model", count="?"),
+            Option("model", "a .cir, .arch or .onnx file", metavar="FILE", kind="model", count="?"),
             Option("passes", "which passes, in order", ("--passes",), metavar="LIST", kind="pass"),
             Option("list", "list the passes there are", ("--list",), kind="flag"),
             _out("write the graph here (default: print it)"),

@@ -31,8 +31,8 @@ def read(path: str | Path, *, dims: Mapping[str, int] | None = None, batch: int 
         batch: the first extent of every input, where that is open.
 
     Names are those of nodes (of the weight, where it has one, without its `.weight`) as identifiers. Float16,
-    bfloat16 and float64 constants become float32, which the log says. Quantized networks are read as the float
-    networks that they approximate: see `operators/quantized.py`.
+    bfloat16 and float64 constants become float32, which the log says. Quantized networks are read as the
+    float networks that they approximate: see `operators/quantized.py`.
 
     Errors: CIR605 (onnx is missing), CIR630 to CIR635.
     """

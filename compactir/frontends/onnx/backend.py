@@ -3,10 +3,10 @@
     from compactir.frontends.onnx.backend import CompactBackend
     CompactBackend.prepare(model).run([x])
 
-Operators run on the reference: what is judged is the reading of a model and the meaning of our operations; that
-C means the same is what the tests of C show. `prepare(model, target="native")` compiles the network to C instead.
-Shapes, axes and weights that a case passes as inputs are taken as constants when it runs: whole numbers always,
-floats where an operation needs them when it is compiled (the weight of a convolution). Everything else flows.
+Models run on the reference: what is judged is the reading of a model and the meaning of our operations; that
+C means the same is what the tests of C show. Shapes, axes and weights that a case passes as inputs are taken
+as constants when it runs: whole numbers always, floats where an operation needs them when it is compiled (the
+weight of a convolution). Everything else flows.
 """
 
 from __future__ import annotations
@@ -22,18 +22,16 @@ from onnx.backend.base import Backend, BackendRep, namedtupledict
 from compactir import reference
 from compactir.frontends.onnx.model import Model, check_model
 from compactir.frontends.onnx.reader import imported, read_model
-from compactir.ir.graph import Graph
 from compactir.ir.types import Array
 
 __all__ = ["CompactBackend", "Prepared"]
 
 
-class Prepared(BackendRep):  # type: ignore[misc]  # onnx has no types here
+class Prepared(BackendRep):
     """A model that is read when the first inputs come."""
 
-    def __init__(self, model: Model, target: str = "") -> None:
+    def __init__(self, model: Model) -> None:
         self.model = model
-        self.target = target
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Array, ...]:
         """One array per output.
@@ -49,20 +47,11 @@ class Prepared(BackendRep):  # type: ignore[misc]  # onnx has no types here
         given = {name: np.asarray(a) for name, a in arrays.items()}
         reader = read_model(self.model, self.model.name, given=given)
         flowing = {value.name: given[name] for value, name in reader.named.items()}
-        results = self._results(imported(reader), flowing)
-        return namedtupledict("Outputs", self.model.outputs)(*results)  # type: ignore[no-any-return]
-
-    def _results(self, graph: Graph, inputs: dict[str, Array]) -> list[Array]:
-        if not self.target:
-            return list(reference.run(graph, inputs).values())
-        from compactir.driver import compile
-
-        module = compile(graph, target=self.target)
-        results = module(*inputs.values())
-        return [np.asarray(r) for r in (results if isinstance(results, tuple) else (results,))]
+        results = reference.run(imported(reader), flowing)
+        return namedtupledict("Outputs", self.model.outputs)(*results.values())
 
 
-class CompactBackend(Backend):  # type: ignore[misc]  # onnx has no types here
+class CompactBackend(Backend):
     """Runs ONNX models through our Graph."""
 
     @classmethod
@@ -72,9 +61,9 @@ class CompactBackend(Backend):  # type: ignore[misc]  # onnx has no types here
 
     @classmethod
     def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> Prepared:
-        """Check a model. `target="native"` runs it in C. Errors: those of `frontends.onnx.read`."""
+        """Check a model; constants may lie in files of `folder`. Errors: those of `frontends.onnx.read`."""
         folder = kwargs.get("folder")
-        return Prepared(check_model(model, Path(folder) if folder else None), kwargs.get("target", ""))
+        return Prepared(check_model(model, Path(folder) if folder else None))
 
     @classmethod
     def run_node(

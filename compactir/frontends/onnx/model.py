@@ -54,7 +54,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Node:
-    """A node: operator, names of what it reads and makes (empty where left out), attributes as Python data."""
+    """A node: operator, names of operands and results (empty where left out), attributes as Python data."""
 
     op: str
     domain: str
@@ -308,7 +308,8 @@ class Constants:
                 raise _outside(name, location, f"it does not hold {size} bytes at {offset}")
             with path.open("rb") as file:
                 file.seek(offset)
-                return file.read(size)
+                data: bytes = file.read(size)
+                return data
         except (OSError, ValueError, RuntimeError) as error:
             raise _outside(name, location, str(error)[:100]) from None
 

@@ -105,7 +105,7 @@ class Call:
     def known(self, index: int, what: str) -> Array:
         """An operand whose elements are needed now: shapes, axes, weights."""
         x = self[index]
-        return x if is_known(x) else self.reader.need(x, f"{what} is computed when the network runs")  # type: ignore[arg-type]  # a Value
+        return x if is_known(x) else self.reader.need(x, f"{what} is computed when the network runs")
 
     def known_or(self, index: int, what: str) -> Array | None:
         """The same for an operand that may be left out."""

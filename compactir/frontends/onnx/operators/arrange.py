@@ -51,8 +51,8 @@ def _size(c: Call) -> Tensor:
 @operator("Range")
 def _range(c: Call) -> Tensor:
     start, limit, step = (c.known(i, "a bound").reshape(()) for i in range(3))
-    bounded([max(0, int(np.ceil((limit - start) / step)))])
-    return np.arange(start, limit, step).astype(start.dtype)
+    (count,) = bounded([max(0, int(np.ceil((limit - start) / step)))])
+    return np.asarray(start + np.arange(count) * step).astype(start.dtype)
 
 
 @operator("Reshape")
@@ -209,7 +209,7 @@ def _scatter_elements(c: Call) -> Tensor:
     shape = shape_of(c[0])
     axis = c.axis(0, len(shape))
     indices = _in_range(c.known(1, "the index").astype(_INTS), shape[axis])
-    grid = list(np.indices(indices.shape))
+    grid: list[Array] = list(np.indices(indices.shape))
     grid[axis] = indices
     return _scattered(c, places(shape)[tuple(grid)].reshape(-1))
 
@@ -221,7 +221,7 @@ def _scatter_nd(c: Call) -> Tensor:
 
 
 def _scattered(c: Call, targets: Array) -> Tensor:
-    """x with update i written to (or combined with what is at) place targets[i], in order.
+    """The operand with update i written to (or combined with what is at) place targets[i], in order.
 
     Updates that meet at one place are taken in rounds: in each, every place takes one update, or a number
     that changes nothing.
@@ -312,7 +312,8 @@ def _space_to_depth(c: Call) -> Tensor:
 @operator("EyeLike")
 def _eye(c: Call) -> Tensor:
     rows, columns = shape_of(c[0])
-    return np.eye(*bounded([rows, columns]), k=int(c.attribute("k", 0)), dtype=np.float32)
+    bounded([rows, columns])
+    return np.eye(rows, columns, int(c.attribute("k", 0)), np.float32)
 
 
 @operator("OneHot")

@@ -98,7 +98,7 @@ def split_at_zero(b: Builder, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _exponential(c: Call, alpha: float, inner: float = 1.0, outer: float = 1.0) -> Tensor:
-    """outer · (max(x, 0) + alpha · (e^(min(x, 0) / inner) − 1))."""
+    """The curve outer · (max(x, 0) + alpha · (e^(min(x, 0) / inner) − 1))."""
     above, below = split_at_zero(c.b, c[0])
     curve = c.b.scaled(c.b.unary("exp", c.b.scaled(below, 1 / inner)), alpha, -alpha)
     return c.b.scaled(c.b.binary("add", above, curve), outer)
@@ -262,7 +262,7 @@ def _cast_like(c: Call) -> Tensor:
 
 
 def cast(c: Call, x: Tensor, to: int) -> Tensor:
-    """Another element type. Values of the network stay float32: only truth and rounding can be asked of them."""
+    """Another element type. Values of the network stay float32; all that can be asked of them is truth."""
     from onnx import helper
 
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(to))

@@ -1,10 +1,12 @@
 """Quantized networks (QDQ) as the float networks that they approximate.
 
 compactir computes in float32. A constant that is dequantized is what it stands for: scale · (stored − zero).
-A value of the network that is quantized and dequantized again is not rounded, only clamped to the range that the
-integers can hold: the rounding is an error that the quantized network makes, the clamp is part of what it
-computes (converters drop a relu that the range implies). A quantized value that anything but DequantizeLinear
-reads is refused. Source: Jacob et al. 2018, arXiv:1712.05877, section 2; Operators.md, QuantizeLinear.
+A value of the network that is quantized and dequantized again is not rounded, only clamped to the range that
+the integers can hold: the rounding is an error that the quantized network makes, the clamp is part of what it
+computes (converters drop a relu that the range implies). A quantized value must go to DequantizeLinear: other
+readers see the clamped value.
+
+Sources: Jacob et al. 2018, arXiv:1712.05877, section 2; Operators.md, QuantizeLinear and DequantizeLinear.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ def _quantize(c: Call) -> Tensor:
     scale, zero = _parameters(c)
     info = np.iinfo(zero.dtype)
     if is_known(x):
-        return np.clip(np.rint(x / scale) + zero.astype(np.float32), info.min, info.max).astype(zero.dtype)
+        stored: Array = np.clip(np.rint(x / scale) + zero.astype(np.float32), info.min, info.max)
+        return stored.astype(zero.dtype)
     if scale.size != 1:
         raise c.refuse("values of the network are quantized by one scale each, it has several")
     low, high = ((float(end) - float(zero)) * float(scale) for end in (info.min, info.max))

@@ -32,7 +32,7 @@ class _Direction:
     reset_after: bool
 
     def gate(self, b: Builder, x: Tensor, weight: Tensor, bias: Tensor | None, i: int) -> Tensor:
-        """x · weightᵀ + bias for one gate."""
+        """The sum x · weightᵀ + bias for one gate."""
         size = shape_of(weight)[0] // self.gates
         part = b.take(weight, 0, range(i * size, (i + 1) * size))
         y = b.matmul(x, b.transpose(part, [1, 0]))
@@ -40,7 +40,9 @@ class _Direction:
 
     def both(self, b: Builder, x: Tensor, h: Tensor, i: int) -> Tensor:
         """What a gate sums up."""
-        return b.binary("add", self.gate(b, x, self.w, self.bias_w, i), self.gate(b, h, self.r, self.bias_r, i))
+        return b.binary(
+            "add", self.gate(b, x, self.w, self.bias_w, i), self.gate(b, h, self.r, self.bias_r, i)
+        )
 
 
 @operator(*_GATES)
@@ -50,7 +52,9 @@ def _recurrent(c: Call) -> list[Tensor | None]:
     steps, batch, _ = shape_of(x)
     hidden = shape_of(c[2])[2]
     lengths = c.known_or(4, "the lengths")
-    ways = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}[c.attribute("direction", "forward")]
+    ways = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}[
+        c.attribute("direction", "forward")
+    ]
     every: list[Tensor] = []
     last_h: list[Tensor] = []
     last_c: list[Tensor] = []
@@ -74,7 +78,8 @@ def _recurrent(c: Call) -> list[Tensor | None]:
     ends = [b.join(last_h, 0), b.join(last_c, 0)]
     if layout:
         y, ends = b.transpose(y, [2, 0, 1, 3]), [b.transpose(e, [1, 0, 2]) for e in ends]
-    return [y, *ends][: len(c.node.outputs)]
+    made_all: list[Tensor | None] = [y, *ends]
+    return made_all[: len(c.node.outputs)]
 
 
 def _initial(c: Call, index: int, d: int, shape: tuple[int, int], layout: int) -> Tensor:
@@ -96,7 +101,9 @@ def _direction(c: Call, d: int, ways: int) -> _Direction:
     assert w is not None
     assert r is not None
     size = shape_of(w)[0]
-    halves = [None, None] if bias is None else [b.take(bias, 0, range(i * size, (i + 1) * size)) for i in range(2)]
+    halves = (
+        [None, None] if bias is None else [b.take(bias, 0, range(i * size, (i + 1) * size)) for i in range(2)]
+    )
     names = list(c.attribute("activations", _DEFAULTS[c.node.op] * ways))
     own = names[d * len(names) // ways : (d + 1) * len(names) // ways]
     peephole = part(7) if c.node.op == "LSTM" else None
@@ -104,9 +111,12 @@ def _direction(c: Call, d: int, ways: int) -> _Direction:
     return _Direction(
         w,
         r,
-        *halves,
+        halves[0],
+        halves[1],
         [_function(c, name) for name in own],
-        None if peephole is None else [b.take(peephole, 0, range(i * hidden, (i + 1) * hidden)) for i in range(3)],
+        None
+        if peephole is None
+        else [b.take(peephole, 0, range(i * hidden, (i + 1) * hidden)) for i in range(3)],
         gates,
         bool(c.attribute("linear_before_reset", 0)),
     )

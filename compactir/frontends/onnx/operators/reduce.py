@@ -150,7 +150,7 @@ def _per_channel(c: Call, x: Tensor, vector: Tensor) -> Tensor:
 
 
 def _normalised(c: Call, x: Tensor, parameters: Sequence[Tensor], eps: float) -> Tensor:
-    """weight · (x − mean) / √(var + eps) + bias for tensors of any rank."""
+    """The line weight · (x − mean) / √(var + eps) + bias for tensors of any rank."""
     b = c.b
     weight, bias, mean, var = (_per_channel(c, x, p) for p in parameters)
     scale = b.binary("div", weight, b.unary("sqrt", b.scaled(var, 1.0, eps)))

@@ -67,7 +67,7 @@ def _near(x: float, reach: int) -> range:
 
 
 def _mirrored(x: float, low: float, high: float) -> float:
-    """x thrown back at the ends as often as it takes."""
+    """A place thrown back at the ends as often as it takes."""
     if low <= x <= high or high <= low:
         return min(max(x, low), high)
     period = high - low

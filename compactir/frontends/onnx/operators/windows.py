@@ -22,7 +22,7 @@ Pad = tuple[int, int, int, int]
 
 def _value(c: Call, x: Tensor) -> Value:
     """A value also where the operand is a constant."""
-    return c.b._operand(x, c.b._name()) if is_known(x) else x  # type: ignore[return-value]  # a TypeGuard
+    return c.b._operand(x, c.b._name()) if is_known(x) else x
 
 
 def _spatial(c: Call, x: Tensor) -> tuple[Value, bool]:
@@ -127,7 +127,8 @@ def _transposed_pads(
     else:
         return _pads(c, size, kernel, stride, dilation, sequence)
     total = [
-        stride[a] * (size[a] - 1) + more[a] + (kernel[a] - 1) * dilation[a] + 1 - int(wanted[a]) for a in (0, 1)
+        stride[a] * (size[a] - 1) + more[a] + (kernel[a] - 1) * dilation[a] + 1 - int(wanted[a])
+        for a in (0, 1)
     ]
     small, large = [max(t, 0) // 2 for t in total], [t - max(t, 0) // 2 for t in total]
     first, last = (large, small) if auto != "SAME_UPPER" and min(total) >= 0 else (small, large)
@@ -135,7 +136,7 @@ def _transposed_pads(
 
 
 def _spread_out(c: Call, x: Value, stride: Pair) -> Tensor:
-    """stride − 1 zeros between neighbours."""
+    """The map with stride − 1 zeros between neighbours."""
     if stride == (1, 1):
         return x
     n, ch, h, w = x.type.shape

@@ -4,6 +4,7 @@
 
     module = compactir.compile("model.arch", target="native")
     module = compactir.load("out")                # one that was built before
+    graph = compactir.from_torch(torch_module, example)     # for compile, or for `compactc import`
 
 Attributes load on first use, so that importing the package costs milliseconds and never imports torch.
 """
@@ -14,13 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from compactir.driver import compile, load
+    from compactir.frontends.torch import from_torch
 
 __version__ = "0.1.0"
 
-PUBLIC = {"compile": "compactir.driver", "load": "compactir.runtime.module"}
+PUBLIC = {
+    "compile": "compactir.driver",
+    "from_torch": "compactir.frontends.torch",
+    "load": "compactir.runtime.module",
+}
 """Public name -> the module that defines it."""
 
-__all__ = ["__version__", "compile", "load"]
+__all__ = ["__version__", "compile", "from_torch", "load"]
 
 # A checkout that lost the links to passes/, codegen/ and runtime/ (Windows without core.symlinks)
 # finds them one level up.

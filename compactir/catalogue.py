@@ -886,6 +886,24 @@ _ENTRIES = [
         "If the network is real, store the constant instead of computing it, or compile its parts.",
     ),
     Code(
+        "CIR636",
+        "PyTorch cannot record the module",
+        "`compactir.from_torch` records a module by `torch.export`, which could not run it on the example, "
+        "or found that its way depends on values. Or what was given is no module.",
+        "A network that is compiled has one way through it; PyTorch has to see it to say what it is.",
+        "compactir.from_torch(module, torch.zeros(1, 1, 8, 8))   # for a module that reads three channels",
+        "Give an example of the right shape, batch included; take conditions on values out of `forward`.",
+    ),
+    Code(
+        "CIR637",
+        "operations of a PyTorch module cannot be read",
+        "`compactir.from_torch` lists every recorded operation that has no counterpart here, with the module "
+        "that it is in.",
+        "A network with a hole in it would compute something else.",
+        "compactir.from_torch(module, example)   # with torch.nn.LSTM in it",
+        "Write that part with convolutions, pools and rearrangements, or leave it to the caller.",
+    ),
+    Code(
         "CIR640",
         "the weights cannot be read",
         "The file with the network's weights is missing or cannot be opened.",

@@ -1178,6 +1178,15 @@ _ENTRIES = [
         "compactc import net.arch -o net.arch",
         "Give another name that ends in .arch, or `-o -` to look at the text.",
     ),
+    Code(
+        "CIR682",
+        "it does not say what to export",
+        "The ending of the file that `compactc export` is to write is none of those that it knows, or the "
+        "file is the model itself.",
+        "The ending says for which program the model is written.",
+        "compactc export net.arch -o net.tflite",
+        "Give a file that ends in .onnx, .py, .safetensors or .cir.",
+    ),
 ]
 
 CATALOGUE: dict[str, Code] = {entry.code: entry for entry in _ENTRIES}

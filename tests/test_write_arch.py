@@ -212,3 +212,27 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.count("CIR681") == 2
     assert main(["import", str(out), "-o", "-"]) == 0
     assert capsys.readouterr().out.startswith('"""')
+
+
+def test_light_shufflenet(tmp_path: Path, need: Callable[[str], None]) -> None:
+    """The network of ONNX's own test data: 16 shuffles as reshapes, 32 group convolutions, in a page."""
+    need("onnx")
+    import onnx.backend.test
+
+    model = Path(onnx.backend.test.__file__).parent / "data" / "light" / "light_shufflenet.onnx"
+    out = tmp_path / "shufflenet.arch"
+    assert main(["import", str(model), "-o", str(out)]) == 0
+    text = out.read_text(encoding="utf-8")
+    assert text.count("\n") < 40
+    assert format_text(text, "again") == text
+    before, after = driver.read(driver.Source(model)).graph, driver.read(driver.Source(out)).graph
+    assert sum(n.op.name == "shuffle" for n in after.nodes) == 16
+    stored = read_safetensors(out.with_suffix(".safetensors"))
+    assert {t.dtype for t in stored.values()} == {"float32"}
+    before.weights = draw(before, 3)  # the file holds one number everywhere: any mistake would pass
+    written = write_arch(before)
+    written.graph.weights = written.weights
+    inputs = reference.random_inputs(before, 1)
+    (right,), (found,) = (reference.run(it, inputs).values() for it in (before, written.graph))
+    assert np.array_equal(right, found)
+    assert list(written.graph.params) == list(after.params)

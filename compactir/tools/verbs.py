@@ -485,6 +485,23 @@ VERBS = (
         "import_model:main",
     ),
     Verb(
+        "export",
+        "write a model for other programs: ONNX, PyTorch, safetensors",
+        "Write a model for other programs. The ending of FILE says what: .onnx (checked by ONNX's own\n"
+        "checker, weights inside), .py (a PyTorch module, its weights beside it), .safetensors (the\n"
+        "weights alone), .cir (the graph as text, its weights beside it).",
+        (
+            ("compactc export shufflenet_v2.arch -o net.onnx", "for ONNX Runtime and others"),
+            ("compactc export model.onnx -o weights.safetensors", "the weights, under our names"),
+            ("compactc export net.arch -D width=0.5 -o net.py", "a module to train"),
+        ),
+        (
+            *SOURCE,
+            _out("what to write (default: MODEL with .onnx, here)"),
+        ),
+        "export_model:main",
+    ),
+    Verb(
         "fmt",
         "format .arch files",
         "Format model files in place; without a file, from standard input to standard output. Comments stay.",

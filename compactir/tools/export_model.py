@@ -1,0 +1,91 @@
+"""`compactc export`: a model for other programs; the ending of the file says which."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from compactir.diagnostics import CompactError, did_you_mean, spell_list
+from compactir.driver import read
+from compactir.ir.graph import Graph
+from compactir.ir.text import print_graph
+from compactir.tools import terminal
+from compactir.tools.manage_cache import megabytes
+from compactir.tools.source import named, source_of
+from compactir.weights.safetensors import write_safetensors
+
+
+def main(args: Namespace) -> int:
+    """Write the file, or the files."""
+    out = Path(args.out or Path(args.model).with_suffix(".onnx").name)
+    if (kind := out.suffix.lower()) not in KINDS:
+        near = did_you_mean(kind, KINDS) or f"the endings are {spell_list(list(KINDS), 'or')}"
+        raise CompactError("CIR682", f"`{out}` does not say what to export", help=near)
+    if out.resolve() == Path(args.model).resolve():
+        raise CompactError("CIR682", f"`{out}` is the model itself", help="give another file: `-o FILE`")
+    with terminal.working(f"reading {args.model}") as say:
+        graph = read(source_of(args)).graph
+        say(f"writing {out.name}")
+        written = KINDS[kind](graph, out)
+    for path in written:
+        print(f"{named(path)}: {graph.name}, {megabytes(path.stat().st_size)}")
+    return 0
+
+
+def _onnx(graph: Graph, out: Path) -> list[Path]:
+    """The model as ONNX, checked by ONNX's own checker, its weights inside."""
+    from compactir.codegen.onnx import export_onnx
+
+    return [_put(out, export_onnx(graph).SerializeToString())]
+
+
+def _safetensors(graph: Graph, out: Path) -> list[Path]:
+    """The weights alone, under our names."""
+    write_safetensors(out, graph.weights)
+    return [out]
+
+
+def _torch(graph: Graph, out: Path) -> list[Path]:
+    """The PyTorch module as authored, and its weights beside it."""
+    from compactir.codegen.torch import emit_torch
+
+    weights = out.with_suffix(".safetensors")
+    return [_put(out, emit_torch(graph).encode()), *_safetensors(graph, weights)]
+
+
+def _cir(graph: Graph, out: Path) -> list[Path]:
+    """The graph as text, and its weights beside it, for `--weights`."""
+    weights = out.with_suffix(".safetensors")
+    _safetensors(graph, weights)
+    graph.weights_file = None
+    return [_put(out, print_graph(graph).encode()), weights]
+
+
+KINDS: Mapping[str, Callable[[Graph, Path], list[Path]]] = {
+    ".onnx": _onnx,
+    ".safetensors": _safetensors,
+    ".py": _torch,
+    ".cir": _cir,
+}
+"""The ending of the file → who writes it."""
+
+
+def _put(path: Path, content: bytes) -> Path:
+    """Write a file aside, then rename it into place. Errors: CIR652."""
+    try:
+        handle, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        try:
+            with open(handle, "wb") as file:
+                file.write(content)
+            os.chmod(aside, 0o644)
+            os.replace(aside, path)
+        except BaseException:
+            Path(aside).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        problem = f"{path} cannot be written: {error.strerror or error}"
+        raise CompactError("CIR652", problem, help="free some space, or give another path") from error
+    return path

@@ -143,6 +143,8 @@ def _add(parser: argparse.ArgumentParser, option: Option) -> None:
         settings |= {"action": "append", "default": []}
     elif option.kind != "flag":
         settings["action"] = _Once
+    if option.count == "?":
+        settings |= {"nargs": "?", "const": option.alone}
     parser.add_argument(*option.flags, dest=option.name, **settings)
 
 

@@ -32,7 +32,7 @@ from compactir.targets import Target, load_levels
 
 if TYPE_CHECKING:
     from compactir.codegen.c.emit import CFiles
-    from compactir.codegen.lower import Lowered
+    from compactir.codegen.lower import Choices, Lowered
     from compactir.passes import Log
     from compactir.runtime.manifest import Manifest
     from compactir.runtime.module import Module
@@ -391,10 +391,11 @@ def plan(
     *,
     also: str = "",
     threads: int = 1,
+    choices: Choices | None = None,
     verify_each: bool = False,
     dump: Dump | None = None,
 ) -> Planned:
-    """Passes and lowering, for calls on at most so many threads.
+    """Passes and lowering, for calls on at most so many threads; `choices` are those of tuning.
 
     Errors: room 4xx; CIR501 for an operation that the target has no kernel for, CIR504 for an odd number of
     threads.
@@ -408,7 +409,7 @@ def plan(
             help=f"give a number from 1 to {MOST_THREADS}, at best that of the cores it will have",
         )
     graph, log = optimize(authored, target, also=also, verify_each=verify_each, dump=dump)
-    return Planned(authored, graph, target, lower(graph, target, threads), log, also)
+    return Planned(authored, graph, target, lower(graph, target, threads, choices), log, also)
 
 
 def generate(planned: Planned, *, pack: str = "auto") -> Generated:

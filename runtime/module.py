@@ -27,7 +27,7 @@ from compactir.targets import cpu_features, machine
 
 if TYPE_CHECKING:
     from compactir.runtime.memory import MemoryPlan
-    from compactir.runtime.profile import Profile
+    from compactir.runtime.profile import Profile, Runner
 
 __all__ = ["Module", "load"]
 
@@ -196,15 +196,26 @@ class Module:
         """
         from compactir.runtime.profile import measure
 
+        given = self._in_order(inputs, named) if inputs or named else self._random()
+        count = self._threads(threads)
+        return measure(
+            self._manifest, self.stepper(*given, threads=count), repeats, warmup, peak_gflops, count
+        )
+
+    def stepper(self, *inputs: Any, threads: int = 1) -> Runner:
+        """`f(first, last)` runs these steps on prepared inputs (random ones, if none are given), for timing.
+
+        Raises:
+            CompactError: CIR627 where steps cannot be timed.
+        """
         if not isinstance(self._backend, Native):
             raise self._closed() if self._backend is None else self._untimed("it runs in an emulator")
         if not self._manifest.steps:
             raise self._untimed("it was compiled without a list of steps")
-        given = self._in_order(inputs, named) if inputs or named else self._random()
+        given = inputs or self._random()
         arrays = [_input(x, tensor) for x, tensor in zip(given, self._manifest.inputs, strict=True)]
-        count = self._threads(threads)
-        step = self._backend.stepper(arrays, self._results(None)[1], count)
-        return measure(self._manifest, step, repeats, warmup, peak_gflops, count)
+        runner: Runner = self._backend.stepper(arrays, self._results(None)[1], threads)
+        return runner
 
     def stepwise(self, *inputs: Any, **named: Any) -> Iterator[tuple[Array, dict[str, Array]]]:
         """Run step by step; after each, the workspace as floats and the outputs as they are by then.

@@ -95,7 +95,7 @@ class Native:
         run_steps = self._run_steps_threads if threads > 1 else self._run_steps
         more = (threads,) if threads > 1 else ()
 
-        def step(first: int, last: int) -> int:
+        def step(first: int, last: int, alive: Native = self) -> int:
             return int(run_steps(weights, *tensors, workspace, first, last, *more))
 
         return step

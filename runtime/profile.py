@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Any
 
 from compactir.runtime.manifest import Manifest, Step
 
-__all__ = ["Profile", "Row", "measure"]
+__all__ = ["Profile", "Row", "Runner", "fastest", "measure", "minima"]
 
 Runner = Callable[[int, int], int]
 """`f(first, last)` runs the steps [first, last) and returns a status, 0 for fine."""
@@ -127,6 +127,26 @@ def measure(
     rows = tuple(Row(step, t, t / total) for step, t in zip(manifest.steps, times, strict=True))
     whole = max(whole - empty, 0.0)
     return Profile(manifest.network, manifest.target, repeats, rows, whole, peak_gflops, threads)
+
+
+def minima(runners: Sequence[Runner], count: int, rounds: int) -> list[list[float]]:
+    """The fastest time of every step in µs, for each of several forms of a network, which take turns."""
+    best = [[float("inf")] * count for _ in runners]
+    for _ in range(rounds):
+        for run, times in zip(runners, best, strict=True):
+            for i in range(count):
+                times[i] = min(times[i], _time_us(run, i, i + 1))
+    return best
+
+
+def fastest(runners: Sequence[Runner], count: int, rounds: int) -> list[float]:
+    """The fastest time of the whole network in µs, for each of several forms, which take turns."""
+    best = [float("inf")] * len(runners)
+    for _ in range(rounds):
+        for i, run in enumerate(runners):
+            run(0, count)
+            best[i] = min(best[i], _time_us(run, 0, count))
+    return best
 
 
 def median(numbers: Iterable[float]) -> float:

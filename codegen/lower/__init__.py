@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from compactir.codegen.lower import convolution, lanewise, memory, parts, regions, views
 from compactir.codegen.lower.pack import ALIGN
 from compactir.codegen.lower.state import RULES, Lowering, spatial, tensor
+from compactir.codegen.lower.tiles import Choices
 from compactir.diagnostics import CompactError
 from compactir.ir.channel_map import ChannelMap
 from compactir.ir.graph import Graph, Value
@@ -19,7 +20,7 @@ from compactir.ir.plan import Buffer, Call, Copy, Plan, Step
 from compactir.ir.types import Array
 from compactir.targets import Target
 
-__all__ = ["Lowered", "convolution", "lanewise", "lower", "views"]
+__all__ = ["Choices", "Lowered", "convolution", "lanewise", "lower", "views"]
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,13 @@ class Lowered:
     """Where each value of the graph lies: what `verify --per-layer` reads."""
 
 
-def lower(graph: Graph, target: Target, threads: int = 1) -> Lowered:
-    """Plan a graph whose weights are bound, for at most so many threads.
+def lower(graph: Graph, target: Target, threads: int = 1, choices: Choices | None = None) -> Lowered:
+    """Plan a graph whose weights are bound, for at most so many threads; `choices` has the tilings.
 
     Errors: CIR501 for an operation that no kernel knows, CIR601 without weights.
     """
     _need_maps(graph, target)
-    state = Lowering(graph, target)
+    state = Lowering(graph, target, choices)
     for value in graph.inputs:
         buffer = state.buffer(
             value.name, spatial(value.type), value.type.channels, f"input:{value.name}", lanes=1
@@ -51,6 +52,7 @@ def lower(graph: Graph, target: Target, threads: int = 1) -> Lowered:
     pending: dict[regions.Chain, list[Step]] = {}
     for node in graph.nodes:
         RULES[type(node.op)](state, node)
+        state.choices.close(chains[node.out.name].nodes[-1].name if node.out.name in chains else node.name)
         if node.out.name in chains:
             chain = chains[node.out.name]
             pending.setdefault(chain, []).append(state.steps.pop())

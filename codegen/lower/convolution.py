@@ -196,7 +196,7 @@ def _panels(state: Lowering, run: Operands) -> None:
         depth = len(inputs) * grid["window"][0] * grid["window"][1]
         half = _half_empty(state, buffer, rows[group.blocks[-1]])
         shape = tiles.Shape(grid["out"][1], len(group.blocks), depth, words * depth // max(1, len(inputs)))
-        tiling = tiles.choose(state.target, shape, half)
+        tiling = state.choices.take(state.target, shape, half, _kind(grid, mode, x_block))
         grid["tile"] = tiles.split(grid["out"][1], tiling.tile)[0][0]
         at = 0
         for vectors, count in tiling.panels:
@@ -225,6 +225,13 @@ def _panels(state: Lowering, run: Operands) -> None:
     emitted = [_call(state, kernel, panels, buffer, extras) for kernel, panels in calls.items()]
     executed = sum(c.kernel.panels * c.kernel.executed for c in emitted if isinstance(c.kernel, ConvKernel))
     state.step(node, emitted, executed=executed * prod(spatial(node.out.type)))
+
+
+def _kind(grid: dict, mode: str, x_block: int) -> str:  # type: ignore[type-arg]  # arguments of a kernel
+    """What the speed of a layer's tilings depends on beside their shape."""
+    window, stride = ("x".join(map(str, grid[name])) for name in ("window", "stride"))
+    rings = f"{grid['x_ring']}-{grid['y_ring']}"
+    return f"{grid['out'][0]} {window} {stride} {mode} {x_block} {rings} {len(grid['spread'])}"
 
 
 def _call(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from compactir.codegen.lower.pack import Packer
+from compactir.codegen.lower.tiles import Choices
 from compactir.diagnostics import CompactError
 from compactir.ir.channel_map import ChannelMap
 from compactir.ir.graph import Graph, Node, Param, Value
@@ -36,9 +37,10 @@ class Geometry:
 class Lowering:
     """What the rules of `codegen/lower` read and extend, one node after the other."""
 
-    def __init__(self, graph: Graph, target: Target) -> None:
+    def __init__(self, graph: Graph, target: Target, choices: Choices | None = None) -> None:
         self.graph = graph
         self.target = target
+        self.choices = choices or Choices()
         self.lanes = target.lanes
         self.maps: dict[Value, ChannelMap] = {}
         self.buffers: dict[str, Buffer] = {}

@@ -8,8 +8,8 @@ loaded vectors, what the description of the core says about multiply-adds, loads
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from compactir.targets import Target
 
@@ -40,6 +40,67 @@ def choose(target: Target, shape: Shape, half: bool = False) -> Tiling:
     """The cheapest tiling; `half`: the last vector is half empty, and may serve two pixels at once."""
     options = [t for h in sorted({False, half}) for t in _tilings(target, shape, h)]
     return min(options, key=lambda t: cost(target, shape, t))
+
+
+_NEAR = 1.3
+"""Tilings that the cost model gives more than this of the best one's cycles are not worth a measurement."""
+
+
+def ranked(target: Target, shape: Shape, half: bool = False) -> list[Tiling]:
+    """Different tilings near the cheapest one, which comes first."""
+    options = sorted(
+        (t for h in sorted({False, half}) for t in _tilings(target, shape, h)),
+        key=lambda t: cost(target, shape, t),
+    )
+    near = [t for t in options if cost(target, shape, t) <= _NEAR * cost(target, shape, options[0])]
+    return list({(split(shape.pixels, t.tile)[0], t.panels, t.half): t for t in reversed(near)}.values())[
+        ::-1
+    ]
+
+
+@dataclass
+class Choices:
+    """Where a lowering takes tilings from: what was measured, else the cost model.
+
+    With `rank` the cost model's next best ones instead, for a layer that has so many: what tuning measures.
+    """
+
+    measured: Mapping[str, Tiling] = field(default_factory=dict)
+    rank: int = 0
+    taken: dict[str, Tiling] = field(default_factory=dict)
+    """What the lowering has taken, by the layer's key."""
+    steps: dict[str, list[str]] = field(default_factory=dict)
+    """The keys of the layers that a step of the plan runs."""
+    latest: list[str] = field(default_factory=list)
+    """Keys since the last `close`."""
+
+    def take(self, target: Target, shape: Shape, half: bool, kind: str) -> Tiling:
+        """A tiling for a layer; `kind` says what else its speed depends on."""
+        key = f"{target.name} {shape.pixels}x{shape.blocks} {shape.depth}/{shape.words} {half:d} {kind}"
+        if key not in self.taken:
+            self.taken[key] = self._tiling(target, shape, half, key)
+        self.latest.append(key)
+        return self.taken[key]
+
+    def _tiling(self, target: Target, shape: Shape, half: bool, key: str) -> Tiling:
+        if key in self.measured and _is_possible(target, shape, self.measured[key], half):
+            return self.measured[key]
+        if not self.rank:
+            return choose(target, shape, half)
+        options = ranked(target, shape, half)
+        return options[self.rank] if self.rank < len(options) else options[0]
+
+    def close(self, step: str) -> None:
+        """The latest layers belong to this step."""
+        self.steps.setdefault(step, []).extend(self.latest)
+        self.latest.clear()
+
+
+def _is_possible(target: Target, shape: Shape, tiling: Tiling, half: bool) -> bool:
+    """Whether a tiling that was read from a file makes this layer."""
+    whole = sum(b * n for b, n in tiling.panels) == shape.blocks and (half or not tiling.half)
+    fit = all(n > 0 and b > 0 and fits(target, tiling.tile, b) for b, n in tiling.panels)
+    return whole and fit and 1 <= tiling.tile <= shape.pixels
 
 
 def cost(target: Target, shape: Shape, tiling: Tiling) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compactir.diagnostics import CompactError
 from compactir.driver import (
@@ -20,11 +20,18 @@ from compactir.driver import (
     write,
 )
 from compactir.runtime.manifest import read_manifest
+from compactir.targets import unsupported
 from compactir.tools import terminal
 from compactir.tools.dumps import Dumps
 from compactir.tools.emit import extras, printable
 from compactir.tools.manage_cache import megabytes
 from compactir.tools.source import levels_of, named, source_of
+
+if TYPE_CHECKING:
+    from compactir.codegen.lower import Choices
+    from compactir.driver import Authored, Generated
+    from compactir.targets import Target
+    from compactir.tools.tune import Tuned
 
 DEFAULT_EMIT = ("c", "lib")
 ELSEWHERE = (*DEFAULT_EMIT, "archive", "project")
@@ -44,8 +51,15 @@ def main(args: Namespace) -> int:
         dumps.authored(authored.graph)
         say(f"compiling {authored.graph.name} for {target.name}")
         dump = dumps if args.dump_ir else None
+        tuned = _tuned(args, authored, target, say) if args.tune else None
         planned = plan(
-            authored, target, also=args.also, threads=args.threads, verify_each=args.verify_each, dump=dump
+            authored,
+            target,
+            also=args.also,
+            threads=args.threads,
+            choices=tuned.choices if tuned else None,
+            verify_each=args.verify_each,
+            dump=dump,
         )
         dumps.check()
         _admit(planned)
@@ -63,15 +77,31 @@ def main(args: Namespace) -> int:
             beside |= project(generated)
         for level in above:
             say(f"building the level {level.name}")
-            higher = generate(plan(authored, level, also=args.also, threads=args.threads), pack=args.inline)
+            found = _tuned(args, authored, level, say) if args.tune and not unsupported(level) else None
+            choices = found.choices if found else None
+            tuned = found or tuned
+            higher = generate(
+                plan(authored, level, also=args.also, threads=args.threads, choices=choices), pack=args.inline
+            )
             beside |= with_level(higher, build(higher, args.cc) if "lib" in kinds else None)
         generated = leveled(generated, above)
         folder = write(generated, Path(args.out or f"out/{generated.manifest.symbol}"), library, beside)
     if args.json:
-        terminal.print_json(summary(folder))
+        terminal.print_json(summary(folder) | ({"tuning": tuned.to_json()} if tuned else {}))
     else:
+        if tuned:
+            terminal.note(tuned.sentence)
         print(sentence(folder, "lib" in kinds))
     return 0
+
+
+def _tuned(args: Namespace, authored: Authored, target: Target, say: terminal.Say) -> Tuned:
+    from compactir.tools.tune import tune
+
+    def make(choices: Choices) -> Generated:
+        return generate(plan(authored, target, also=args.also, threads=args.threads, choices=choices))
+
+    return tune(make, target, args.tune, args.cc, say)
 
 
 def _check(args: Namespace, kinds: tuple[str, ...]) -> None:

@@ -26,7 +26,9 @@ class Option:
     choices: tuple[str, ...] = ()
     default: Any = None
     count: str = ""
-    """"?", "*" for positional ones; "+" for options that may be repeated"""
+    """"?", "*" for positional ones; "+" for options that may be repeated, "?" where the value may lack"""
+    alone: Any = None
+    """The value of an option that is given without one."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,16 @@ VERBS = (
             ),
             ALSO,
             THREADS,
+            Option(
+                "tune",
+                "measure the best tiles of every layer on this machine, for so many seconds (default 30); "
+                "what was measured before is kept",
+                ("--tune",),
+                metavar="SECONDS",
+                kind="number",
+                count="?",
+                alone=30,
+            ),
             DUMP,
             VERIFY_EACH,
             Option(

@@ -408,10 +408,25 @@ def _run(
     """
     argv = [*compiler.command, *arguments]
     _log.debug("%s", shlex.join(argv))
+    with tempfile.TemporaryDirectory(
+        prefix="compactir-"
+    ) as scratch:  # gcc, killed, would leave its own files
+        _run_in(scratch, compiler, argv, folder, what, running)
+
+
+def _run_in(
+    scratch: str,
+    compiler: Compiler,
+    argv: Sequence[str],
+    folder: Path,
+    what: str,
+    running: set[subprocess.Popen[bytes]] | None,
+) -> None:
+    environment = _environment() | {"TMPDIR": scratch}
     try:
         pipe, both = subprocess.PIPE, subprocess.STDOUT
         process = subprocess.Popen(
-            argv, cwd=folder, stdout=pipe, stderr=both, env=_environment(), process_group=0
+            argv, cwd=folder, stdout=pipe, stderr=both, env=environment, process_group=0
         )
     except OSError as error:
         problem = f"the compiler `{compiler.name}` cannot be run: {error.strerror}"
@@ -500,4 +515,8 @@ def _home_is_writable() -> bool:
     place = Path(os.environ.get("XDG_CACHE_HOME") or Path(os.path.expanduser("~")) / ".cache")
     while not place.exists() and place != place.parent:
         place = place.parent
-    return place.is_dir() and os.access(place, os.W_OK)
+    try:  # permissions say too little: root may write, and /proc takes nothing; there zig would try for ever
+        os.rmdir(tempfile.mkdtemp(prefix=".compactir-", dir=place))
+    except OSError:
+        return False
+    return True

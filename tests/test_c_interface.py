@@ -243,6 +243,8 @@ def test_a_cpu_without_the_instructions(
 ) -> None:
     """The emulator's plainest CPU has no AVX: `bind` says so, instead of an illegal instruction later."""
     target, emulator = load_target("x86"), tool("qemu-x86_64")
+    if family == "gcc":
+        tool("gcc" if target.is_native else "x86_64-linux-gnu-gcc")
     made = emit_c(lower(small(), target), target, symbol="small", pack="inline")
     for name, text in (("small.h", made.header), ("small.c", made.source), ("main.c", ASKED)):
         (tmp_path / name).write_text(text)

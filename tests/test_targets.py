@@ -63,6 +63,7 @@ def test_zig_links_static_programs_against_musl(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("compactir.targets.machine", lambda: "x86_64")
     arm = load_target("arm")
     assert "aarch64-linux-musl" in arm.flags("zig", static=True)
+    assert any("musl" in flag for flag in load_target("c").flags("zig", static=True))
     assert "aarch64-linux-gnu" in arm.flags("zig")
 
 

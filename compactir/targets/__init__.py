@@ -37,6 +37,13 @@ ISAS = ("scalar", "avx2", "avx512", "neon")
 """The instruction sets with a vocabulary header, `codegen/c/simd/<isa>.h`."""
 
 _HOST_CC = ("gcc", "clang", "cc")
+_MUSL = {
+    "x86_64": "x86_64-linux-musl",
+    "i686": "x86-linux-musl",
+    "aarch64": "aarch64-linux-musl",
+    "arm": "arm-linux-musleabihf",
+}
+"""This machine, as zig calls it for static programs of the portable target: it has no static glibc."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,8 @@ class Target:
         if family == "zig":
             plain = tuple(flag for flag in self.cflags if not flag.startswith("-m"))
             triple = self.zig_target_static if static else self.zig_target
+            if static and not triple:
+                triple = _MUSL.get(machine(), "")
             if self.is_native and platform.system() != "Linux":  # the triples name Linux
                 triple = ""
             return (*(("-target", triple) if triple else ()), f"-mcpu={self.zig_cpu}", *plain)

@@ -318,6 +318,46 @@ def test_zig_where_home_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert build_room._environment()["ZIG_GLOBAL_CACHE_DIR"] == "/theirs"
 
 
+def test_a_home_that_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where permissions allow it and the file system does not; zig would try for ever."""
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/proc")
+    build_room._home_is_writable.cache_clear()
+    try:
+        assert not build_room._home_is_writable()
+    finally:
+        build_room._home_is_writable.cache_clear()
+
+
+def test_a_static_program_of_the_portable_target_by_zig(tmp_path: Path, need: Callable[[str], None]) -> None:
+    need("ziglang")
+    (tmp_path / "hello.c").write_text('#include <stdio.h>\nint main(void) { return puts("hello") < 0; }\n')
+    target = load_target("c")
+    compiler = find_compiler(target, "zig")
+    program = compile_program([tmp_path / "hello.c"], tmp_path / "hello", target, compiler)
+    assert subprocess.run([str(program)], capture_output=True, text=True, check=True).stdout == "hello\n"
+
+
+def test_a_compiler_leaves_no_files_of_its_own(bare: Path, tmp_path: Path) -> None:
+    """Killed, gcc does not remove what it wrote to TMPDIR: that is a folder of ours."""
+    path = bare / "gcc"
+    path.write_text(
+        f"#!{sys.executable}\nimport os, sys\n"
+        "if '-c' in sys.argv:\n    open(os.environ['TMPDIR'] + '/cc1.s', 'w')\n"
+        "    print(os.environ['TMPDIR']); sys.exit(1)\n"
+        f"print({HOST!r})\n"
+    )
+    path.chmod(0o755)
+    (tmp_path / "a.c").write_text("int a;\n")
+    target = load_target("c")
+    error = error_of(
+        lambda: compile_library([tmp_path / "a.c"], tmp_path / "a.so", target, find_compiler(target))
+    )
+    scratch = Path(error.notes[1])
+    assert scratch.name.startswith("compactir-")
+    assert not scratch.exists()
+
+
 def test_replacing_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     new, out = tmp_path / "new", tmp_path / "out"
     new.write_text("new")

@@ -1187,6 +1187,14 @@ _ENTRIES = [
         "compactc export net.arch -o net.tflite",
         "Give a file that ends in .onnx, .py, .safetensors or .cir.",
     ),
+    Code(
+        "CIR683",
+        "the judge broke down",
+        "The process that `compactc verify` asks for right outputs ended without an answer.",
+        "Without outputs to compare with, nothing is verified.",
+        "compactc verify net.arch --against onnxruntime   # killed for want of memory",
+        "The note has the judge's last words; another one may manage: `--against reference`.",
+    ),
 ]
 
 CATALOGUE: dict[str, Code] = {entry.code: entry for entry in _ENTRIES}

@@ -315,11 +315,17 @@ VERBS = (
         "Compile a network (or take an output folder with --module) and compare it with the\n"
         "reference executor on the graph as authored: max|a - b| <= 1e-4 * max|reference| for\n"
         "every output, NaN and infinities in the same places. --per-layer compares what every\n"
-        "step leaves in memory, and names the first that is wrong.",
+        "step leaves in memory, and names the first that is wrong and what of the model it computes.\n"
+        "--inputs takes arrays from a folder: NAME.npy and, beside it, NAME.expected.npy, what another\n"
+        "program makes of it; where that differs, usual preparations of images are tried.",
         (
             ("compactc verify lenet5.arch", "on this machine"),
             ("compactc verify mobilenet_v2.arch --target arm --runs 1", "under an emulator"),
             ("compactc verify net.arch --per-layer", "where does it go wrong?"),
+            (
+                "compactc verify model.onnx --against onnxruntime --inputs images/",
+                "with a file's own runtime",
+            ),
         ),
         (
             *SOURCE,
@@ -331,6 +337,23 @@ VERBS = (
                 ("--module",),
                 "DIR",
                 "folder",
+            ),
+            Option(
+                "against",
+                "the judge: reference (the default), torch, onnxruntime (on the .onnx file itself, or the "
+                "exported network)",
+                ("--against",),
+                metavar="JUDGE",
+                kind="choice",
+                choices=("reference", "onnxruntime", "torch"),
+                default="reference",
+            ),
+            Option(
+                "inputs",
+                "a folder of .npy (or .npz) files, instead of random inputs",
+                ("--inputs",),
+                metavar="DIR",
+                kind="folder",
             ),
             Option("per_layer", "compare every step too", ("--per-layer",), kind="flag"),
             Option(

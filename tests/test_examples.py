@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
 from compactir import cli, driver, reference
 from compactir.ir.verify import verify
+from compactir.lang import ast, parse, parse_file
 from compactir.tools.zoo import Expected, counted, expectations, table
 from compactir.weights.init import draw
 from tests.conftest import ROOT
@@ -106,3 +109,34 @@ def test_the_zoo_is_up_to_date() -> None:
         ours = ", ours" if first.ours else ""
         assert cells[:4] == [f"`{path.stem}`", f"{first.params:,}", f"{first.macs:,}", f"yes{more}{ours}"]
         assert "**" not in line
+
+
+# -- syntax --------------------------------------------------------------------------------------------------
+
+OF_ONE_NETWORK = {
+    "Table": "C3 of LeNet-5 is the only irregular table of the papers; every channel mask can be said so",
+    "Row": "a row of such a table",
+    "Weights": "LeNet-5 is the only network that is trained here",
+}
+"""Constructs that one network alone may use, and why the language has them."""
+
+
+def constructs(tree: ast.File, seen: frozenset[str] = frozenset()) -> set[str]:
+    """The kinds of syntax in a file, and in what it imports from the standard library."""
+    found, level = set(), list[ast.Node](tree.items)
+    while level:
+        found |= {type(node).__name__ for node in level}
+        level = [child for node in level for child in ast.children(node)]
+    library = files("compactir.lang") / "std"
+    for item in tree.items:
+        if isinstance(item, ast.Import) and item.path.startswith("std/") and item.path not in seen:
+            text = library.joinpath(item.path.removeprefix("std/")).read_text(encoding="utf-8")
+            found |= constructs(parse(text, item.path), seen | {item.path})
+    return found
+
+
+def test_no_syntax_is_there_for_one_network_alone() -> None:
+    users: Counter[str] = Counter()
+    for path in sorted((ROOT / "examples").glob("*.arch")):
+        users.update(constructs(parse_file(path)))
+    assert {kind for kind, count in users.items() if count == 1} == set(OF_ONE_NETWORK)

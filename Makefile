@@ -9,7 +9,7 @@ ARGS    ?=
 BIN     := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test golden format lint types layers examples arm bench wheel docs fuzz fuzz-c coverage clean
+.PHONY: help setup run test golden format lint types layers examples memory arm bench wheel docs fuzz fuzz-c coverage clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -53,6 +53,9 @@ layers: setup ## import-linter: who may import whom
 
 examples: setup ## compile every network of examples/, run it in C and in PyTorch, count it, compare everything
 	$(BIN)/python -m compactir.tools.zoo examples
+
+memory: setup ## plan every network of examples/, write docs/memory.md: workspace against liveness bound
+	$(BIN)/python -m compactir.tools.memory examples --target x86 --write docs/memory.md
 
 arm: setup ## every way to build for Arm, every example network on it, under the emulator (minutes)
 	$(BIN)/python tests/arm_matrix.py ways

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from compactir.ir.graph import Graph, Node, Region, Value
 from compactir.ops.conv import Conv
+from compactir.ops.norm import Affine
 from compactir.ops.pool import AvgPool, MaxPool
 from compactir.passes._base import Pass, register
 from compactir.passes._edit import Edit
@@ -29,8 +30,9 @@ class FuseSeparable(Pass):
 
     A chain starts at a window (a depthwise convolution or a pool). Its pointwise reader joins, so that the
     filtered rows never leave the cache; its producer joins, keeping a ring of rows, where its whole result
-    would take more than half of the second-level cache (`cache` bytes). Values inside have one reader and are
-    not returned.
+    would take more than half of the second-level cache (`cache` bytes). An affine (pre-activation: DenseNet,
+    CondenseNet) joins the pointwise convolution that reads it: scale, shift and ReLU of a few rows at a time.
+    Values inside have one reader and are not returned.
     Needs: nothing. Keeps: every value, bit for bit; only the order of rows changes.
     Source: measured in benchmarks/LOG.md; the idea of row-wise fusion is Alwani et al. 2016, "Fused-layer
     CNN".
@@ -67,8 +69,11 @@ class FuseSeparable(Pass):
         if _width(window.out) < _SMALL:
             self.left(window, f"its map is {_width(window.out)} wide: the whole of it stays in the cache")
             return chain
-        if reader and _is_pointwise(reader) and reader.args[0] is window.out and isinstance(window.op, Conv):
+        filters = isinstance(window.op, Conv | Affine)
+        if reader and _is_pointwise(reader) and reader.args[0] is window.out and filters:
             chain.append(reader)
+        if isinstance(window.op, Affine):
+            return chain if len(chain) > 1 else []
         producer = makers.get(window.args[0])
         if (
             producer is None
@@ -88,7 +93,7 @@ class FuseSeparable(Pass):
 
 def _is_window(node: Node) -> bool:
     op = node.op
-    if isinstance(op, MaxPool | AvgPool):
+    if isinstance(op, MaxPool | AvgPool | Affine):
         return True
     return isinstance(op, Conv) and op.connect.is_depthwise and op.connect.in_channels > 1
 

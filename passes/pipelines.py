@@ -20,7 +20,6 @@ PIPELINES: dict[str, list[str]] = {
         "multiply-out",  # before layers are joined: a product is one of them
         "merge-sums",  # makes the concats that merge-branches looks for
         "merge-branches",
-        "split-repeats",
         "fold-shuffle",  # after all passes that make views
         "raise-activation",
         "fuse-epilogue",

@@ -95,13 +95,13 @@ def test_no_choice_of_channels_survives(name: str, defines: dict[str, str], left
     assert not any(isinstance(n.op, BatchNorm | Affine) for n in graph.nodes)
 
 
-def test_condensenet_reads_no_lane_twice_and_computes_no_dead_feature() -> None:
+def test_condensenet_computes_no_dead_feature() -> None:
     before = network("condensenet74")
     graph, log = piped("condensenet74")
-    views = [n for n in graph.nodes if isinstance(n.op, View)]
-    assert all(n.op.sources(n.args[0].type.channels).is_distinct for n in views if isinstance(n.op, View))
     assert "prune-channels" in log.changed
     assert graph.macs < before.macs
+    regions = [r for r in graph.regions if len(r.values) == 2]
+    assert len(regions) >= 4  # scale, shift, relu of what an index picks, with the 1x1 behind it, row by row
 
 
 def test_learned_groups_become_blocks() -> None:

@@ -33,6 +33,10 @@ _PREFETCHED = 48 * 1024
 Not for single pixels: they read every weight once, in order, and the early fetches only push others out."""
 
 
+_ROOM = 1.5
+"""How many times the memory of full vectors an output may take so that fewer lanes compute zeros."""
+
+
 @dataclass(frozen=True)
 class Operands:
     """A convolution with its arrays: everything the rules below need, whatever operation it came from."""
@@ -287,7 +291,8 @@ def _rows(state: Lowering, run: Operands, reads: Array) -> Rows:
         grouped += [
             [missing[i] if i >= 0 else -1 for i in lanes] for lanes in natural(len(missing), state.lanes)
         ]
-        options.append(grouped)
+        if len(grouped) <= _ROOM * len(options[0]):
+            options.append(grouped)
     halves = state.target.isa in _BROADCASTING and spatial(run.node.out.type) != (1, 1)
     return min(options, key=lambda rows: _executed(rows, reads, halves))
 

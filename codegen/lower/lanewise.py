@@ -127,30 +127,33 @@ def _over(state: Lowering, blocks: list[Block], buffer: Buffer) -> tuple[str, st
 
 @lowers(norm.BatchNorm, norm.Affine)
 def lower_affine(state: Lowering, node: Node) -> None:
-    """Scale and shift: a depthwise 1×1 filter with bias."""
+    """Scale and shift: a depthwise 1×1 filter with bias, on all pixels at once or row by row."""
     scale, shift = _scale_shift(state, node)
     blocks, rows = lanes_of(state, node.args[0])
     size = spatial(node.out.type)
     buffer, _ = state.result(node.out, rows)
-    pixels = size[0] * size[1]
+    ranged = node.out.name in state.fused
+    size = size if ranged else (1, size[0] * size[1])
     source = state.buffers[blocks[0][0]]
     kernel = Depthwise(
         lanes=state.lanes,
-        size=(1, pixels),
-        out=(1, pixels),
+        size=size,
+        out=size,
         window=(1, 1),
         stride=(1, 1),
         dilation=(1, 1),
         pad=(0, 0),
         x_strides=(source.row, source.pixel),
         y_strides=(buffer.row, buffer.pixel),
-        tile=tiles.split(pixels, min(8, pixels))[0][0],
+        tile=tiles.split(size[1], min(8, size[1]))[0][0],
+        y_ring=state.held.get(node.out, 0),
+        ranged=ranged,
         blocks=len(rows),
         epilogue=node.op.epilogue if isinstance(node.op, norm.Affine) else (),
     )
     packed = np.concatenate([filters(scale.reshape(-1, 1, 1), shift, lanes) for lanes in rows])
     call = Call(kernel, state.starts(blocks), _all_blocks(buffer), state.packer.add(packed))
-    state.step(node, [call], inplace=_over(state, blocks, buffer))
+    state.step(node, [call], inplace=("", "") if ranged else _over(state, blocks, buffer))
 
 
 def _scale_shift(state: Lowering, node: Node) -> tuple[Array, Array]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from compactir.codegen.lower.state import Lowering, spatial
 from compactir.ir.graph import Graph, Node
 from compactir.ir.plan import Grid, Stage, Step
+from compactir.ops.norm import Affine
 
 
 @dataclass(frozen=True)
@@ -67,19 +68,24 @@ def _has_window(node: Node) -> bool:
 def hold(state: Lowering, chain: Chain) -> None:
     """Say how many rows the buffers between the stages keep: powers of two, so that rows wrap by a mask."""
     for i, node in enumerate(chain.nodes[:-1]):
-        if i >= chain.window:
-            state.held[node.out] = chain.rows
-            continue
-        stride, window, _ = _reach(chain.nodes[i + 1])
-        height = spatial(node.out.type)[0]
-        needed = min(window + (chain.rows - 1) * stride, height)
-        state.held[node.out] = 1 << (needed - 1).bit_length()
+        needed = rows_kept(chain, i)
+        state.held[node.out] = needed if i >= chain.window else 1 << (needed - 1).bit_length()
+
+
+def rows_kept(chain: Chain, index: int) -> int:
+    """How many rows of what a node inside a chain makes are needed at a time."""
+    if index >= chain.window:
+        return chain.rows
+    stride, window, _ = _reach(chain.nodes[index + 1])
+    return min(window + (chain.rows - 1) * stride, spatial(chain.nodes[index].out.type)[0])
 
 
 def _reach(node: Node) -> tuple[int, int, int]:
     """(stride, window, pad) of a node along the rows; of blocks that differ, what holds them all."""
     op = node.op
     connect = getattr(op, "connect", None)
+    if isinstance(op, Affine):
+        return 1, 1, 0
     if connect is None:
         return op.stride[0], op.kernel[0], op.pad[0]  # type: ignore[attr-defined]  # a windowed pool
     pad = max(f.pad[0] for f in connect.families)

@@ -34,7 +34,7 @@ MODEL = """\
 network hand(classes: int = 3) {
   input image: f32[3, 8, 8]
   output scores = image -> conv(4, kernel=3) -> bn -> relu -> depthwise(kernel=3, stride=2)
-                        -> conv(8, kernel=1) -> flatten -> linear(classes)
+                        -> conv(8, kernel=1) -> relu -> flatten -> linear(classes)
 }
 """
 PARAMS = 108 + 8 + 36 + 32 + 387

@@ -70,6 +70,7 @@ def compile(
     seed: int | None = None,
     also: str = "",
     threads: int = 1,
+    winograd: bool = True,
     pack: str = "auto",
     cc: str | None = None,
     **defines: object,
@@ -88,6 +89,7 @@ def compile(
         seed: draw the weights at random.
         also: passes that run before those of the pipeline, such as `factorise{error=0.1}`.
         threads: on how many threads a call runs, unless it asks for fewer.
+        winograd: let dense 3×3 convolutions take fewer multiplications, and round more.
         pack: where the weights go: "auto", "inline" (into the C), "object" (linked), "file".
         cc: the C compiler, by default the first that is found.
         **defines: parameters of the network and choices, such as `width=0.5`.
@@ -107,13 +109,15 @@ def compile(
         seed=seed,
         also=also,
         threads=threads,
+        winograd=winograd,
         pack=pack,
         cc=cc,
     )
     spelled = {name: spell(value) for name, value in defines.items()}
     number = None if seed is None else int(seed)
     source = Source(model, spelled, network, int(batch), weights, number, map)
-    authored, (lowest, *above) = read(source), load_levels(target)
+    authored = read(source)
+    lowest, *above = (replace(t, winograd=t.winograd and winograd) for t in load_levels(target))
     generated = generate(plan(authored, lowest, also=also, threads=threads), pack=pack)
     library = build(generated, cc)
     more: dict[str, str | bytes | Path] = {}
@@ -143,6 +147,7 @@ _ARGUMENTS: dict[str, tuple[tuple[type, ...], str, Callable[[Any], bool] | None]
     "seed": ((Integral, type(None)), "a whole number of at least 0", lambda n: (n or 0) >= 0),
     "also": ((str,), "a list of passes such as `factorise{error=0.1}`", None),
     "threads": ((Integral,), "a whole number of at least 1", lambda n: n >= 1),
+    "winograd": ((bool,), "True or False", None),
     "pack": ((str,), f"one of {spell_list(_PACKS, 'or')}", lambda word: word in _PACKS),
     "cc": ((str, type(None)), "the name or path of a C compiler", None),
 }
@@ -462,6 +467,7 @@ def _manifest(planned: Planned, files: CFiles) -> Manifest:
             "compactir": __version__,
             "init": dict(planned.authored.init),
             **({"also": planned.also} if planned.also else {}),
+            **({} if target.winograd else {"winograd": False}),
             "distances": _distances(planned.authored.graph),
             **({"object": [f"{symbol}_weights.S", f"{symbol}.weights"]} if files.weights == "object" else {}),
         },

@@ -30,8 +30,9 @@ class FuseSeparable(Pass):
 
     A chain starts at a window (a depthwise convolution or a pool). Its pointwise reader joins, so that the
     filtered rows never leave the cache; its producer joins, keeping a ring of rows, where its whole result
-    would take more than half of the second-level cache (`cache` bytes). An affine (pre-activation: DenseNet,
-    CondenseNet) joins the pointwise convolution that reads it: scale, shift and ReLU of a few rows at a time.
+    would take more than half of the second-level cache (`cache` bytes), unless lowering is going to transform
+    its 3×3 filters (`winograd`), which works on whole maps. An affine (pre-activation: DenseNet, CondenseNet)
+    joins the pointwise convolution that reads it: scale, shift and ReLU of a few rows at a time.
     Values inside have one reader and are not returned.
     Needs: nothing. Keeps: every value, bit for bit; only the order of rows changes.
     Source: measured in benchmarks/LOG.md; the idea of row-wise fusion is Alwani et al. 2016, "Fused-layer
@@ -40,6 +41,7 @@ class FuseSeparable(Pass):
 
     name: ClassVar[str] = "fuse-separable"
     cache: int = 1 << 20
+    winograd: bool = False
 
     def run(self, graph: Graph) -> bool:
         """Mark the regions."""
@@ -84,6 +86,8 @@ class FuseSeparable(Pass):
         size = producer.out.type.size // producer.out.type.batch * _FLOAT
         if size <= self.cache // 2:
             self.left(producer, f"its {size} bytes fit into half of the {self.cache} bytes of cache")
+        elif self.winograd and _is_filtered(producer.op):
+            self.left(producer, "its 3×3 filters are transformed, on the whole map")
         elif producer.op.connect.is_depthwise or len(producer.op.epilogue) != _own(producer):
             self.left(producer, "it reads further whole maps")
         else:
@@ -107,6 +111,12 @@ def _is_pointwise(node: Node) -> bool:
         and op.stride == (1, 1)
         and op.dilation == (1, 1)
     )
+
+
+def _is_filtered(op: Conv) -> bool:
+    """Whether dense 3×3 filters are worth transforming: more of them than a vector or two."""
+    plain = op.stride == op.dilation == (1, 1)
+    return plain and any(f.kernel == (3, 3) and f.ins >= 8 and f.outs >= 16 for f in op.connect.families)
 
 
 def _own(node: Node) -> int:

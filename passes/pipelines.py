@@ -36,5 +36,8 @@ def pipeline(name: str, target: Target | None = None) -> list[Pass]:
             f"there is no pipeline `{name}`",
             help=did_you_mean(name, PIPELINES) or " ".join(PIPELINES),
         )
-    options = {"fuse-separable": f"{{cache={target.l2_bytes}}}"} if target else {}
+    options = {}
+    if target:
+        filters = str(target.winograd).lower()
+        options["fuse-separable"] = f"{{cache={target.l2_bytes},winograd={filters}}}"
     return parse_pipeline(",".join(p + options.get(p, "") for p in PIPELINES[name]))

@@ -156,7 +156,7 @@ def _description(**changes: str) -> str:
         "native_rank": "0", "machine": '""', "triple": '""', "zig_target": '""',
         "zig_target_static": '""', "zig_cpu": '"baseline"', "cc": "[]",
         "cflags": '["-O2"]', "cpu_features": "[]", "cpu_parts": "[]", "runner": '""', "runner_args": "[]",
-        "sysroots": "[]", "notes": '""',
+        "sysroots": "[]", "winograd": "true", "notes": '""',
     }  # fmt: skip
     return "\n".join(f"{key} = {value}" for key, value in {**keys, **changes}.items() if value)
 

@@ -11,7 +11,18 @@ import jinja2
 
 from compactir.codegen.c.finish import chain, literal
 from compactir.codegen.lower.tiles import segments
-from compactir.ir.plan import Call, Conv, Depthwise, GlobalPool, Grid, Kernel, Map, Pool, Resize
+from compactir.ir.plan import (
+    Call,
+    Conv,
+    Depthwise,
+    GlobalPool,
+    Grid,
+    Kernel,
+    Map,
+    Pool,
+    Resize,
+    WinogradOutput,
+)
 from compactir.ops.pool import Upsample
 from compactir.targets import Target
 
@@ -176,4 +187,4 @@ def wrapped(items: Sequence[str], width: int = 110, indent: str = "    ") -> str
 
 def has_weights(call: Call) -> bool:
     """Whether the kernel of a call reads packed weights."""
-    return isinstance(call.kernel, Conv | Depthwise)
+    return isinstance(call.kernel, Conv | Depthwise | WinogradOutput)

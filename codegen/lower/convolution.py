@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from compactir.codegen.lower import tiles
+from compactir.codegen.lower import tiles, winograd
 from compactir.codegen.lower.pack import filters, panel
 from compactir.codegen.lower.state import Block, Lowering, Rows, lowers, natural, spatial
 from compactir.diagnostics import CompactError
@@ -25,6 +25,8 @@ from compactir.ops.linear import Linear, Rbf
 
 _BROADCASTING = ("avx2", "avx512")
 """Where an input reaches all lanes by a load: a vector of two pixels costs nothing more."""
+_READER = 9
+"""Multiplications per block that whoever reads the result has to do: a depthwise 3×3 convolution."""
 _SWEEP = 256 * 1024
 """Bytes of input that one sweep over the panels may take, so that it stays in the second-level cache."""
 _PREFETCHED = 48 * 1024
@@ -188,6 +190,7 @@ def _panels(state: Lowering, run: Operands) -> None:
     buffer, _ = state.result(node.out, rows, direct=True)
     source = state.buffers[xmap.buffers[0]]
     calls: dict[ConvKernel, list[tuple[list[tuple[str, int]], Sequence[int], Array]]] = {}
+    transformed: list[winograd.Part] = []
     for group in _groups(rows, reads, windows):
         inputs = [order[i] for i in group.inputs]
         mode, x_block = _reading(state, inputs)
@@ -196,6 +199,13 @@ def _panels(state: Lowering, run: Operands) -> None:
             first, words = _words(inputs, state.target.x_step)
             chosen, inputs = [chosen[i] for i in first], [inputs[i] for i in first]
         weights = _crop(dense, reach, group.window)[:, chosen]
+        if mode == "blocks" and inputs:
+            part = winograd.Part(
+                run, source, buffer, inputs[0], x_block, weights, group.window, rows, group.blocks, extras
+            )
+            if winograd.suits(state, part):
+                transformed.append(part)
+                continue
         grid = _grid(state, run, source, buffer, group.window, 1)
         depth = len(inputs) * grid["window"][0] * grid["window"][1]
         half = _half_empty(state, buffer, rows[group.blocks[-1]])
@@ -228,7 +238,16 @@ def _panels(state: Lowering, run: Operands) -> None:
                 at += vectors
     emitted = [_call(state, kernel, panels, buffer, extras) for kernel, panels in calls.items()]
     executed = sum(c.kernel.panels * c.kernel.executed for c in emitted if isinstance(c.kernel, ConvKernel))
-    state.step(node, emitted, executed=executed * prod(spatial(node.out.type)))
+    executed *= prod(spatial(node.out.type))
+    if not transformed:
+        state.step(node, emitted, executed=executed)
+        return
+    if emitted:
+        rest = node.macs // node.out.type.batch - sum(part.macs for part in transformed)
+        state.step(node, emitted, executed=executed, name=f"{node.name}.direct", macs=rest)
+    for part in transformed:
+        state.steps += winograd.steps(state, part)
+    state.steps[-1] = replace(state.steps[-1], name=node.name)
 
 
 def _kind(grid: dict, mode: str, x_block: int) -> str:  # type: ignore[type-arg]  # arguments of a kernel
@@ -311,8 +330,8 @@ def _partners(state: Lowering, value: Value) -> list[Value]:
 
 
 def _executed(rows: Rows, reads: Array, halves: bool) -> float:
-    """Vectors that are multiplied per pixel; half-empty ones may serve two pixels at once."""
-    return sum(
+    """Vectors that are multiplied per pixel, here and by a reader; half-empty ones may serve two pixels."""
+    return _READER * len(rows) + sum(
         int(reads[[c for c in lanes if c >= 0]].any(axis=0).sum())
         * (0.5 if halves and max(lanes[len(lanes) // 2 :]) < 0 else 1)
         for lanes in rows

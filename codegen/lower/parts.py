@@ -22,6 +22,8 @@ from compactir.ir.plan import (
     Plan,
     Pool,
     Step,
+    WinogradInput,
+    WinogradOutput,
 )
 from compactir.ir.plan_access import packed_floats
 from compactir.ir.plan_parts import axes, waits
@@ -92,6 +94,10 @@ def _cycles(k: Kernel, target: Target) -> float:
         return prod(k.out) * k.panels * k.executed / (k.lanes * target.fma_per_cycle)
     if isinstance(k, Depthwise | Pool):
         return prod(k.out) * k.blocks * max(prod(k.window) / target.fma_per_cycle, 4 * k.lanes / _ELEMENTS)
+    if isinstance(k, WinogradInput):
+        return 120.0 * k.blocks * prod(k.out)
+    if isinstance(k, WinogradOutput):
+        return 100.0 * k.blocks * prod(k.size)
     if isinstance(k, Column | Across):
         return 4.0 * k.pixels * k.channels
     if isinstance(k, Copy):

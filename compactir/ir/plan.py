@@ -176,6 +176,34 @@ class Pool(Grid):
 
 
 @dataclass(frozen=True)
+class WinogradInput(Grid):
+    """6×6 inputs of every 4×4 outputs of a 3×3 convolution, to 36 coefficients.
+
+    `out` counts tiles. Places of y: for every block of x those of its 36 coefficients' maps. A ranged one
+    is called with strips of `strip` rows of tiles.
+    """
+
+    blocks: int = 1
+    strip: int = 1
+
+
+@dataclass(frozen=True)
+class WinogradOutput(Grid):
+    """36 sums per tile back to 4×4 outputs; `size` counts tiles, strips as above.
+
+    Places of x: 36 for every block of y.
+    """
+
+    blocks: int = 1
+    strip: int = 1
+
+    @property
+    def block_floats(self) -> int:
+        """Packed size of one block: its bias."""
+        return self.lanes
+
+
+@dataclass(frozen=True)
 class Map(Kernel):
     """y = epilogue(x), element by element."""
 
@@ -361,6 +389,8 @@ _CLASSES: dict[str, type] = {
         Depthwise,
         Pool,
         Map,
+        WinogradInput,
+        WinogradOutput,
         GlobalPool,
         Column,
         Across,

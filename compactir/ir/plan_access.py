@@ -24,6 +24,8 @@ from compactir.ir.plan import (
     Map,
     Pool,
     Resize,
+    WinogradInput,
+    WinogradOutput,
 )
 
 ALIGN = 16
@@ -103,6 +105,11 @@ def touched(call: Call, first: int = 0, last: int | None = None) -> Touched:
     k = call.kernel
     if isinstance(k, Conv):
         return _conv(k, call, first, k.out[0] if last is None else last)
+    if isinstance(k, WinogradOutput):
+        return _from_tiles(k, call, first, -(-k.size[0] // k.strip) if last is None else last)
+    if isinstance(k, WinogradInput):
+        end = k.out[0] if last is None else min(last * k.strip, k.out[0])
+        return replace(_windowed(k, call, first * k.strip, end), lanewise=False)
     if isinstance(k, Grid):
         return _windowed(k, call, first, k.out[0] if last is None else last)
     if isinstance(k, Column | Copy):
@@ -158,6 +165,17 @@ def _conv(k: Conv, call: Call, first: int, last: int) -> Touched:
     return Touched(
         (*x, *_extras(k, call, loaded, first, last)), _results(k, call, stored, first, last), False
     )
+
+
+def _from_tiles(k: WinogradOutput, call: Call, first: int, last: int) -> Touched:
+    """Every output reads all sums of its tile; strips are the unit."""
+    first, last = first * k.strip, min(last * k.strip, k.size[0])
+    row, pixel = k.x_strides
+    rows, columns = Span(first, last - first), Span(0, k.size[1])
+    sums = Access("x", call.x, _all(call.x), columns, pixel, k.lanes, rows, row, ring=k.x_ring)
+    whole, top, end = [(_all(call.y), k.lanes)], 4 * first, min(4 * last, k.out[0])
+    extras = _extras(k, call, whole, top, end)
+    return Touched((sums, *extras), _results(k, call, whole, top, end), False)
 
 
 def _inputs(k: Conv, heads: ChannelMap) -> ChannelMap:
@@ -228,6 +246,10 @@ def table_lengths(kernel: Kernel) -> tuple[int, int]:
         return inputs * (1 if kernel.shared else kernel.panels), kernel.panels * kernel.vectors
     if isinstance(kernel, Column | Copy):
         return kernel.channels, kernel.channels
+    if isinstance(kernel, WinogradInput):
+        return kernel.blocks, 36 * kernel.blocks
+    if isinstance(kernel, WinogradOutput):
+        return 36 * kernel.blocks, kernel.blocks
     assert isinstance(kernel, Depthwise | Pool | Map | GlobalPool | Across | Resize)
     return kernel.blocks, kernel.blocks
 
@@ -236,7 +258,7 @@ def packed_floats(kernel: Kernel) -> int:
     """How many packed weights a kernel reads."""
     if isinstance(kernel, Conv):
         return kernel.panels * kernel.panel_floats
-    return kernel.blocks * kernel.block_floats if isinstance(kernel, Depthwise) else 0
+    return kernel.blocks * kernel.block_floats if isinstance(kernel, Depthwise | WinogradOutput) else 0
 
 
 def scratch_floats(kernel: Column | Across) -> int:

@@ -30,6 +30,8 @@ from compactir.ir.plan import (
     Resize,
     Stage,
     Step,
+    WinogradInput,
+    WinogradOutput,
 )
 
 __all__ = ["axes", "bands", "call_part", "conflicts", "first_rows", "span", "tile_starts", "units", "waits"]
@@ -37,6 +39,8 @@ __all__ = ["axes", "bands", "call_part", "conflicts", "first_rows", "span", "til
 
 def axes(kernel: Kernel) -> dict[str, int]:
     """Along what a kernel can be cut, and into how many units."""
+    if isinstance(kernel, WinogradOutput):
+        return {"blocks": kernel.blocks}
     if isinstance(kernel, Grid):
         found = {"rows": kernel.out[0]} if kernel.out[0] > 1 else {}
         if isinstance(kernel, Conv | Depthwise) and is_plain(kernel):
@@ -58,7 +62,7 @@ def is_plain(kernel: Grid) -> bool:
 
 
 def _blocks(kernel: Kernel) -> int:
-    assert isinstance(kernel, Depthwise | Pool | Map | GlobalPool | Resize)
+    assert isinstance(kernel, Depthwise | Pool | Map | GlobalPool | Resize | WinogradInput | WinogradOutput)
     return kernel.blocks
 
 

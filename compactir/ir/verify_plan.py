@@ -306,9 +306,9 @@ def _wrong_rings(facts: Facts) -> Iterator[Problem]:
         k = call.kernel
         if not isinstance(k, Grid):
             continue
-        for what, ring, m, other in (("x", k.x_ring, call.x, (1,)), ("y", k.y_ring, call.y, ())):
+        for what, ring, m in (("x", k.x_ring, call.x), ("y", k.y_ring, call.y)):
             for height in {facts.buffers[n].height for n in m.buffers if ring}:
-                if ring not in (height, *other):
+                if ring not in (height, 1):
                     yield _said(step, f"has a ring of {ring} rows for {what}, which holds {height}")
 
 

@@ -101,6 +101,8 @@ class Target:
     runner_args: tuple[str, ...]
     sysroots: tuple[str, ...]
     """Where the emulator may find the shared libraries of dynamic executables."""
+    winograd: bool
+    """Whether dense 3×3 convolutions may take fewer multiplications, and round more (docs/numerics.md)."""
     notes: str
 
     @property

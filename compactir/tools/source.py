@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 from compactir.driver import Source
@@ -19,12 +20,17 @@ def source_of(args: Namespace, model: str | None = None) -> Source:
 
 def target_of(args: Namespace) -> Target:
     """What --target names. Errors: CIR502."""
-    return load_target(args.target)
+    return _as_wanted(load_target(args.target), args)
 
 
 def levels_of(args: Namespace) -> tuple[Target, ...]:
     """What --target names, lowest level first. Errors: CIR502, CIR505."""
-    return load_levels(args.target)
+    return tuple(_as_wanted(target, args) for target in load_levels(args.target))
+
+
+def _as_wanted(target: Target, args: Namespace) -> Target:
+    """With --no-winograd, where the verb has it."""
+    return replace(target, winograd=target.winograd and not getattr(args, "no_winograd", False))
 
 
 def named(path: str | Path) -> str:

@@ -90,6 +90,12 @@ THREADS = Option(
     kind="number",
     default=1,
 )
+NO_WINOGRAD = Option(
+    "no_winograd",
+    "sum up 3×3 convolutions directly: slower, with smaller rounding errors (docs/numerics.md)",
+    ("--no-winograd",),
+    kind="flag",
+)
 NETWORK = Option("network", "which network of the file", ("--network",), metavar="NAME")
 TARGET = Option(
     "target",
@@ -181,6 +187,7 @@ VERBS = (
                 count="?",
                 alone=30,
             ),
+            NO_WINOGRAD,
             DUMP,
             VERIFY_EACH,
             Option(
@@ -331,6 +338,7 @@ VERBS = (
             *SOURCE,
             TARGET,
             THREADS,
+            NO_WINOGRAD,
             Option(
                 "module",
                 "an output folder to test, instead of a new build",

@@ -122,7 +122,7 @@ def main(args: Namespace) -> int:
     source = source_of(args)
     with terminal.working(f"compiling {args.model}", quiet=args.json) as say:
         authored = read(source)
-        target, threads = _built_for(args.module) if args.module else (target_of(args), args.threads)
+        target, threads = _built_for(args) if args.module else (target_of(args), args.threads)
         planned = plan(authored, target, threads=threads)
         module = _module(args, planned)
         cases = _cases(args, authored)
@@ -191,11 +191,12 @@ def _prepared_otherwise(module: Module, graph: Graph, case: Case) -> list[str]:
     return [f"`{case.name}`: {unexplained}"]
 
 
-def _built_for(folder: str) -> tuple[Target, int]:
+def _built_for(args: Namespace) -> tuple[Target, int]:
     from compactir.targets import load_target
 
-    with load(folder) as module:
-        return load_target(module.target), module.threads
+    with load(args.module) as module:
+        winograd = module.manifest.raw.get("winograd", True)
+        return replace(load_target(module.target), winograd=winograd), module.threads
 
 
 def _module(args: Namespace, planned: Planned) -> Module:

@@ -1,0 +1,281 @@
+"""Dense 3×3 convolutions by Winograd's minimal filtering, F(4×4, 3×3): 36 multiplications instead of 144.
+
+A map is cut into tiles of 4×4 outputs. Step one turns the 6×6 inputs of every tile into 36 coefficients
+(Bᵀ d B), step two multiplies each coefficient's map by its own matrix of channels, which is what pointwise
+kernels do, step three turns 36 sums back into 16 outputs (Aᵀ m A). Filters are transformed here (G g Gᵀ).
+
+Source: Lavin and Gray 2016, "Fast algorithms for convolutional neural networks", section 4.3, whose points
+0, ±1, ±2 these are. Rounding errors are larger than those of the direct sum: docs/numerics.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from compactir.codegen.lower import tiles
+from compactir.codegen.lower.pack import panel
+from compactir.codegen.lower.state import Lowering, spatial
+from compactir.ir.channel_map import ChannelMap
+from compactir.ir.connectivity import Pad
+from compactir.ir.plan import Buffer, Call, Conv, Stage, Step, WinogradInput, WinogradOutput
+from compactir.ir.types import Array
+from compactir.targets import Target
+
+if TYPE_CHECKING:
+    from compactir.codegen.lower.convolution import Operands
+
+OUT, WINDOW = 4, 6
+"""Outputs of a tile along an axis, and inputs that they read."""
+POINTS = WINDOW * WINDOW
+G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]], np.float64) / [
+    [24],
+    [24],
+    [24],
+    [24],
+    [24],
+    [24],
+]
+_INPUT, _OUTPUT = (288, 288), (200, 200)
+"""(Instructions, loads and stores) per vector of channels of a tile: forth and back."""
+_NEARER = 0.9
+"""What the estimate has to be below, as a share of the direct sum's: estimates are no better than that."""
+
+_LARGEST = 4 << 20
+"""Bytes of a layer's transformed filters, four times the filters, or a third of the last cache if it is more.
+
+Beyond, nothing was gained, and the file of weights grew threefold (benchmarks/LOG.md).
+"""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Output blocks of a convolution that read consecutive lanes: what can be transformed.
+
+    `blocks` of `rows` lie in `buffer`; `weights` (O, K, 3, 3) are over the inputs, which begin at `head`,
+    blocks `x_block` apart.
+    """
+
+    run: Operands
+    source: Buffer
+    buffer: Buffer
+    head: tuple[str, int]
+    x_block: int
+    weights: Array
+    window: Pad
+    rows: Sequence[list[int]]
+    blocks: Sequence[int]
+    extras: Sequence[list[tuple[str, int]]]
+
+    @property
+    def depth(self) -> int:
+        """Inputs."""
+        return int(self.weights.shape[1])
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the direct sum: what the graph counts."""
+        live = sum(c >= 0 for b in self.blocks for c in self.rows[b])
+        return 9 * self.depth * live * prod(spatial(self.run.node.out.type))
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of tiles."""
+        height, width = spatial(self.run.node.out.type)
+        return -(-height // OUT), -(-width // OUT)
+
+
+def suits(state: Lowering, part: Part) -> bool:
+    """Whether the layer can be transformed, and whether that is estimated to be faster."""
+    run, source = part.run, part.source
+    plain = run.stride == run.dilation == (1, 1) and part.weights.shape[2:] == (3, 3) and not run.distance
+    whole = part.head[1] % source.block == 0 and source.lanes == state.lanes
+    inside = source.region == part.buffer.region == "arena"
+    held = run.node.out.name in state.fused or bool(state.held.get(run.x, 0))
+    if not (state.target.winograd and plain and whole and inside and not held and run.offset == (0, 0)):
+        return False
+    filters = 4 * POINTS * part.depth * len(part.blocks) * state.lanes
+    return filters <= max(_LARGEST, state.target.l3_bytes // 3) and _cycles(
+        state.target, part
+    ) < _NEARER * _direct(state.target, part)
+
+
+def _direct(target: Target, part: Part) -> float:
+    height, width = spatial(part.run.node.out.type)
+    shape = tiles.Shape(width, len(part.blocks), 9 * part.depth)
+    return height * tiles.cost(target, shape, tiles.choose(target, shape))
+
+
+def _cycles(target: Target, part: Part) -> float:
+    count, ins, outs = prod(part.grid), -(-part.depth // target.lanes), len(part.blocks)
+    shape = tiles.Shape(count, outs, part.depth)
+    products = POINTS * tiles.cost(target, shape, tiles.choose(target, shape))
+    around = sum(
+        count * blocks * max(work / target.fma_per_cycle, moves / target.loads_per_cycle)
+        for blocks, (work, moves) in ((ins, _INPUT), (outs, _OUTPUT))
+    )
+    # Coefficients go forth and back, and the filters are four times as many: bytes beyond the second cache.
+    moved = 4 * target.lanes * POINTS * (2 * count * (ins + outs) + target.lanes * ins * outs)
+    return products + around + max(0, moved - target.l2_bytes) / 24
+
+
+def steps(state: Lowering, part: Part) -> list[Step]:
+    """What runs: three steps one after the other, or one that makes strip after strip of tile rows."""
+    strip = _strip(state.target, part)
+    banded = strip < part.grid[0]
+    v, pixels = state.lanes, prod(part.grid)
+    ins, outs = -(-part.depth // v), len(part.blocks)
+    stem, shape = part.run.node.out.name, (strip, part.grid[1])
+    forth = state.buffer(f"{stem}.tiles", shape, POINTS * ins)
+    back = state.buffer(f"{stem}.sums", shape, POINTS * outs)
+    calls = (
+        (_forth(part, forth, banded),),
+        _products(state, part, forth, back),
+        (_back(state, part, back, banded),),
+    )
+    read = part.run.x.type.size // part.run.x.type.batch
+    live = sum(c >= 0 for b in part.blocks for c in part.rows[b])
+    whole = Step(
+        f"{part.run.node.name}.winograd",
+        "conv",
+        tuple(call for stage in calls for call in stage),
+        macs=part.macs,
+        executed=POINTS * part.depth * outs * v * pixels,
+        read=read + POINTS * part.weights[..., 0, 0].size,
+        written=live * prod(spatial(part.run.node.out.type)),
+        where=str(part.run.node.span) if part.run.node.span else "",
+    )
+    if banded:
+        stages = tuple(Stage(len(stage), part.grid[0] // strip) for stage in calls)
+        return [replace(whole, stages=stages)]
+    first, last = POINTS * ins * v * pixels, POINTS * outs * v * pixels
+    name = part.run.node.name
+    return [
+        replace(whole, name=f"{name}.tiles", calls=calls[0], macs=0, executed=0, read=read, written=first),
+        replace(whole, name=f"{name}.products", calls=calls[1], read=first + whole.read - read, written=last),
+        replace(whole, name=f"{name}.sums", calls=calls[2], macs=0, executed=0, read=last),
+    ]
+
+
+def _strip(target: Target, part: Part) -> int:
+    """Tile rows at once: all where the coefficients fit into twice the second cache, else what it holds."""
+    rows, columns = part.grid
+    blocks = -(-part.depth // target.lanes) + len(part.blocks)
+    row = 4 * target.lanes * POINTS * columns * blocks
+    if rows * row <= 2 * target.l2_bytes:
+        return rows
+    fitting = [n for n in (2, 4, 8) if rows % n == 0 and n * row <= target.l2_bytes]
+    return max(fitting, default=1)
+
+
+def _forth(part: Part, buffer: Buffer, banded: bool) -> Call:
+    """From the map to 36 coefficients of every tile."""
+    blocks = buffer.blocks // POINTS
+    kernel = WinogradInput(
+        lanes=buffer.lanes,
+        size=spatial(part.run.x.type),
+        out=part.grid,
+        window=(WINDOW, WINDOW),
+        stride=(OUT, OUT),
+        dilation=(1, 1),
+        pad=part.window[:2],
+        x_strides=(part.source.row, part.source.pixel),
+        y_strides=(buffer.row, buffer.pixel),
+        tile=1,
+        y_ring=buffer.height if banded else 0,
+        ranged=banded,
+        blocks=blocks,
+        strip=buffer.height if banded else 1,
+    )
+    heads = ChannelMap.of((part.head[0], part.head[1] + b * part.x_block) for b in range(blocks))
+    places = ((point * blocks + b) * buffer.block for b in range(blocks) for point in range(POINTS))
+    return Call(kernel, heads, ChannelMap.of((buffer.name, place) for place in places))
+
+
+def _back(state: Lowering, part: Part, buffer: Buffer, banded: bool) -> Call:
+    """From 36 sums of every tile to its 16 outputs, with bias and epilogue."""
+    run, blocks = part.run, len(part.blocks)
+    out = spatial(run.node.out.type)
+    kernel = WinogradOutput(
+        lanes=buffer.lanes,
+        size=part.grid,
+        out=out,
+        window=(1, 1),
+        stride=(1, 1),
+        dilation=(1, 1),
+        pad=(0, 0),
+        x_strides=(buffer.row, buffer.pixel),
+        y_strides=(part.buffer.row, part.buffer.pixel),
+        tile=1,
+        x_ring=buffer.height if banded else 0,
+        ranged=banded,
+        epilogue=run.epilogue,
+        spread=tuple(spatial(e.type) != out for e in run.extra),
+        blocks=blocks,
+        strip=buffer.height if banded else 1,
+    )
+    places = ((point * blocks + b) * buffer.block for b in range(blocks) for point in range(POINTS))
+    lanes = np.array([part.rows[b] for b in part.blocks])
+    return Call(
+        kernel,
+        ChannelMap.of((buffer.name, place) for place in places),
+        ChannelMap.of((part.buffer.name, b * part.buffer.block) for b in part.blocks),
+        state.packer.add(np.where(lanes >= 0, run.bias[lanes], np.float32(0))),
+        tuple(state.starts([e[b] for b in part.blocks]) for e in part.extras),
+    )
+
+
+def _products(state: Lowering, part: Part, forth: Buffer, back: Buffer) -> tuple[Call, ...]:
+    """A pointwise convolution of every coefficient's map, with filters of its own; strips are its rows."""
+    v, outs = state.lanes, len(part.blocks)
+    ins, pixels = forth.blocks // POINTS, forth.height * forth.width
+    strips = part.grid[0] // forth.height
+    tiling = tiles.choose(state.target, tiles.Shape(pixels, outs, part.depth))
+    filters = np.einsum("ai,okij,bj->abok", G, part.weights.astype(np.float64), G)
+    filters = filters.reshape(POINTS, *part.weights.shape[:2], 1, 1).astype(np.float32)
+    bias = np.zeros(len(part.run.bias), np.float32)
+    calls, at = [], 0
+    for vectors, count in tiling.panels:
+        spans = [range(at + i * vectors, at + (i + 1) * vectors) for i in range(count)]
+        at += vectors * count
+        kernel = Conv(
+            lanes=v,
+            size=(strips, pixels),
+            out=(strips, pixels),
+            window=(1, 1),
+            stride=(1, 1),
+            dilation=(1, 1),
+            pad=(0, 0),
+            x_strides=(pixels * v, v),
+            y_strides=(pixels * v, v),
+            tile=tiles.split(pixels, tiling.tile)[0][0],
+            x_ring=1 if strips > 1 else 0,
+            y_ring=1 if strips > 1 else 0,
+            ranged=strips > 1,
+            vectors=vectors,
+            panels=POINTS * count,
+            depth=part.depth,
+            x_block=forth.block,
+            shared=False,
+            prefetch=tiling.tile > 1,
+        )
+        packed = [
+            panel(filters[point], bias, [c for i in span for c in part.rows[part.blocks[i]]])
+            for point in range(POINTS)
+            for span in spans
+        ]
+        heads = (p * ins * forth.block for p in range(POINTS) for _ in spans)
+        places = ((p * outs + i) * back.block for p in range(POINTS) for span in spans for i in span)
+        calls.append(
+            Call(
+                kernel,
+                ChannelMap.of((forth.name, head) for head in heads),
+                ChannelMap.of((back.name, place) for place in places),
+                state.packer.add(np.concatenate(packed)),
+            )
+        )
+    return tuple(calls)

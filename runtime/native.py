@@ -108,7 +108,7 @@ class Native:
         try:
             return self._spare.pop()
         except IndexError:
-            return self._ffi.from_buffer(mmap.mmap(-1, max(self._manifest.workspace_bytes, 1)))
+            return self._ffi.from_buffer(_map(-1, max(self._manifest.workspace_bytes, 1)))
 
     def memory(self, workspace: Any) -> Array:
         """What a workspace holds, as floats, in place."""
@@ -152,6 +152,15 @@ class Native:
         )
 
 
+def _map(file: int, size: int) -> mmap.mmap:
+    """A file to be read, or for -1 fresh memory; on Linux with all pages at once (benchmarks/LOG.md)."""
+    own = file < 0
+    if not hasattr(mmap, "MAP_POPULATE"):
+        return mmap.mmap(file, size, access=mmap.ACCESS_DEFAULT if own else mmap.ACCESS_READ)
+    flags = mmap.MAP_PRIVATE | mmap.MAP_POPULATE | (mmap.MAP_ANONYMOUS if own else 0)
+    return mmap.mmap(file, size, flags=flags, prot=mmap.PROT_READ | (mmap.PROT_WRITE if own else 0))
+
+
 def map_weights(folder: Path, manifest: Manifest) -> mmap.mmap:
     """The packed weights, mapped read-only; processes that load the same file share its memory.
 
@@ -167,7 +176,7 @@ def map_weights(folder: Path, manifest: Manifest) -> mmap.mmap:
                 what = "truncated" if size < manifest.weights_bytes else "not the file that was packed"
                 problem = f"{path} is {what}: it has {size:,} bytes instead of {manifest.weights_bytes:,}"
                 raise CompactError("CIR618", problem, help=f"copy it again, or {again}")
-            return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+            return _map(file.fileno(), size)
     except OSError as error:
         problem = f"the weights file {path} cannot be opened: {error.strerror}"
         raise CompactError("CIR617", problem, help=f"put it back beside the library, or {again}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter_ns
 from typing import Any
 
@@ -62,6 +62,10 @@ class Profile:
         """The steps that take longest."""
         return tuple(sorted(self.rows, key=lambda row: -row.time_us)[:count])
 
+    def against(self, peak_gflops: float) -> Profile:
+        """The same times with the share of this peak."""
+        return replace(self, peak_gflops=peak_gflops)
+
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
         rows = [
@@ -100,6 +104,8 @@ class Profile:
             lines.append(line + self._of_peak(row.gflops))
         whole = f"whole run: {self.total_us:.2f} µs, {self.gflops:.2f} GFLOP/s{self._of_peak(self.gflops)}"
         on = f", {self.threads} threads" if self.threads > 1 else ""
+        if self.peak_gflops:
+            whole += f" of {self.peak_gflops:.4g}"
         return "\n".join([*lines, f"{whole} (median of {self.repeats}{on})"])
 
     def _of_peak(self, gflops: float) -> str:

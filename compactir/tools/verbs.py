@@ -259,6 +259,45 @@ VERBS = (
         "run:main",
     ),
     Verb(
+        "profile",
+        "time every step of a network on this machine",
+        "Time every step of a compiled network, the median of several runs, with the share of what\n"
+        "this machine's multipliers could do: a loop of multiply-adds timed before and after.\n"
+        "MODEL is a model file or an output folder.",
+        (
+            ("compactc profile mobilenet_v2.arch", "where does the time go?"),
+            ("compactc profile out/lenet5 --threads 1 --json", "a folder, for programs"),
+        ),
+        (
+            Option("model", "a model file or an output folder", metavar="MODEL|DIR", kind="model"),
+            Option(
+                "threads",
+                "on how many threads (default: one, or what a folder was compiled for)",
+                ("--threads",),
+                metavar="N",
+                kind="number",
+            ),
+            Option(
+                "repeats",
+                "how many runs (default 20)",
+                ("--repeats",),
+                metavar="N",
+                kind="number",
+                default=20,
+            ),
+            DEFINE,
+            NETWORK,
+            BATCH,
+            WEIGHTS,
+            MAP,
+            INIT,
+            TARGET,
+            CC,
+            JSON,
+        ),
+        "profile:main",
+    ),
+    Verb(
         "report",
         "parameters, MACs, memory, and what the ShuffleNetV2 guidelines say",
         "Count a network, three times over: parameters from its arrays, multiply-accumulates in\n"

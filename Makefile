@@ -9,7 +9,7 @@ ARGS    ?=
 BIN     := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test golden format lint types layers examples memory arm bench wheel docs fuzz fuzz-c coverage clean
+.PHONY: help setup run test onnx-suite golden format lint types layers examples memory arm bench wheel docs fuzz fuzz-c coverage clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -35,6 +35,9 @@ test: setup ## run all tests
 golden: setup ## write what the compiler says today into the golden files; read the diff before you commit it
 	$(BIN)/python -m pytest -q --update-golden $(ARGS)
 	git --no-pager diff --stat -- tests docs
+
+onnx-suite: setup ## ONNX's own backend suite and its real networks, against docs/onnx-support.md (ARGS=--write renews it)
+	$(BIN)/python -m tests.onnx_suite $(ARGS)
 
 format: setup ## format the Python files
 	$(BIN)/ruff format

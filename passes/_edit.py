@@ -158,6 +158,7 @@ class Edit:
         if self.changed:
             graph.nodes = [n for n in graph.nodes if n not in self._gone]
             read = {p.name: p for n in graph.nodes for p in n.params}
+            read |= {v.name: v for v in graph.outputs.values() if isinstance(v, Param)}
             graph.params = read
             graph.weights = {name: graph.weights[name] for name in read if name in graph.weights}
         return self.changed

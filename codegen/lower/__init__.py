@@ -15,7 +15,7 @@ from compactir.codegen.lower.state import RULES, Lowering, spatial, tensor
 from compactir.codegen.lower.tiles import Choices
 from compactir.diagnostics import CompactError
 from compactir.ir.channel_map import ChannelMap
-from compactir.ir.graph import Graph, Value
+from compactir.ir.graph import Graph, Param, Value
 from compactir.ir.plan import Buffer, Call, Copy, Plan, Step
 from compactir.ir.types import Array
 from compactir.targets import Target
@@ -83,7 +83,14 @@ def lower(graph: Graph, target: Target, threads: int = 1, choices: Choices | Non
 
 
 def _need_maps(graph: Graph, target: Target) -> None:
-    """CIR501 for a value that is neither a map nor a vector, which only imported networks have."""
+    """CIR501 for a value that is neither a map nor a vector: only imported networks have such."""
+    for name, value in graph.outputs.items():
+        if isinstance(value, Param) or not graph.inputs:
+            raise CompactError(
+                "CIR501",
+                f"`{name}` is a constant: nothing is left for the target `{target.name}` to compute",
+                help="keep the numbers; there is no network in this model",
+            )
     for node in graph.nodes:
         for value in (*node.values, node.out):
             if value.type.rank not in (2, 4) or type(node.op) not in RULES:

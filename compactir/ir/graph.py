@@ -246,8 +246,8 @@ class Graph:
         self.nodes = [n for n in self.nodes if id(n) not in gone]
 
     def drop_unused_params(self) -> None:
-        """Forget parameters that no node reads."""
-        read = {a for n in self.nodes for a in n.args}
+        """Forget parameters that no node reads, and that are not returned."""
+        read = {*self.outputs.values(), *(a for n in self.nodes for a in n.args)}
         self.params = {name: p for name, p in self.params.items() if p in read}
         self.weights = {name: w for name, w in self.weights.items() if name in self.params}
 

@@ -3,10 +3,11 @@
     from compactir.frontends.onnx.backend import CompactBackend
     CompactBackend.prepare(model).run([x])
 
-Models run on the reference: what is judged is the reading of a model and the meaning of our operations; that
-C means the same is what the tests of C show. Shapes, axes and weights that a case passes as inputs are taken
-as constants when it runs: whole numbers always, floats where an operation needs them when it is compiled (the
-weight of a convolution). Everything else flows.
+Models run on the reference, in float64 (scores near 10^10 have to be equal in the suite's networks): what
+is judged is the reading of a model and the meaning of our operations; that C means the same is what the
+tests of C show. Shapes, axes and weights that a case passes as inputs are taken as constants when it runs:
+whole numbers always, floats where an operation needs them when it is compiled (the weight of a
+convolution). Everything else flows.
 """
 
 from __future__ import annotations
@@ -47,8 +48,10 @@ class Prepared(BackendRep):
         given = {name: np.asarray(a) for name, a in arrays.items()}
         reader = read_model(self.model, self.model.name, given=given)
         flowing = {value.name: given[name] for value, name in reader.named.items()}
-        results = reference.run(imported(reader), flowing)
-        return namedtupledict("Outputs", self.model.outputs)(*results.values())
+        results = reference.run(imported(reader), flowing, np.float64)
+        return namedtupledict("Outputs", self.model.outputs)(
+            *(r.astype(np.float32) for r in results.values())
+        )
 
 
 class CompactBackend(Backend):

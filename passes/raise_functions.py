@@ -9,7 +9,17 @@ from typing import ClassVar
 
 from compactir.ir.graph import Graph, Node, Param, Value
 from compactir.ir.op import Op
-from compactir.ops.activation import Activation, Clip, HardSigmoid, HardSwish, Relu, Relu6, Sigmoid, Swish
+from compactir.ops.activation import (
+    Activation,
+    Clip,
+    HardSigmoid,
+    HardSwish,
+    Relu,
+    Relu6,
+    Sigmoid,
+    Swish,
+    Tanh,
+)
 from compactir.ops.combine import Mul
 from compactir.ops.tensor import Binary
 from compactir.passes._base import Pass, need_weights, register
@@ -28,7 +38,8 @@ class RaiseFunctions(Pass):
 
     These are: relu (a maximum with 0), relu6 and clip (minimum and maximum with numbers), hard sigmoid (any
     clip of a·x + b that has its three corners), hard swish and swish (x times the gate; a factor may stand on
-    either side). Numbers are compared to 1e-5. A value that something else reads stays for that reader.
+    either side), tanh with factors inside and outside (LeNet-5's). Numbers are compared to 1e-5. A value that
+    something else reads stays for that reader.
     Needs: bound weights. Keeps: every returned value, but for rounding.
     """
 
@@ -41,7 +52,7 @@ class RaiseFunctions(Pass):
     def run(self, graph: Graph) -> bool:
         """Rewrite the graph."""
         edit = Edit(graph)
-        for rule in (_clamp, _gate, _gated):
+        for rule in (_clamp, _gate, _gated, _scaled_tanh):
             for node in graph.nodes:
                 if not edit.gone(node) and (found := rule(edit, node)) is not None:
                     op, x = found
@@ -195,6 +206,18 @@ def _gated(edit: Edit, node: Node) -> Found | None:
         if not rest and _hard_sigmoid(edit, gate, factor * before) is inner:
             return HardSwish(), inner
     return None
+
+
+def _scaled_tanh(edit: Edit, node: Node) -> Found | None:
+    """The curve scale · tanh(slope · x)."""
+    y, scale, shift = _line(edit, node.out)
+    maker = edit.makers.get(y)
+    if shift or maker is None or not isinstance(maker.op, Tanh):
+        return None
+    x, slope, inner = _line(edit, maker.args[0])
+    if inner or (scale, slope) == (1, 1) or (scale != 1 and edit.only_reader(y) is None):
+        return None
+    return Tanh(scale * maker.op.scale, slope * maker.op.slope), x
 
 
 def _is_product(node: Node) -> bool:

@@ -31,8 +31,9 @@ class RaiseGroups(Pass):
         %e = concat(%c, %d)
 
     Every operand of the concat is such a convolution, with the same stride and dilation, read by nothing
-    else, and each reads another choice of channels of the same value; equal groups become one family, uneven
-    ones (SeesawNet, MixNet's kernels) several. What is spread further apart is left to `merge-branches`.
+    else, and each reads some channels (or all) of the same value; equal groups become one family, uneven ones
+    (SeesawNet, MixNet's kernels, LeNet-5's table) several. An order of channels behind the concat is one of
+    outputs. What is spread further apart is left to `merge-branches`.
     Needs: bound weights. Keeps: every returned value, bit for bit.
     """
 
@@ -54,42 +55,75 @@ class RaiseGroups(Pass):
     def _raise(self, edit: Edit, concat: Node) -> None:
         layers = [_layer(edit, value) for value in concat.args]
         found = [layer for layer in layers if layer is not None]
-        if len(found) < len(layers):
+        views = [view for layer in found if (view := _view(edit, layer))]
+        if len(found) < len(layers) or not views:
             return
-        sources = {view.args[0] for _, view in found}
-        geometry = {(layer.op.stride, layer.op.dilation) for layer, _ in found}  # type: ignore[attr-defined]  # Conv
-        if len(sources) > 1 or len(geometry) > 1:
+        x = views[0].args[0]
+        groups = [group for layer in found if (group := _group(edit, layer, x)) is not None]
+        geometry = {(layer.op.stride, layer.op.dilation) for layer in found}  # type: ignore[attr-defined]  # Conv
+        if len(groups) < len(found) or len(geometry) > 1:
             self.left(concat, "its convolutions read different values or have different strides")
             return
-        [x], [(stride, dilation)] = sources, geometry
-        connect, weights = normal(*_joined(edit, found, x.type.channels))
-        bias = _bias(edit, [layer for layer, _ in found])
+        [(stride, dilation)] = geometry
+        connect, weights = _joined(edit, groups, x.type.channels)
+        bias = _bias(edit, found)
+        last = concat
+        order = edit.only_reader(concat.out)
+        if order is not None and isinstance(order.op, View) and _is_order(order):
+            sources, last = order.op.sources(connect.out_channels), order
+            connect = connect.writing(sources)
+            bias = None if bias is None else bias[sources.array]
+        connect, weights = normal(connect, weights)
         params = [*weights, *([] if bias is None else [bias])]
-        edit.rewrite(concat, Conv(connect, stride, dilation, bias is not None), [x], params)
-        edit.drop(*(layer for layer, _ in found))
-        self.did(concat, f"{', '.join(f'`{layer.name}`' for layer, _ in found)} are its groups")
+        edit.rewrite(last, Conv(connect, stride, dilation, bias is not None), [x], params)
+        edit.drop(*(node for node in (*found, concat) if node is not last))
+        self.did(last, f"{', '.join(f'`{layer.name}`' for layer in found)} are its groups")
 
 
-def _layer(edit: Edit, value: Value) -> tuple[Node, Node] | None:
-    """The convolution that makes a value for nobody else, and the choice of channels that it reads."""
+Group = tuple[Node, ChannelList]
+"""A convolution, and the channels of the common value that it reads."""
+
+
+def _layer(edit: Edit, value: Value) -> Node | None:
+    """The convolution that makes a value for nobody else."""
     layer = edit.makers.get(value)
     if layer is None or edit.only_reader(value) is None or not isinstance(layer.op, Conv):
         return None
-    if layer.op.epilogue or layer.op.masked:
-        return None
+    return None if layer.op.epilogue or layer.op.masked else layer
+
+
+def _view(edit: Edit, layer: Node) -> Node | None:
+    """The choice of channels that a convolution reads."""
     view = edit.makers.get(layer.args[0])
-    return (layer, view) if view is not None and isinstance(view.op, View) else None
+    return view if view is not None and isinstance(view.op, View) else None
 
 
-def _joined(edit: Edit, found: list[tuple[Node, Node]], channels: int) -> tuple[Connectivity, list[Array]]:
+def _group(edit: Edit, layer: Node, x: Value) -> Group | None:
+    """The convolution as a group of x; None where it reads something else."""
+    if layer.args[0] is x:
+        return layer, ChannelList.span(0, x.type.channels)
+    view = _view(edit, layer)
+    if view is None or view.args[0] is not x:
+        return None
+    assert isinstance(view.op, View)
+    return layer, view.op.sources(x.type.channels)
+
+
+def _is_order(node: Node) -> bool:
+    """True for a view that takes every channel once."""
+    assert isinstance(node.op, View)
+    sources = node.op.sources(node.args[0].type.channels)
+    return sources.is_distinct and len(sources) == node.args[0].type.channels
+
+
+def _joined(edit: Edit, groups: list[Group], channels: int) -> tuple[Connectivity, list[Array]]:
     """All blocks over the common value, one convolution's outputs behind the other's."""
     families: list[Family] = []
     weights: list[Array] = []
     start = 0
-    for layer, view in found:
+    for layer, sources in groups:
         assert isinstance(layer.op, Conv)
-        assert isinstance(view.op, View)
-        moved = layer.op.connect.reading(view.op.sources(channels), channels)
+        moved = layer.op.connect.reading(sources, channels)
         families += [replace(f, outputs=ChannelList.of(f.outputs.array + start)) for f in moved.families]
         weights += [edit.stored(p) for p in layer.params[: len(moved.families)]]
         start += moved.out_channels

@@ -40,7 +40,7 @@ class RaiseShuffle(Pass):
     def run(self, graph: Graph) -> bool:
         """Rewrite the graph."""
         edit = Edit(graph)
-        for node in reversed(graph.nodes):  # the longest chain first: it ends last
+        for node in graph.nodes:  # in order: a slice of what was shuffled is a slice, not another order
             if isinstance(node.op, _MOVES) and not edit.gone(node):
                 self._raise(edit, node)
         return edit.finish()

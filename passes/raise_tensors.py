@@ -16,7 +16,7 @@ from compactir.ir.types import Array
 from compactir.ops.arrange import AsMap, Concat, Flatten, Gather
 from compactir.ops.combine import Add, Mul
 from compactir.ops.conv import Conv
-from compactir.ops.linear import Linear
+from compactir.ops.linear import Linear, Rbf
 from compactir.ops.norm import Affine
 from compactir.ops.pool import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool, Upsample
 from compactir.ops.tensor import Binary, Expand, Join, MatMul, Pad, Reduce, Reshape, Take, Unary
@@ -37,8 +37,9 @@ class RaiseTensors(Pass):
     On maps and vectors: reductions over space are global pools, reshapes flatten, takes and joins along the
     channels are gathers and concats, a product with a constant matrix is a linear layer, sums and products of
     two values are add and mul, with constants per channel they are affine (and join the linear layer or
-    affine before), padding goes into the convolution or pool behind it, an expanded 1x1 map is an upsampled
-    one. Whatever has another rank stays. Needs: bound weights. Keeps: every returned value, but for rounding.
+    affine before), padding and cropping go into the convolution or pool behind, an expanded 1x1 map is an
+    upsampled one, squared distances to constant rows are rbf. Whatever has another rank stays. Needs: bound
+    weights. Keeps: every returned value, but for rounding.
     """
 
     name: ClassVar[str] = "raise-tensors"
@@ -59,7 +60,7 @@ class RaiseTensors(Pass):
                     break
             nodes += [*work.before, node]
         graph.nodes = nodes
-        work.edit.sweep(n for n in nodes if isinstance(n.op, Pad | Reshape))
+        work.edit.sweep(n for n in nodes if isinstance(n.op, Pad | Reshape | Take))
         return work.edit.finish()
 
 
@@ -220,6 +221,26 @@ def _bias(work: _Work, node: Node) -> bool:
     return False
 
 
+@_of(Binary)
+def _window_sum(work: _Work, node: Node) -> bool:
+    """The mean of windows, times a number by which the number of elements divides: a pool with a divisor."""
+    op, maker = node.op, work.maker(node.args[0])
+    assert isinstance(op, Binary)
+    if op.function != "mul" or maker is None or not isinstance(maker.op, AvgPool):
+        return False
+    pool, constant = maker.op, node.args[1]
+    if pool.divisor or pool.ceil or (any(pool.pad) and not pool.count_pad) or constant.type.size != 1:
+        return False
+    if not isinstance(constant, Param) or constant.type.rank > 4:
+        return False
+    divisor = prod(pool.kernel) / float(work.edit.stored(constant).reshape(()))
+    if divisor < 1 or divisor != int(divisor) or divisor == prod(pool.kernel):
+        return False
+    work.edit.rewrite(node, replace(pool, divisor=int(divisor)), [maker.args[0]], [])
+    work.edit.drop(maker)
+    return True
+
+
 @_of(Binary, Unary)
 def _affine(work: _Work, node: Node) -> bool:
     """A constant per channel."""
@@ -280,6 +301,41 @@ def _linear(work: _Work, node: Node) -> bool:
     return True
 
 
+@_of(Reduce)
+def _rbf(work: _Work, node: Node) -> bool:
+    """The sum of squared differences to constant rows."""
+    op = node.op
+    square = work.maker(node.args[0])
+    if not isinstance(op, Reduce) or op.function != "sum" or op.keep or square is None:
+        return False
+    apart = work.edit.makers.get(square.args[0])
+    is_square = isinstance(square.op, Binary | Mul) and square.args[0] is square.args[1]
+    if not is_square or getattr(square.op, "function", "mul") != "mul" or apart is None:
+        return False
+    if (
+        not isinstance(apart.op, Binary)
+        or apart.op.function != "sub"
+        or len(work.edit.readers(apart.out)) > 1
+    ):
+        return False
+    row, centres = apart.args
+    vector = work.edit.makers.get(row)
+    if vector is None or not isinstance(vector.op, Reshape) or not isinstance(centres, Param):
+        return False
+    x, shape = vector.args[0], row.type.shape
+    if x.type.rank != 2 or shape != (x.type.batch, 1, x.type.channels) or op.axes != (2,):
+        return False
+    if centres.type.shape[-2:] != (node.out.type.channels, x.type.channels) or centres.type.shape[
+        :-2
+    ] not in ((), (1,)):
+        return False
+    work.edit.rewrite(
+        node, Rbf(node.out.type.channels), [x], [work.edit.stored(centres).reshape(-1, x.type.channels)]
+    )
+    work.edit.sweep([vector, apart, square])
+    return True
+
+
 # -- padding -------------------------------------------------------------------------------------------------
 
 
@@ -309,6 +365,30 @@ def _padding(work: _Work, node: Node) -> bool:
     node.op = new
     work.edit.rewire(node, [maker.args[0], *node.args[1:]])
     return True
+
+
+@_of(Conv)
+def _crop(work: _Work, node: Node) -> bool:
+    """Rows or columns that are cut off in front of it."""
+    op, maker = node.op, work.edit.makers.get(node.args[0])
+    assert isinstance(op, Conv)
+    done = False
+    while maker is not None and isinstance(maker.op, Take) and maker.op.axis in (2, 3):
+        axis, indices, x = maker.op.axis - 2, maker.op.indices, maker.args[0]
+        before, after = int(indices[0]), x.type.shape[maker.op.axis] - 1 - indices.top
+        pads = [f.pad for f in op.connect.families]
+        touched = [p[i] for p in pads for i, cut in ((axis, before), (axis + 2, after)) if cut]
+        if not indices.is_plain_range or any(touched) or not pads:
+            break
+        cut = [0, 0, 0, 0]
+        cut[axis], cut[axis + 2] = -before, -after
+        more: Padding = (cut[0], cut[1], cut[2], cut[3])
+        families = tuple(replace(f, pad=_sum(f.pad, more)) for f in op.connect.families)
+        op = replace(op, connect=replace(op.connect, families=families))
+        node.op, done = op, True
+        work.edit.rewire(node, [x, *node.args[1:]])
+        maker = work.edit.makers.get(x)
+    return done
 
 
 def _sum(a: Padding, b: Padding) -> Padding:

@@ -1,6 +1,6 @@
 """ONNX's own backend suite through our Backend: which cases concern us, how they end, the page of them.
 
-    python -m tests.onnx_suite            # run everything, compare with docs/onnx-support.md (a minute)
+    python -m tests.onnx_suite            # run everything, compare with docs/onnx-support.md (two minutes)
     python -m tests.onnx_suite --write    # write the page anew
 
 A case is in scope by the types and shapes of its tensors, never by its operators: see `out_of_scope`.
@@ -260,6 +260,14 @@ def main(arguments: Iterable[str] | None = None) -> int:
     elif text != PAGE.read_text(encoding="utf-8"):
         print(f"{PAGE.name} says something else: `make onnx-suite ARGS=--write` writes it anew")
         return 1
+    from tests.onnx_networks import EXAMPLES, NETWORKS, check_example, check_light
+
+    for name in NETWORKS:
+        check_light(name)
+        print(f"{name}: with random weights as ONNX Runtime")
+    for name in EXAMPLES:
+        check_example(name)
+        print(f"{name}: there and back as ONNX Runtime")
     ours = [o for o in outcomes if o.word != "out of scope"]
     print(f"{sum(o.word == 'passed' for o in ours)} of {len(ours)} cases in scope passed")
     return 0

@@ -91,16 +91,27 @@ def _need_maps(graph: Graph, target: Target) -> None:
                 f"`{name}` is a constant: nothing is left for the target `{target.name}` to compute",
                 help="keep the numbers; there is no network in this model",
             )
-    for node in graph.nodes:
-        for value in (*node.values, node.out):
-            if value.type.rank not in (2, 4) or type(node.op) not in RULES:
-                what = f"`{node.op.name}` on {value.type}"
-                raise CompactError(
-                    "CIR501",
-                    f"`{node.name}`: the target `{target.name}` has no kernel for {what}",
-                    span=node.span,
-                    help="the reference and the PyTorch module run it",
-                )
+    lacking = [n for n in graph.nodes if type(n.op) not in RULES or any(map(_is_odd, (*n.values, n.out)))]
+    if not lacking:
+        return
+    what = [f"`{n.name}`: `{n.op.name}` on {n.out.type}" for n in lacking]
+    first = lacking[0]
+    lacks = f"`{first.op.name}` on {first.out.type}" + (f" and {len(what) - 1} more" if what[1:] else "")
+    raise CompactError(
+        "CIR501",
+        f"`{first.name}`: the target `{target.name}` has no kernel for {lacks}",
+        span=first.span,
+        notes=what[1:_LISTED] + ([f"and {len(what) - _LISTED} more"] if len(what) > _LISTED else []),
+        help="the reference and the PyTorch module run it",
+    )
+
+
+_LISTED = 32
+"""So many operations are named in one message."""
+
+
+def _is_odd(value: Value) -> bool:
+    return value.type.rank not in (2, 4)
 
 
 def _export(state: Lowering, name: str, value: Value) -> None:

@@ -39,7 +39,6 @@ def read(path: str | Path, *, dims: Mapping[str, int] | None = None, batch: int 
     path = Path(path)
     reader = read_model(load_model(path), path.name, dims=dims, batch=batch)
     if reader.converted:
-        _log.info(
-            "%s: %d constants of other floating-point types became float32", path.name, reader.converted
-        )
+        count = f"{reader.converted} constant{'s' if reader.converted > 1 else ''}"
+        _log.info("%s: %s of other floating-point types became float32", path.name, count)
     return imported(reader)

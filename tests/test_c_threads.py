@@ -45,9 +45,9 @@ def everything_shared() -> Iterator[None]:
 def program(everything_shared: None, tmp_path_factory: pytest.TempPathFactory) -> Program:
     """Every sample, windows, regions, small networks, for three threads."""
     target = load_target("native")
-    fused = [Case(f"fused {i}", g).optimised(target, 0) for i, g in enumerate(drawn(separable(), 6))]
-    small = [Case(f"small {i}", g).optimised(target) for i, g in enumerate(drawn(graphs(), 6))]
-    cases = [*op_cases((2,)), *window_cases(10), *fused, *small]
+    fused = [Case(f"fused {i}", g).optimised(target, 0) for i, g in enumerate(drawn(separable(), 5))]
+    small = [Case(f"small {i}", g).optimised(target) for i, g in enumerate(drawn(graphs(), 4))]
+    cases = [*op_cases((2,)), *window_cases(8), *fused, *small]
     folder = tmp_path_factory.mktemp("threads")
     return build(cases, target, find_compiler(target), folder, "-O0", threads=THREADS)
 

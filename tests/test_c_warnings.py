@@ -104,10 +104,8 @@ def test_one_file_as_it_is_shipped(
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang", "zig"])
-@pytest.mark.parametrize("target", [t for t in TARGETS if not unsupported(t)], ids=lambda t: t.name)
-def test_one_file_for_several_threads(
-    compiler: str, target: Target, tmp_path: Path, tool: Tool, need: Need
-) -> None:
+def test_one_file_for_several_threads(compiler: str, tmp_path: Path, tool: Tool, need: Need) -> None:
+    target = load_target("native")
     made = emit_c(lower(small(), target, 4), target, pack="inline")
     flags = [*command(compiler, tool, need), *target.flags(compiler), *STRICT, "-pthread"]
     compile_quietly([*flags, "-c", str(written(made, tmp_path)), "-o", str(tmp_path / "small.o")])

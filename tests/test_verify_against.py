@@ -125,7 +125,8 @@ def image() -> Array:
 
 def expected_of(model: Path, x: Array) -> Array:
     graph = driver.read(driver.Source(model, seed=2)).graph
-    return reference.run(graph, {"image": x[None]})["scores"][0]
+    scores: Array = reference.run(graph, {"image": x[None]})["scores"][0]
+    return scores
 
 
 @pytest.mark.compiler

@@ -10,10 +10,13 @@ import pytest
 from compactir import driver, reference
 from compactir.cli import main
 from compactir.diagnostics import CompactError
+from compactir.ir.connectivity import Connectivity
 from compactir.ir.graph import Graph, Node, Value
+from compactir.ir.types import TensorType
 from compactir.lang import elaborate, parse
 from compactir.lang.format import format_text
 from compactir.lang.write import write_arch
+from compactir.ops.conv import Conv
 from compactir.weights.init import draw
 from compactir.weights.safetensors import read_safetensors
 from tests.conftest import ROOT
@@ -168,6 +171,33 @@ def test_every_kind_of_call(call: str) -> None:
     graph = elaborate(parse(f"network n {{\n input x: f32[8, 16, 16]\n output y = x -> {call}\n}}\n"))
     written = write_arch(graph)
     assert [n.op for n in written.graph.nodes] == [n.op for n in graph.nodes]
+
+
+@pytest.mark.parametrize(
+    ("lists", "says"),
+    [
+        ("4 of [0,4,1,5,2,6,3,7]->[0..8], 1x1", "shuffle(2) -> conv(8, kernel=1, groups=4)"),
+        (
+            "2 of [7,6,5,4,3,2,1,0]->[0..8], 1x1",
+            "permute([7, 6, 5, 4, 3, 2, 1, 0]) -> conv(8, kernel=1, groups=2)",
+        ),
+        ("2 of [0..8]->[0..2,4..6,2..4,6..8], 1x1", "permute([0, 1, 4, 5, 2, 3, 6, 7])"),
+        ("4 of [4..8]->[0..4], 3x3, pad 1; 4 of [0..4]->[4..8], 5x5, pad 2", "depthwise(kernel=[3, 5])"),
+        ("2 of [0..2,0..2]->[0..8], 1x1", "gather([0, 1, 0, 1]) -> conv(8, kernel=1, groups=2)"),
+    ],
+)
+def test_lists_of_channels_as_passes_leave_them(lists: str, says: str) -> None:
+    """A convolution over lists is written as consecutive groups between shuffles and permutations."""
+    graph = Graph("n")
+    x = graph.input("x", TensorType.f32(1, 8, 5, 5))
+    graph.outputs["y"] = graph.apply(Conv(Connectivity.parse(f"blocks(8->8; {lists})")), [x], "mix")
+    graph.weights = draw(graph, 2)
+    written = write_arch(graph)
+    assert says in written.text
+    written.graph.weights = written.weights
+    inputs = reference.random_inputs(graph, 0)
+    (right,), (found,) = (reference.run(it, inputs).values() for it in (graph, written.graph))
+    assert np.allclose(right, found, rtol=0, atol=1e-6)
 
 
 def test_names_that_the_language_does_not_allow() -> None:

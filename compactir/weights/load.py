@@ -9,7 +9,6 @@ Nothing here executes what a file holds: .pt files go through PyTorch's restrict
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,6 +21,7 @@ from compactir.ir.graph import Graph, Param
 from compactir.ir.types import Array
 from compactir.weights.auto import map_auto
 from compactir.weights.mapping import AUTO, apply, map_by_file, table
+from compactir.weights.npz import read_npz
 from compactir.weights.safetensors import read_safetensors
 from compactir.weights.stored import Stored
 
@@ -212,15 +212,7 @@ def _read_safetensors(path: Path, notes: list[str]) -> dict[str, Stored]:
 
 
 def _read_npz(path: Path, notes: list[str]) -> dict[str, Stored]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if not isinstance(arrays, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array")
-            return {name: Stored(arrays[name].dtype.name, arrays[name]) for name in arrays.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise CompactError(
-            "CIR642", f"{path} is damaged: {error}", help="copy it again, or save it again"
-        ) from error
+    return read_npz(path)
 
 
 def _read_torch(path: Path, notes: list[str]) -> dict[str, Stored]:

@@ -41,6 +41,8 @@ _TYPES = {
 _NAMES = {np.dtype(kind): name for name, kind in _TYPES.items() if name != "BF16"}
 _METADATA = "__metadata__"
 _LONGEST_HEADER = 100_000_000
+_LONGEST_AXIS = 1 << 40
+"""NumPy refuses [2**62, 1000, 0], although it has no elements."""
 
 
 def read_safetensors(path: Path) -> dict[str, Stored]:
@@ -155,7 +157,7 @@ def _tensor(name: str, entry: dict[str, Any], data: Array, path: Path) -> Stored
     if kind not in _TYPES:  # 8-bit floats and what comes after them: named, and refused by who wants floats
         return Stored(kind.lower(), raw)
     dtype = np.dtype(_TYPES[kind])
-    if raw.size != prod(shape) * dtype.itemsize:
+    if raw.size != prod(shape) * dtype.itemsize or max(shape, default=0) > _LONGEST_AXIS:
         raise _damaged(path, f"`{name}` has {raw.size} bytes, {kind} of shape {list(shape)} needs others")
     array = np.frombuffer(raw.data, dtype).reshape(shape)
     if kind == "BF16":

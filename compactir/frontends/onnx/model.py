@@ -112,7 +112,20 @@ def load_model(path: Path) -> Model:
         raise
     except Exception as error:  # protobuf has several of its own, different ones per implementation
         raise _unreadable(path, str(error).splitlines()[0][:120] if str(error) else "no protobuf") from None
+    if not _is_text(proto):
+        raise _unreadable(path, "one of its names is not UTF-8 text")
     return check_model(proto, path.parent, path.stem)
+
+
+def _is_text(message: Any) -> bool:
+    """Whether every name in a message is text: protobuf hands out bytes where it is not."""
+    for known, value in message.ListFields():
+        several = value if hasattr(value, "append") or hasattr(value, "add") else [value]
+        if known.type == known.TYPE_STRING and any(isinstance(one, bytes) for one in several):
+            return False
+        if known.type == known.TYPE_MESSAGE and not all(map(_is_text, several)):
+            return False
+    return True
 
 
 def _unreadable(path: Path, why: str) -> CompactError:

@@ -2,10 +2,10 @@
 
     written = write_arch(graph)
     written.text                   # as `compactc fmt` leaves it
-    elaborate(parse(written.text)) # the same operations in the order of `written.order`
+    elaborate(parse(written.text)) # the same operations, whose weights are `written.weights`
 
-`calls` spells one operation, `items` sorts, `blocks` finds what repeats, `parameters` says in what repeats
-differ, `text` writes statements.
+`respell` takes apart what passes joined, `calls` spells one operation, `items` sorts, `blocks` finds what
+repeats, `parameters` says in what repeats differ, `text` writes statements.
 """
 
 from compactir.lang.write.arch import Written, write_arch

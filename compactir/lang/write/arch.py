@@ -13,7 +13,8 @@ from compactir.lang.elaborate import elaborate
 from compactir.lang.format import format_text
 from compactir.lang.parser import parse
 from compactir.lang.write.blocks import Block, find_blocks
-from compactir.lang.write.items import Item, items_of, sorted_nodes, with_whole_shuffles
+from compactir.lang.write.items import Item, items_of, sorted_nodes
+from compactir.lang.write.respell import respelled
 from compactir.lang.write.text import Body, declaration
 from compactir.ops import SPELLINGS
 
@@ -51,7 +52,7 @@ def write_arch(graph: Graph, *, name: str | None = None, weights: str | None = N
     Raises:
         CompactError: CIR680 with every operation that the language has no words for.
     """
-    graph = with_whole_shuffles(graph)
+    graph = respelled(graph)
     items = items_of(sorted_nodes(graph))
     network = _identifier(name or graph.name)
     taken = {*_WORDS, *SPELLINGS, network}

@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-import numpy as np
-
 from compactir.diagnostics import CompactError
-from compactir.ir.channels import ChannelList, divisors, inverse, shuffle
 from compactir.ir.graph import Graph, Node, Value
 from compactir.lang.write.calls import Call, call_of, shares
-from compactir.ops.arrange import Gather, Shuffle
+from compactir.ops.arrange import Gather
 
-__all__ = ["Item", "items_of", "sorted_nodes", "with_whole_shuffles"]
+__all__ = ["Item", "items_of", "sorted_nodes"]
 
 
 @dataclass(eq=False)
@@ -50,40 +47,6 @@ def sorted_nodes(graph: Graph) -> list[Node]:
         stack.append((value, True))
         stack += [(arg, False) for arg in reversed(node.values)]
     return order
-
-
-def with_whole_shuffles(graph: Graph) -> Graph:
-    """A copy in which parts of a shuffled value are slices of one shuffle.
-
-    %a = gather(%x) {channels=[0,4,1,5]}          %s = shuffle(%x) {groups=2}
-    %b = gather(%x) {channels=[2,6,3,7]}    ->    %a = gather(%s) {channels=0..4}
-                                                  %b = gather(%s) {channels=4..8}
-    """
-    copy = graph.clone()
-    readers: dict[Value, list[Node]] = {}
-    for node in copy.nodes:
-        if isinstance(node.op, Gather) and not node.op.channels.is_plain_range:
-            readers.setdefault(node.values[0], []).append(node)
-    for value, nodes in readers.items():
-        if len(nodes) > 1 and (found := _shuffled(value.type.channels, nodes)):
-            groups, parts = found
-            shuffled = copy.make(Shuffle(groups), [value], f"{nodes[0].name}_shuffle")
-            copy.nodes.insert(copy.nodes.index(nodes[0]), shuffled)
-            for node, (first, last) in zip(nodes, parts, strict=True):
-                node.op, node.args = Gather(ChannelList.range(first, last)), [shuffled.out]
-    return copy
-
-
-def _shuffled(channels: int, nodes: Sequence[Node]) -> tuple[int, list[tuple[int, int]]] | None:
-    """(groups, which channels of the shuffled value each node picks), if all pick consecutive ones."""
-    lists = [np.array(node.op.channels) for node in nodes if isinstance(node.op, Gather)]
-    for groups in divisors(channels)[1:-1]:
-        order = shuffle(channels, groups)
-        place = np.array(inverse(order))
-        parts = [(int(place[c[0]]), int(place[c[0]]) + len(c)) for c in lists]
-        if all(np.array_equal(place[c], np.arange(a, b)) for c, (a, b) in zip(lists, parts, strict=True)):
-            return groups, parts
-    return None
 
 
 def items_of(nodes: Sequence[Node]) -> list[Item]:

@@ -69,7 +69,7 @@ def test_the_networks_hold_what_is_to_be_tested(program: Program) -> None:
         c.kernel.reads for p in plans for s in p.steps for c in s.calls if isinstance(c.kernel, Conv)
     )
     assert {2, 3} <= set(stages)
-    assert {"conv", "depthwise", "pool", "map", "globalpool", "across", "resize", "copy"} <= set(kernels)
+    assert {"conv", "depthwise", "pool", "map", "global_pool", "across", "resize", "copy"} <= set(kernels)
     assert {"blocks", "planes", "table"} <= set(reads)
     assert any(s.inplace[0] for p in plans for s in p.steps)
     assert any(call.extra for p in plans for s in p.steps for call in s.calls)

@@ -21,6 +21,7 @@ from compactir.ir.plan import (
     Map,
     Pool,
     Resize,
+    WinogradInput,
     WinogradOutput,
 )
 from compactir.ops.pool import Upsample
@@ -106,6 +107,9 @@ def _context(kernel: Kernel, target: Target) -> dict[str, Any]:
         }
         counts = [0, *(segment.count for segment in context["segments"])]
         context["firsts"] = [sum(counts[: i + 1]) for i in range(len(counts) - 1)]
+    if isinstance(kernel, WinogradInput | WinogradOutput):
+        context["yrow"] = lambda row: _strip_row(row, kernel.y_ring, kernel.y_strides[0])
+        context["xrow"] = lambda row: _strip_row(row, kernel.x_ring, kernel.x_strides[0])
     if isinstance(kernel, Conv):
         context["swept"] = kernel.rows < kernel.out[0] and not kernel.ranged
         context |= {
@@ -151,6 +155,11 @@ def _ring(row: str, held: int) -> str:
     """The row of a buffer that holds all rows, or the last `held` of them."""
     plain = row if row.isidentifier() else f"({row})"
     return f"({plain} & {held - 1})" if held else plain
+
+
+def _strip_row(row: str, held: int, stride: int) -> str:
+    """` + ` where a row of tiles lies: of all rows, or of the strip."""
+    return "" if held == 1 else f" + {_ring(row, held)}{times(stride)}"
 
 
 def _clipped(kernel: Grid) -> bool:

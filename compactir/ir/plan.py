@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import keyword
+import re
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from math import prod
@@ -90,7 +91,7 @@ class Kernel:
     @property
     def kind(self) -> str:
         """The name of its template."""
-        return type(self).__name__.lower()
+        return re.sub("(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,8 @@ def compile(
     library = build(generated, cc)
     more: dict[str, str | bytes | Path] = {}
     for level in above:
-        higher = generate(plan(authored, level, also=also, threads=threads), pack=pack)
+        symbol = level_symbol(generated, level)
+        higher = generate(plan(authored, level, also=also, threads=threads), pack=pack, symbol=symbol)
         more |= with_level(higher, build(higher, cc))
     generated = leveled(generated, above)
     return load(
@@ -417,11 +418,11 @@ def plan(
     return Planned(authored, graph, target, lower(graph, target, threads, choices), log, also)
 
 
-def generate(planned: Planned, *, pack: str = "auto") -> Generated:
+def generate(planned: Planned, *, pack: str = "auto", symbol: str | None = None) -> Generated:
     """The C text, with the weights where `pack` says: "auto", "inline", "object", "file" (see `emit_c`)."""
     from compactir.codegen.c.emit import emit_c
 
-    files = emit_c(planned.lowered, planned.target, pack=pack)
+    files = emit_c(planned.lowered, planned.target, pack=pack, symbol=symbol)
     return Generated(planned, files, _manifest(planned, files))
 
 
@@ -548,6 +549,11 @@ def write(
 
     manifest = generated.manifest if library else replace(generated.manifest, library=None)
     return publish(folder, manifest, contents(generated, library) | dict(extra or {}))
+
+
+def level_symbol(lowest: Generated, level: Target) -> str:
+    """The prefix of a further level's public names: all levels can be linked into one program."""
+    return f"{lowest.files.symbol}_{level.name.replace('-', '_')}"
 
 
 def with_level(generated: Generated, library: Path | None) -> dict[str, str | bytes | Path]:

@@ -12,6 +12,7 @@ from compactir.driver import (
     archive,
     build,
     generate,
+    level_symbol,
     leveled,
     plan,
     project,
@@ -81,7 +82,9 @@ def main(args: Namespace) -> int:
             choices = found.choices if found else None
             tuned = found or tuned
             higher = generate(
-                plan(authored, level, also=args.also, threads=args.threads, choices=choices), pack=args.inline
+                plan(authored, level, also=args.also, threads=args.threads, choices=choices),
+                pack=args.inline,
+                symbol=level_symbol(generated, level),
             )
             beside |= with_level(higher, build(higher, args.cc) if "lib" in kinds else None)
         generated = leveled(generated, above)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +65,50 @@ def test_an_older_folder_loses_its_levels(model: Path, tmp_path: Path) -> None:
     m = compactir.compile(model, out=tmp_path / "out", target="x86", seed=0)
     assert m.target == "x86"
     assert not (tmp_path / "out" / "x86-avx512").exists()
+
+
+MAIN = """
+#include <stdio.h>
+#include <stdlib.h>
+#include "small.h"
+#include "x86-avx512/small_x86_avx512.h"
+
+int main(void) {
+  float image[432], y[10];
+  void *memory = aligned_alloc(64, (SMALL_WORKSPACE_BYTES + SMALL_X86_AVX512_WORKSPACE_BYTES + 63) / 64 * 64);
+  small_x86_avx512_weights best;
+  small_weights other;
+  for (int i = 0; i < 432; ++i) image[i] = 1.0f;
+  int code = small_x86_avx512_bind(&best, small_x86_avx512_inline_weights(), SMALL_X86_AVX512_WEIGHTS_BYTES);
+  if (code != SMALL_X86_AVX512_BAD_CPU) {
+    code = code ? code : small_x86_avx512_run(&best, image, y, memory);
+  } else {
+    code = small_bind(&other, small_inline_weights(), SMALL_WEIGHTS_BYTES);
+    code = code ? code : small_run(&other, image, y, memory);
+  }
+  for (int i = 0; i < 10; ++i) printf("%.6g ", y[i]);
+  return code;
+}
+"""
+
+
+@x86
+def test_all_levels_in_one_program(model: Path, tmp_path: Path, tool: Callable[[str], str]) -> None:
+    m = compactir.compile(model, out=tmp_path / "out", target="x86,x86-avx512", seed=0)
+    (tmp_path / "out" / "main.c").write_text(MAIN, encoding="utf-8")
+    gcc = tool("gcc")
+    for name, target in (
+        ("small.c", "x86"),
+        ("x86-avx512/small_x86_avx512.c", "x86-avx512"),
+        ("main.c", "c"),
+    ):
+        command = [gcc, *load_target(target).flags("gcc"), "-std=c11", "-Wall", "-Werror", "-c", name]
+        subprocess.run([*command, "-o", f"{target}.o"], cwd=tmp_path / "out", check=True)
+    objects = [f"{target}.o" for target in ("x86", "x86-avx512", "c")]
+    subprocess.run([gcc, *objects, "-lm", "-o", "program"], cwd=tmp_path / "out", check=True)
+    said = subprocess.run([tmp_path / "out" / "program"], capture_output=True, text=True, check=True).stdout
+    image = np.ones((1, 3, 12, 12), np.float32)
+    np.testing.assert_allclose([float(word) for word in said.split()], m(image)[0], rtol=1e-4, atol=1e-5)
 
 
 def test_levels_in_order() -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from compactir.ir.graph import Graph, Node
+import numpy as np
+
+from compactir.ir.channels import Indices
+from compactir.ir.graph import Graph, Node, Value
 from compactir.ops.arrange import Concat, Flatten, Transparent, View
 from compactir.ops.pool import GlobalPool, Pool, Upsample
 from compactir.passes._base import Pass, register
@@ -22,7 +25,9 @@ class DropIdentity(Pass):
         %c = conv(%b, @c.weight) {...}
 
     These are: dropout and identity (nothing at inference), a concat of one value, a view that takes every
-    channel in order, a flatten of a vector, a 1x1 pool, a global pool of a 1x1 map, an upsampling by 1.
+    channel in order, a flatten of a vector, a 1x1 pool, a global pool of a 1x1 map, an upsampling by 1. Views
+    and concats that together take every channel of one value in order go as a whole (a shuffle and its
+    inverse, a split that is joined again); what shows the same channels as a view before it is that view.
     Needs: nothing. Keeps: every returned value, bit for bit.
     """
 
@@ -37,7 +42,29 @@ class DropIdentity(Pass):
                 edit.forward(node.out, node.args[0])
                 edit.drop(node)
                 self.did(node, reason)
+        self._round_trips(edit)
         return edit.finish()
+
+    def _round_trips(self, edit: Edit) -> None:
+        """Forward what views and concats of one value put back into its place."""
+        source: dict[Value, tuple[Value, Indices]] = {}  # a view -> whose channels it shows, and which
+        known: dict[tuple[Value, bytes], Value] = {}
+        views = [n for n in edit.graph.nodes if isinstance(n.op, View | Concat) and not edit.gone(n)]
+        for node in views:
+            seen = [source.get(v, (v, np.arange(v.type.channels))) for v in node.args]
+            root, channels = seen[0][0], np.concatenate([places for _, places in seen])
+            if any(value is not root for value, _ in seen):
+                continue
+            if isinstance(node.op, View):
+                channels = channels[node.op.sources(len(channels)).array]
+            known.setdefault((root, np.arange(root.type.channels).tobytes()), root)
+            same = known.setdefault((root, channels.astype(np.int64).tobytes()), node.out)
+            if same is not node.out:
+                edit.forward(node.out, same)
+                self.did(node, f"every channel of {same} is back in its place")
+            else:
+                source[node.out] = root, channels
+        edit.sweep(views)
 
 
 def _returns_its_operand(node: Node) -> str | None:

@@ -119,8 +119,8 @@ def pruned_mobilenet(share: float, seed: int) -> tuple[Graph, list[int]]:
             kept.append(channels - len(dead))
     for node in graph.nodes:  # a depthwise channel of zeros stays zero only without a shift of its own
         if isinstance(node.op, BatchNorm) and _is_depthwise(makers[node.args[0]]):
-            for param in node.params[1:3]:
-                graph.weights[param.name] = np.zeros_like(graph.weights[param.name])
+            for name in (p.name for p in node.params[1:3]):
+                graph.weights[name] = np.zeros_like(graph.weights[name])
     return graph, kept
 
 

@@ -34,7 +34,7 @@ class Prune:
             self.edit.drop(node)
             return f"nobody needs {out}"
         if self.alias(node, kept):
-            return ""
+            return "its channels are all that is left of a value"
         before = node.op
         self.rewrite(node, kept)
         gone = out.type.channels - len(kept)

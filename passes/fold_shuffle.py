@@ -52,13 +52,18 @@ class FoldShuffle(Pass):
         orders = best_orders(graph, flow)
         plain = all(np.array_equal(o, np.arange(len(o))) for o in orders)
         views = [n for n in graph.nodes if isinstance(n.op, View)]
+        concats = [n for n in graph.nodes if isinstance(n.op, Concat)]
         if plain and not views:
+            for node in concats:
+                self.did(node, _PLACES)
             return False
         fold = Fold(graph, flow, orders)
         for node in list(graph.nodes):
             fold.node(node)
         fold.finish()
         self._explain(fold, views)
+        for node in concats:
+            self.did(node, "its parts are read where they lie" if fold.edit.gone(node) else _PLACES)
         return fold.edit.finish()
 
     def _explain(self, fold: Fold, views: list[Node]) -> None:
@@ -68,6 +73,9 @@ class FoldShuffle(Pass):
         for node in fold.nodes:
             if isinstance(node.op, View) and not fold.edit.gone(node):
                 self.left(node, "; ".join(_needs_order(fold.edit, node.out)))
+
+
+_PLACES = "its parts stay where they are made: it is a list of places"
 
 
 def _needs_order(edit: Edit, value: Value) -> list[str]:

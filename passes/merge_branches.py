@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -48,7 +49,9 @@ class MergeBranches(Pass):
                 made = Merge(edit, concat, group).nodes
                 before.setdefault(concat, []).extend(made)
                 work += [n for n in made if isinstance(n.op, Concat)]
-                self.did(concat, f"{', '.join(f'`{b.layer.name}`' for b in group)} are one layer")
+                self.did(concat, f"{_names(b.layer for b in group)} are one layer")
+                for tail in zip(*(b.tail for b in group), strict=True):
+                    self.did(tail[0], f"{_names(tail)} are one, behind it")
         graph.nodes = _placed(edit, graph.nodes, before)
         edit.sweep(n for n in graph.nodes if isinstance(n.op, View | Concat))
         return edit.finish()
@@ -69,6 +72,10 @@ class MergeBranches(Pass):
             if len(group) > 1:
                 self.left(concat, f"{len(group)} equal branches read different values: too few to gain by it")
         return []
+
+
+def _names(nodes: Iterable[Node]) -> str:
+    return ", ".join(f"`{node.name}`" for node in nodes)
 
 
 def _placed(edit: Edit, nodes: list[Node], before: dict[Node, list[Node]]) -> list[Node]:

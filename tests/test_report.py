@@ -215,7 +215,7 @@ def test_g3_counts_what_stands_side_by_side() -> None:
 
 def test_g4_sums_element_wise_work(model: Path) -> None:
     (advice,) = [a for a in advise(read(Source(model), warn=False).graph) if a.guideline == "G4"]
-    # bn1: 256 + 256 + 8; relu1: 256 + 256; depthwise1: 256 + 64 + 36; relu2: 128 + 128. Offsets are called bias.
+    # bn1: 256 + 256 + 8; relu1: 256 + 256; depthwise1: 256 + 64 + 36; relu2: 128 + 128. Offsets are biases.
     assert (advice.numbers["operators"], advice.numbers["mem"]) == (4, 516 + 512 + 356 + 256)
     heavy = ACCESS - 356
     assert isclose(advice.numbers["share"], 1640 / (1640 + heavy))

@@ -215,11 +215,7 @@ def test_g3_counts_what_stands_side_by_side() -> None:
 
 def test_g4_sums_element_wise_work(model: Path) -> None:
     (advice,) = [a for a in advise(read(Source(model), warn=False).graph) if a.guideline == "G4"]
-<<<<<<< HEAD
     # bn1: 256 + 256 + 8; relu1: 256 + 256; depthwise1: 256 + 64 + 36; relu2: 128 + 128. Offsets are biases.
-=======
-    # bn1: 256 + 256 + 8; relu1: 256 + 256; depthwise1: 256 + 64 + 36; relu2: 128 + 128. Offsets count as bias.
->>>>>>> 36b17a4 (test_report: a shorter line)
     assert (advice.numbers["operators"], advice.numbers["mem"]) == (4, 516 + 512 + 356 + 256)
     heavy = ACCESS - 356
     assert isclose(advice.numbers["share"], 1640 / (1640 + heavy))

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 Tensor = Array | Value
 
-LARGEST = 1 << 28
-"""Elements of a folded constant at most (1 GiB of float32): a small file may claim anything."""
+LARGEST = 1 << 27
+"""Elements of a constant at most (0.5 GiB of float32; VGG has one of 103 million): files claim anything."""
+LARGEST_INDEX = 1 << 24
+"""The same for lists of places and for matrices that are made when a model is read."""
 
 RAISE = "raise-shuffle,raise-functions,raise-tensors,raise-groups,dead-code"
 """What turns tensor operations into layers: the same for every frontend."""
@@ -42,6 +44,8 @@ def raised(graph: Graph) -> Graph:
     verify(graph)
     run_pipeline(graph, parse_pipeline(RAISE))
     for node in graph.nodes:
+        if not node.values:
+            continue  # all of it is known: what it computes from is a parameter too
         for param, spec in zip(node.params, node.op.params(*(v.type for v in node.values)), strict=False):
             param.init = spec.init  # so that random weights are drawn as for a network of our own
     return graph
@@ -57,14 +61,14 @@ def shape_of(x: Tensor) -> tuple[int, ...]:
     return x.shape if is_known(x) else x.type.shape
 
 
-def bounded(shape: Iterable[int]) -> tuple[int, ...]:
+def bounded(shape: Iterable[int], largest: int = LARGEST) -> tuple[int, ...]:
     """The shape, if a constant of it is no absurdity. Errors: CIR635."""
     extents = tuple(int(e) for e in shape)
-    if prod(max(e, 1) for e in extents) > LARGEST or min(extents, default=0) < 0:
+    if prod(max(e, 1) for e in extents) > largest or min(extents, default=0) < 0:
         raise CompactError(
             "CIR635",
             f"a constant of shape {list(extents)} is claimed",
-            notes=[f"constants have at most {LARGEST} elements"],
+            notes=[f"at most {largest} elements are made"],
         )
     return extents
 
@@ -196,9 +200,10 @@ class Builder:
             return x.transpose(order)
         return x if order == tuple(range(len(order))) else self.place(tensor.Transpose(order), x)
 
-    def take(self, x: Tensor, axis: int, indices: Iterable[int] | Array) -> Tensor:
+    def take(self, x: Tensor, axis: int, indices: Sequence[int] | Array) -> Tensor:
         """Elements of one axis by a list of them."""
-        listed = np.asarray(indices if isinstance(indices, np.ndarray) else list(indices), np.int64)
+        bounded((len(indices),), LARGEST_INDEX)
+        listed = np.asarray(indices, np.int64)
         bounded((*shape_of(x)[:axis], listed.size, *shape_of(x)[axis + 1 :]))
         if is_known(x):
             return x.take(listed, axis)

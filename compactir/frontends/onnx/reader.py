@@ -194,6 +194,8 @@ class Reader:
         for name in self.model.outputs:
             if name not in env:
                 raise CompactError("CIR631", f"nothing makes the output `{name}`")
+            if 0 in shape_of(env[name]):
+                raise CompactError("CIR631", f"the output `{name}` is empty: {list(shape_of(env[name]))}")
             self.builder.output(name, env[name])
         return self.builder.graph
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from compactir.frontends.build import Tensor, bounded, shape_of
+from compactir.frontends.build import LARGEST_INDEX, Tensor, bounded, shape_of
 from compactir.frontends.onnx.reader import Call, normal_axis, operator
 from compactir.ir.types import Array
 
@@ -175,7 +175,7 @@ def flat_take(c: Call, x: Tensor, where: Array) -> Tensor:
 
 def places(shape: Sequence[int]) -> Array:
     """The place of every element in row-major order."""
-    return np.arange(prod(bounded(shape)), dtype=_INTS).reshape(tuple(shape))
+    return np.arange(prod(bounded(shape, LARGEST_INDEX)), dtype=_INTS).reshape(tuple(shape))
 
 
 @operator("GatherElements")
@@ -227,7 +227,8 @@ def _scattered(c: Call, targets: Array) -> Tensor:
     that changes nothing.
     """
     shape = shape_of(c[0])
-    count, updates = prod(shape), c.b.reshape(c[2], [len(targets)])
+    (count,) = bounded((prod(shape),), LARGEST_INDEX)
+    updates = c.b.reshape(c[2], [len(targets)])
     x = c.b.reshape(c[0], [count])
     how = c.node.attributes.get("reduction", "none")
     if how == "none":
@@ -241,6 +242,7 @@ def _scattered(c: Call, targets: Array) -> Tensor:
     for i, target in enumerate(targets.tolist()):
         times = seen[target] = seen.get(target, -1) + 1
         if times == len(rounds):
+            bounded((times + 1, count), LARGEST_INDEX)
             rounds.append(np.full(count, len(targets), _INTS))
         rounds[times][target] = i
     for source in rounds:

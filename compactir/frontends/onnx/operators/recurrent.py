@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compactir.frontends.build import Builder, Tensor, shape_of
+from compactir.frontends.build import LARGEST_INDEX, Builder, Tensor, bounded, shape_of
 from compactir.frontends.onnx.reader import Call, operator
 from compactir.ir.types import Array
 from compactir.ops.activation import Relu, Sigmoid, Tanh
@@ -51,6 +51,7 @@ def _recurrent(c: Call) -> list[Tensor | None]:
     x = b.transpose(c[0], [1, 0, 2]) if layout else c[0]
     steps, batch, _ = shape_of(x)
     hidden = shape_of(c[2])[2]
+    bounded((steps,), LARGEST_INDEX >> 12)  # every step is some twenty operations
     lengths = c.known_or(4, "the lengths")
     ways = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}[
         c.attribute("direction", "forward")

@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from compactir.frontends.build import Builder, Tensor, bounded, is_known, shape_of
+from compactir.frontends.build import LARGEST_INDEX, Builder, Tensor, bounded, is_known, shape_of
 from compactir.frontends.onnx.reader import Call, normal_axis, operator
 from compactir.ir.types import Array
 from compactir.ops.activation import Softmax
@@ -102,7 +102,7 @@ def _hardmax(b: Builder, x: Tensor, axis: int) -> Tensor:
     if is_known(is_top):
         is_top = is_top.astype(np.float32)
     count = shape_of(x)[axis]
-    before = along(b, is_top, axis, np.tril(np.ones(bounded((count, count)), np.float32), -1))
+    before = along(b, is_top, axis, np.tril(np.ones(bounded((count, count), LARGEST_INDEX), np.float32), -1))
     first = b.binary("equal", before, np.zeros((), np.float32))
     return b.binary("mul", is_top, first.astype(np.float32) if is_known(first) else first)
 
@@ -122,7 +122,9 @@ def _cumsum(c: Call) -> Tensor:
     shape = shape_of(c[0])
     axis = normal_axis(int(c.known(1, "the axis").reshape(-1)[0]), len(shape))
     count = shape[axis]
-    ones = np.tril(np.ones(bounded((count, count)), np.float32), -1 if c.attribute("exclusive", 0) else 0)
+    ones = np.tril(
+        np.ones(bounded((count, count), LARGEST_INDEX), np.float32), -1 if c.attribute("exclusive", 0) else 0
+    )
     return along(c.b, c[0], axis, ones.T if c.attribute("reverse", 0) else ones)
 
 
@@ -203,7 +205,7 @@ def _lrn(c: Call) -> Tensor:
         return c.b.place(Lrn(size, alpha, beta, k), c[0])
     b, x = c.b, c[0]
     channels = shape_of(x)[1]
-    rows, columns = np.indices(bounded((channels, channels)))
+    rows, columns = np.indices(bounded((channels, channels), LARGEST_INDEX))
     near = (columns - rows >= -((size - 1) // 2)) & (columns - rows <= size // 2)
     total = along(b, b.binary("mul", x, x), 1, near.astype(np.float32))
     return b.binary("div", x, b.binary("pow", b.scaled(total, alpha / size, k), b.scalar(beta, x)))

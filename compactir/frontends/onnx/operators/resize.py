@@ -10,7 +10,7 @@ from math import ceil, floor
 
 import numpy as np
 
-from compactir.frontends.build import Tensor, bounded, is_known, shape_of
+from compactir.frontends.build import LARGEST_INDEX, Tensor, bounded, is_known, shape_of
 from compactir.frontends.onnx.operators.reduce import along
 from compactir.frontends.onnx.reader import Call, normal_axis, operator
 from compactir.ir.types import Array
@@ -162,7 +162,7 @@ def _coordinates(how: str, new: int, old: int, scale: float, region: tuple[float
 
 def _matrix(c: Call, at: Array, old: int, scale: float, mode: str, nearest: str) -> Array:
     """What share of every old element goes into every new one."""
-    matrix = np.zeros(bounded((len(at), old)))
+    matrix = np.zeros(bounded((len(at), old), LARGEST_INDEX))
     if mode == "nearest":
         for row, x in zip(matrix, at.tolist(), strict=True):
             row[min(max(_ROUND[nearest](x), 0), old - 1)] = 1
@@ -170,6 +170,7 @@ def _matrix(c: Call, at: Array, old: int, scale: float, mode: str, nearest: str)
     squeeze = min(scale, 1.0) if c.attribute("antialias", 0) else 1.0
     a = float(c.attribute("cubic_coeff_a", -0.75))
     support = (1 if mode == "linear" else 2) / squeeze
+    bounded((len(at), int(2 * support) + 2), LARGEST_INDEX >> 4)  # so many shares are computed one by one
     outside_too = not c.attribute("exclude_outside", 0)
     for row, x in zip(matrix, at.tolist(), strict=True):
         taps = range(ceil(x - support - 1e-9), floor(x + support + 1e-9) + 1)

@@ -11,7 +11,7 @@ from math import floor, prod
 
 import numpy as np
 
-from compactir.frontends.build import Tensor, bounded, shape_of
+from compactir.frontends.build import LARGEST_INDEX, Tensor, bounded, shape_of
 from compactir.frontends.onnx.operators.resize import _kernel as kernel
 from compactir.frontends.onnx.reader import Call, operator
 from compactir.ir.types import Array
@@ -30,7 +30,8 @@ def _grid_sample(c: Call) -> Tensor:
     mode, border = c.attribute("mode", "linear"), c.attribute("padding_mode", "zeros")
     corners = bool(c.attribute("align_corners", 0))
     rows, columns = grid.shape[1:3]
-    matrices = np.zeros(bounded((n, h * w, rows * columns)), np.float32)
+    bounded((n, rows, columns, 16), LARGEST_INDEX >> 2)  # so many shares are computed one by one
+    matrices = np.zeros(bounded((n, h * w, rows * columns), LARGEST_INDEX), np.float32)
     for image in range(n):
         for at, (x, y) in enumerate(grid[image].reshape(-1, 2).astype(np.float64).tolist()):
             shares = product(_shares(y, h, mode, border, corners), _shares(x, w, mode, border, corners))
@@ -92,7 +93,8 @@ def _col2im(c: Call) -> Tensor:
     ]
     if prod(steps) != columns:
         raise ValueError(f"{columns} columns are not {steps} windows")
-    matrix = np.zeros(bounded((prod(window) * columns, prod(image))), np.float32)
+    bounded((prod(window), columns), LARGEST_INDEX >> 4)
+    matrix = np.zeros(bounded((prod(window) * columns, prod(image)), LARGEST_INDEX), np.float32)
     for i, tap in enumerate(product(*map(range, window))):
         for j, step in enumerate(product(*map(range, steps))):
             at = [step[a] * stride[a] - pads[a] + tap[a] * dilation[a] for a in range(axes)]
@@ -127,7 +129,7 @@ def _max_unpool(c: Call) -> Tensor:
 def _unpooled(c: Call, indices: Array, small: Sequence[int], whole: Sequence[int]) -> Tensor:
     """Indices count the elements of the natural result, which may lie in a larger one."""
     count, zero = prod(shape_of(c[0])), prod(shape_of(c[0]))
-    source = np.full(bounded((prod(whole),)), zero, np.int64)
+    source = np.full(bounded((prod(whole),), LARGEST_INDEX), zero, np.int64)
     at = np.unravel_index(indices.reshape(-1), tuple(small))
     source[np.ravel_multi_index(at, tuple(whole))] = np.arange(count)
     elements = c.b.join([c.b.reshape(c[0], [count]), np.zeros(1, np.float32)], 0)

@@ -8,7 +8,7 @@ from math import inf
 
 import numpy as np
 
-from compactir.frontends.build import Tensor, is_known, shape_of
+from compactir.frontends.build import LARGEST_INDEX, Tensor, bounded, is_known, shape_of
 from compactir.frontends.onnx.reader import Call, operator
 from compactir.ir.connectivity import Connectivity, same_padding
 from compactir.ir.graph import Value
@@ -193,6 +193,7 @@ def _windowed(
         count -= int(ceil and (count - 1) * stride[a] >= size[a] + pad[a])
         out.append(count)
         ends.append((count - 1) * stride[a] + reach - size[a] - pad[a])
+    bounded((sum(kernel),), LARGEST_INDEX >> 12)  # so many operations are placed
     value = -inf if function == "max" else 0.0
     y = c.b.pad(x, (0, 0, pad[0], pad[1]), (0, 0, *ends), value)
     for a in (0, 1):  # rows first, then columns: both functions allow it

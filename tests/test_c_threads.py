@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from compactir import driver
 from compactir.codegen.lower import parts
 from compactir.runtime.build import Compiler, find_compiler
 from compactir.targets import load_target
@@ -29,8 +30,19 @@ from tests.test_c_interface import same_bits
 from tests.test_c_random import drawn
 
 pytestmark = pytest.mark.compiler
+ROOT = Path(__file__).resolve().parent.parent
 THREADS = 3
 RACES = ("-O0", "-g", "-fsanitize=thread")
+
+
+NETWORKS = {"mobilenet_v2": {"width": "0.25", "size": "64"}, "shufflenet_v2": {"width": "0.5", "size": "64"}}
+
+
+def example(name: str) -> Case:
+    """A network of the examples, small."""
+    source = driver.Source(ROOT / "examples" / f"{name}.arch", NETWORKS[name], seed=0)
+    graph = driver.read(source, warn=False).graph
+    return Case(name, graph).optimised(load_target("native"), 0)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +59,7 @@ def program(everything_shared: None, tmp_path_factory: pytest.TempPathFactory) -
     target = load_target("native")
     fused = [Case(f"fused {i}", g).optimised(target, 0) for i, g in enumerate(drawn(separable(), 5))]
     small = [Case(f"small {i}", g).optimised(target) for i, g in enumerate(drawn(graphs(), 4))]
-    cases = [*op_cases((2,)), *window_cases(8), *fused, *small]
+    cases = [*op_cases((2,)), *window_cases(8), *fused, *small, *map(example, NETWORKS)]
     folder = tmp_path_factory.mktemp("threads")
     return build(cases, target, find_compiler(target), folder, "-O0", threads=THREADS)
 

@@ -30,6 +30,11 @@ Fastest run (and median) of compactir in milliseconds, its share of the multiply
 as long each engine's fastest run took (in brackets by medians). Bold: the best engine. `!`: its share of the
 peak is more than 15 % off the one it is known to reach on such a core.
 """
+TWO = """\
+## Two threads
+
+The same on two cores; the peak is that of both.
+"""
 STARTS = """\
 ## Start-up, memory, size: {title}
 
@@ -49,6 +54,9 @@ def page(known: Mapping[str, Any], titles: Mapping[str, str], charts: Sequence[s
     races: dict[str, Race] = {key: known["races"][key] for key in titles}
     parts = [HEAD, *_warning(races), *_circumstances(races), *_speed(races, titles)]
     parts += [f"![{_alt(chart)}]({chart})\n" for chart in charts]
+    pairs: dict[str, Race] = known.get("races of two threads", {})
+    if pairs:
+        parts += [TWO, *_warning(pairs), *_table(pairs, titles)]
     parts += [*_starts(races, titles), *_remarks(races, titles), *_settings(races)]
     return "\n".join(parts)
 
@@ -116,11 +124,16 @@ def best_of(race: Race) -> Mapping[str, Any] | None:
 
 
 def _speed(races: Mapping[str, Race], titles: Mapping[str, str]) -> Iterator[str]:
-    engines = _engines(races)
     yield SPEED
+    yield from _table(races, titles)
+
+
+def _table(races: Mapping[str, Race], titles: Mapping[str, str]) -> Iterator[str]:
+    engines = _engines(races)
     yield f"| network | MMAC | compactir, ms | of peak | {' | '.join(engines)} |"
     yield f"|---|---|---|---|{'---|' * len(engines)}"
-    for key, race in races.items():
+    for key in (key for key in titles if key in races):
+        race = races[key]
         ours, best = entry_of(race, OURS), best_of(race)
         times = _times(ours) if ours else "–"
         share = f"{ours['share_of_peak']:.0%}" if ours else ""

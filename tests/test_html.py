@@ -139,6 +139,8 @@ def test_memory_over_time_shows_every_buffer(planned: Planned) -> None:
     arena = [b for b in planned.lowered.plan.buffers if b.region == "arena"]
     assert arena
     assert all(f"{b.name}: {4 * b.floats:,} bytes" in picture for b in arena)
+    largest = max(arena, key=lambda b: b.floats * (b.last + 1 - b.first))
+    assert f'class="inside">{largest.name}</text>' in picture
 
 
 def test_emit_html(planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,12 +146,16 @@ def _end(text: str) -> str:
 _TINTS = ("#7fa8d1", "#e2a76f", "#8fc08f", "#c79bc9", "#d1c27f", "#7fc4c4", "#c98f8f", "#a8a8a8")
 
 
+_LETTER = 6.5
+"""The width of a letter inside a rectangle."""
+
+
 def memory_svg(plan: Plan, width: int = 1000, height: int = 260) -> str:
     """Who lies where in the workspace and when: steps from left to right, offsets from the bottom up."""
     arena = [b for b in plan.buffers if b.region == "arena"]
     top = max((b.offset + b.floats for b in arena), default=1)
     steps = max(len(plan.steps), 1)
-    view = f'viewBox="0 0 {width} {height}" preserveAspectRatio="none"'
+    view = f'viewBox="0 0 {width} {height}"'
     lines = [f'<svg xmlns="http://www.w3.org/2000/svg" {view} class="memory">']
     for k, b in enumerate(sorted(arena, key=lambda b: (b.first, b.offset))):
         x, y = b.first * width / steps, height * (1 - (b.offset + b.floats) / top)
@@ -162,6 +166,12 @@ def memory_svg(plan: Plan, width: int = 1000, height: int = 260) -> str:
             f'<rect x="{x:.2f}" y="{y:.2f}" width="{w:.2f}" height="{h:.2f}" fill="{tint}" '
             f'stroke="#ffffff" stroke-width="0.6"><title>{escape(title)}</title></rect>'
         )
+        letters = int(w / _LETTER) - 1
+        if h >= 2 * _LETTER and letters >= 4:
+            name = b.name if len(b.name) <= letters else f"…{b.name[1 - letters :]}"
+            lines.append(
+                f'<text x="{x + 4:.2f}" y="{y + h / 2 + 3.5:.2f}" class="inside">{escape(name)}</text>'
+            )
     return "\n".join([*lines, *_marks(plan, width, height), "</svg>"])
 
 

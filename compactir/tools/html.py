@@ -24,9 +24,10 @@ h1 {{ font-size: 1.5em; margin: 0; }} h2 {{ font-size: 1.15em; margin: 1.6em 0 .
 .pane {{ flex: 1; min-width: 0; overflow: auto; max-height: 80vh; border: 1px solid #ddd; }}
 .pane h3 {{ position: sticky; top: 0; left: 0; margin: 0; padding: .3em .7em; background: #f4f4f4; }}
 svg text {{ font: 12px system-ui, sans-serif; }} svg .small {{ font-size: 10.5px; fill: #555; }}
+svg .inside {{ font-size: 10px; pointer-events: none; }}
 .edge {{ fill: none; stroke: #999; }} .edge.skip {{ stroke: #5b84b1; stroke-dasharray: 4 2; }}
 .node {{ cursor: pointer; }} .node.chosen rect {{ stroke: #d00; stroke-width: 3; }}
-.memory {{ width: 100%; height: 260px; border: 1px solid #ddd; background: #fafafa; }}
+.memory {{ width: 100%; max-width: 1400px; height: auto; border: 1px solid #ddd; background: #fafafa; }}
 .matrices {{ display: flex; flex-wrap: wrap; gap: 1.1em; }}
 figure {{ margin: 0; max-width: 230px; }} figcaption {{ font-size: 11.5px; overflow-wrap: anywhere; }}
 figure img {{ image-rendering: pixelated; border: 1px solid #bbb; min-width: 64px; max-width: 220px; }}

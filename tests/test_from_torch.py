@@ -44,22 +44,19 @@ def left_over(graph: Graph) -> list[str]:
     return [repr(node) for node in graph.nodes if isinstance(node.op, TensorOp)]
 
 
-@pytest.mark.parametrize(("network", "size"), [("squeezenet", 64), ("shufflenet_v2", 64), ("googlenet", 64)])
-def test_networks(network: str, size: int) -> None:
+def test_a_network() -> None:
     """Read, printed and parsed, written as a readable file: the same function throughout."""
-    module = MODELS[network](**({"bn": True} if network == "googlenet" else {}))
-    graph, inputs, right = read(module, (1, 3, size, size))
+    module = MODELS["shufflenet_v2"]()
+    graph, inputs, right = read(module, (1, 3, 64, 64))
     assert left_over(graph) == []
-    names = {name for name, _ in module.named_parameters()}
-    assert names <= set(graph.params)
+    assert {name for name, _ in module.named_parameters()} <= set(graph.params)
     assert print_graph(parse_graph(print_graph(graph))) == print_graph(graph)
     written = write_arch(graph)
     assert written.lines < 45
     written.graph.weights = written.weights
     for made in (graph, written.graph):
-        (found,) = reference.run(
-            made, dict(zip([v.name for v in made.inputs], inputs.values(), strict=True))
-        ).values()
+        given = dict(zip([v.name for v in made.inputs], inputs.values(), strict=True))
+        (found,) = reference.run(made, given).values()
         assert np.abs(found.reshape(right.shape) - right).max() <= 1e-4 * np.abs(right).max()
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from compactir.passes import Log
     from compactir.runtime.manifest import Manifest
     from compactir.runtime.module import Module
+    from compactir.weights.stored import Stored
 
 __all__ = [
     "Authored",
@@ -84,7 +85,7 @@ def compile(
             one processor, `x86,x86-avx512`: the best that the CPU has is chosen when the module is loaded.
         network: which network of the file, where it has several.
         batch: N of every input.
-        weights: a .safetensors, .npz or PyTorch file, instead of the one that the network names.
+        weights: a .safetensors, .npz, .onnx or PyTorch file, instead of the one that the network names.
         map: names of that file that are not ours: "auto" by order and shape, or a file of patterns.
         seed: draw the weights at random.
         also: passes that run before those of the pipeline, such as `factorise{error=0.1}`.
@@ -321,7 +322,7 @@ def bind(
     if seed is None and (file := weights or graph.weights_file):
         notes: list[str] = []
         try:
-            graph.weights = load_weights(graph, Path(file), notes, map)
+            graph.weights = load_weights(graph, Path(file), notes, map, {".onnx": _onnx_constants})
         except CompactError as error:
             error.at(None if weights is not None else graph.weights_span)
             raise
@@ -335,6 +336,20 @@ def bind(
         )
     graph.weights = draw(graph, seed or 0)
     return {"weights": "random", "seed": seed or 0}
+
+
+def _onnx_constants(path: Path, notes: list[str]) -> dict[str, Stored]:
+    """The weights of an ONNX model by their names there, without its operators."""
+    from compactir.frontends.onnx.model import load_model
+    from compactir.weights.stored import Stored
+
+    constants = load_model(path).constants
+    tensors = {name: a for name, a in constants.items() if a.ndim and a.dtype.kind == "f"}
+    if others := len(constants) - len(tensors):
+        notes.append(
+            f"{others} constants of {path.name} that are numbers or lists of whole ones play no part"
+        )
+    return {name: Stored(array.dtype.name, array) for name, array in tensors.items()}
 
 
 def spell(value: object) -> str:

@@ -198,6 +198,28 @@ def test_conversions_are_said(graph: Graph, tmp_path: Path) -> None:
     assert any("float16, widened to float32, exactly" in note for note in notes)
 
 
+def test_constants_of_an_onnx_model(graph: Graph, tmp_path: Path, need: Callable[[str], None]) -> None:
+    """Under our names, and under others."""
+    need("onnx")
+    from compactir.codegen.onnx import export_onnx
+
+    right = draw(graph, 7)
+    bound = graph.clone()
+    bound.weights = right
+    model = export_onnx(bound)
+    (tmp_path / "ours.onnx").write_bytes(model.SerializeToString())
+    for tensor in model.graph.initializer:
+        other = tensor.name.replace("left", "mid.1").replace("right", "mid.2").replace("stem", "a")
+        for node in model.graph.node:
+            node.input[:] = [other if name == tensor.name else name for name in node.input]
+        tensor.name = other
+    (tmp_path / "theirs.onnx").write_bytes(model.SerializeToString())
+    for name, map in (("ours", None), ("theirs", "auto")):
+        bind_to = graph.clone()
+        driver.bind(bind_to, tmp_path / f"{name}.onnx", map=map)
+        assert all(np.array_equal(bind_to.weights[key], array) for key, array in right.items())
+
+
 # -- files of names ------------------------------------------------------------------------------------------
 
 

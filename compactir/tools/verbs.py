@@ -54,7 +54,7 @@ DEFINE = Option(
 )
 WEIGHTS = Option(
     "weights",
-    "take the weights from this file (.safetensors, .npz, .pt), not from the one that the network names",
+    "take the weights from this file (.safetensors, .npz, .pt, .onnx), not from the one of the network",
     ("--weights",),
     metavar="FILE",
     kind="file",

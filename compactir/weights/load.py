@@ -27,6 +27,9 @@ from compactir.weights.stored import Stored
 
 __all__ = ["ENDINGS", "load_weights", "match_weights", "read_weights"]
 
+Reader = Callable[[Path, list[str]], dict[str, Stored]]
+"""Everything that a file holds, by name; notes get lines."""
+
 _WIDENED = {"float16", "bfloat16"}
 _ROUNDED = {"float64"}
 _COUNTERS = ".num_batches_tracked"
@@ -37,7 +40,11 @@ _LISTED = 40
 
 
 def load_weights(
-    graph: Graph, path: Path, notes: list[str] | None = None, map: str | Path | None = None
+    graph: Graph,
+    path: Path,
+    notes: list[str] | None = None,
+    map: str | Path | None = None,
+    more: Mapping[str, Reader] | None = None,
 ) -> dict[str, Array]:
     """The arrays for all parameters of a graph, float32, in memory of their own.
 
@@ -46,13 +53,14 @@ def load_weights(
         path: a .safetensors, .npz or PyTorch file (.pt, .pth, .bin).
         notes: gets a line for everything that is not exactly as in the file.
         map: how names of the file become ours: "auto" (by order and shape), or a file of patterns.
+        more: readers of further kinds of files, by ending.
 
     Raises:
         CompactError: CIR640…642, 644, 645 when the file cannot be used; CIR643, listing every difference,
             when it does not fit; CIR646…648 when names cannot be mapped.
     """
     said = notes if notes is not None else []
-    tensors = read_weights(path, said)
+    tensors = read_weights(path, said, more)
     if map is not None:
         tensors = _mapped(graph, tensors, map, path.name, said)
     return match_weights(graph, tensors, path.name, said)
@@ -71,16 +79,19 @@ def _mapped(
     return apply(mapped, tensors, shapes, notes)
 
 
-def read_weights(path: Path, notes: list[str] | None = None) -> dict[str, Stored]:
+def read_weights(
+    path: Path, notes: list[str] | None = None, more: Mapping[str, Reader] | None = None
+) -> dict[str, Stored]:
     """Everything that a weights file holds, by name. Arguments and errors as `load_weights`."""
     said = notes if notes is not None else []
-    reader = _READERS.get(path.suffix.lower())
+    readers = _READERS | dict(more or {})
+    reader = readers.get(path.suffix.lower())
     if reader is None:
         ending = f"`{path.suffix}`" if path.suffix else "no ending"
         raise CompactError(
             "CIR641",
             f"{path} has {ending}, which says nothing about how to read it",
-            help=f"the endings are {spell_list(ENDINGS, 'or')}; safetensors is the best of them",
+            help=f"the endings are {spell_list(list(readers), 'or')}; safetensors is the best of them",
         )
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
@@ -272,7 +283,7 @@ def _without_prefix(tensors: dict[str, Stored], notes: list[str]) -> dict[str, S
     return tensors
 
 
-_READERS: dict[str, Callable[[Path, list[str]], dict[str, Stored]]] = {
+_READERS: dict[str, Reader] = {
     ".safetensors": _read_safetensors,
     ".npz": _read_npz,
     ".pt": _read_torch,

@@ -15,6 +15,8 @@ from compactir.tools.manage_cache import megabytes
 from compactir.tools.matrix import PALETTE, data_url, kernels, labels, shrunk
 from compactir.tools.peak import find_peak
 
+_CAPTION = 120
+"""Letters of a connectivity under its picture."""
 _PAGE = """\
 <!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
@@ -123,7 +125,9 @@ def _matrices(graph: Graph) -> Iterable[str]:
         pictures[key][2].append(node.name)
     for url, connect, names in pictures.values():
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        caption = f"<b>{escape(', '.join(names[:3]) + more)}</b><br>{escape(str(connect)[:120])}"
+        text = str(connect)
+        text = text if len(text) <= _CAPTION else f"{text[:_CAPTION].rpartition(',')[0]}, …"
+        caption = f"<b>{escape(', '.join(names[:3]) + more)}</b><br>{escape(text)}"
         caption += _sizes(connect)
         yield f'<figure><img src="{url}" alt="{escape(names[0])}"><figcaption>{caption}</figcaption></figure>'
 

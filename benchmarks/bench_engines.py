@@ -56,9 +56,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20, help="turns of everybody (default 20)")
     parser.add_argument("--only", type=_names(NETWORKS), default=list(NETWORKS), help="networks, a list")
     parser.add_argument("--against", type=_names(ENGINES), default=list(ENGINES), help="engines, a list")
-    parser.add_argument(
-        "--threads", type=int, choices=list(RACES), default=1, help="of everybody (default 1)"
-    )
+    parser.add_argument("--threads", type=int, choices=list(RACES), default=1, help="threads (default 1)")
     parser.add_argument("--redraw", action="store_true", help="measure nothing, write the page again")
     options = parser.parse_args()
     known = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {"races": {}}

@@ -199,9 +199,10 @@ def _panels(state: Lowering, run: Operands) -> None:
             first, words = _words(inputs, state.target.x_step)
             chosen, inputs = [chosen[i] for i in first], [inputs[i] for i in first]
         weights = _crop(dense, reach, group.window)[:, chosen]
-        if mode == "blocks" and inputs:
+        if inputs and source.lanes == state.lanes and weights.shape[2:] == (3, 3):
+            covered, spread = winograd.whole_blocks(state, source, inputs, weights)
             part = winograd.Part(
-                run, source, buffer, inputs[0], x_block, weights, group.window, rows, group.blocks, extras
+                run, source, buffer, covered, len(inputs), spread, group.window, rows, group.blocks, extras
             )
             if winograd.suits(state, part):
                 transformed.append(part)

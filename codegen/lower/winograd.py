@@ -54,17 +54,17 @@ Beyond, nothing was gained, and the file of weights grew threefold (benchmarks/L
 
 @dataclass(frozen=True)
 class Part:
-    """Output blocks of a convolution that read consecutive lanes: what can be transformed.
+    """Output blocks of a convolution that read the same inputs: what can be transformed.
 
-    `blocks` of `rows` lie in `buffer`; `weights` (O, K, 3, 3) are over the inputs, which begin at `head`,
-    blocks `x_block` apart.
+    `blocks` of `rows` lie in `buffer`; `weights` (O, K, 3, 3) are over the lanes of the blocks at `heads`, of
+    which the outputs read `reads`.
     """
 
     run: Operands
     source: Buffer
     buffer: Buffer
-    head: tuple[str, int]
-    x_block: int
+    heads: tuple[tuple[str, int], ...]
+    reads: int
     weights: Array
     window: Pad
     rows: Sequence[list[int]]
@@ -73,14 +73,23 @@ class Part:
 
     @property
     def depth(self) -> int:
-        """Inputs."""
+        """Inputs, with lanes between them that nobody reads."""
         return int(self.weights.shape[1])
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates of the direct sum: what the graph counts."""
-        live = sum(c >= 0 for b in self.blocks for c in self.rows[b])
-        return 9 * self.depth * live * prod(spatial(self.run.node.out.type))
+        live = {c for b in self.blocks for c in self.rows[b]}
+        links = sum(
+            prod(family.kernel) * family.ins * sum(c in live for c in family.outputs)
+            for family in self.run.connect.families
+        )
+        return links * prod(spatial(self.run.node.out.type))
+
+    def half(self, target: Target) -> bool:
+        """Whether the last vector's upper half is dead, so that it can serve two tiles at once."""
+        upper = self.rows[self.blocks[-1]][target.lanes // 2 :]
+        return target.isa in ("avx2", "avx512") and max(upper) < 0
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -89,31 +98,44 @@ class Part:
         return -(-height // OUT), -(-width // OUT)
 
 
+def whole_blocks(
+    state: Lowering, source: Buffer, inputs: Sequence[tuple[str, int]], weights: Array
+) -> tuple[tuple[tuple[str, int], ...], Array]:
+    """The blocks that inputs lie in, and the weights (O, K, kh, kw) over all lanes of these."""
+    lanes = [(name, offset - offset % source.lanes, offset % source.lanes) for name, offset in inputs]
+    heads = tuple(dict.fromkeys((name, head) for name, head, _ in lanes))
+    number = {head: i for i, head in enumerate(heads)}
+    at = [number[name, head] * state.lanes + lane for name, head, lane in lanes]
+    spread = np.zeros((len(weights), max(at) + 1, *weights.shape[2:]), np.float32)
+    spread[:, at] = weights
+    return heads, spread
+
+
 def suits(state: Lowering, part: Part) -> bool:
     """Whether the layer can be transformed, and whether that is estimated to be faster."""
     run, source = part.run, part.source
     plain = run.stride == run.dilation == (1, 1) and part.weights.shape[2:] == (3, 3) and not run.distance
-    whole = part.head[1] % source.block == 0 and source.lanes == state.lanes
+    whole = all(offset % source.block == 0 for _, offset in part.heads) and source.lanes == state.lanes
     inside = source.region == part.buffer.region == "arena"
     held = run.node.out.name in state.fused or bool(state.held.get(run.x, 0))
     if not (state.target.winograd and plain and whole and inside and not held and run.offset == (0, 0)):
         return False
     filters = 4 * POINTS * part.depth * len(part.blocks) * state.lanes
-    return filters <= max(_LARGEST, state.target.l3_bytes // 3) and _cycles(
-        state.target, part
-    ) < _NEARER * _direct(state.target, part)
+    if filters > max(_LARGEST, state.target.l3_bytes // 3):
+        return False
+    return _cycles(state.target, part) < _NEARER * _direct(state.target, part)
 
 
 def _direct(target: Target, part: Part) -> float:
     height, width = spatial(part.run.node.out.type)
-    shape = tiles.Shape(width, len(part.blocks), 9 * part.depth)
-    return height * tiles.cost(target, shape, tiles.choose(target, shape))
+    shape = tiles.Shape(width, len(part.blocks), 9 * part.reads)
+    return height * tiles.cost(target, shape, tiles.choose(target, shape, part.half(target)))
 
 
 def _cycles(target: Target, part: Part) -> float:
     count, ins, outs = prod(part.grid), -(-part.depth // target.lanes), len(part.blocks)
     shape = tiles.Shape(count, outs, part.depth)
-    products = POINTS * tiles.cost(target, shape, tiles.choose(target, shape))
+    products = POINTS * tiles.cost(target, shape, tiles.choose(target, shape, part.half(target)))
     around = sum(
         count * blocks * max(work / target.fma_per_cycle, moves / target.loads_per_cycle)
         for blocks, (work, moves) in ((ins, _INPUT), (outs, _OUTPUT))
@@ -191,9 +213,8 @@ def _forth(part: Part, buffer: Buffer, banded: bool) -> Call:
         blocks=blocks,
         strip=buffer.height if banded else 1,
     )
-    heads = ChannelMap.of((part.head[0], part.head[1] + b * part.x_block) for b in range(blocks))
     places = ((point * blocks + b) * buffer.block for b in range(blocks) for point in range(POINTS))
-    return Call(kernel, heads, ChannelMap.of((buffer.name, place) for place in places))
+    return Call(kernel, ChannelMap.of(part.heads), ChannelMap.of((buffer.name, place) for place in places))
 
 
 def _back(state: Lowering, part: Part, buffer: Buffer, banded: bool) -> Call:
@@ -234,37 +255,38 @@ def _products(state: Lowering, part: Part, forth: Buffer, back: Buffer) -> tuple
     v, outs = state.lanes, len(part.blocks)
     ins, pixels = forth.blocks // POINTS, forth.height * forth.width
     strips = part.grid[0] // forth.height
-    tiling = tiles.choose(state.target, tiles.Shape(pixels, outs, part.depth))
+    tiling = tiles.choose(state.target, tiles.Shape(pixels, outs, part.depth), part.half(state.target))
     filters = np.einsum("ai,okij,bj->abok", G, part.weights.astype(np.float64), G)
     filters = filters.reshape(POINTS, *part.weights.shape[:2], 1, 1).astype(np.float32)
     bias = np.zeros(len(part.run.bias), np.float32)
-    calls, at = [], 0
-    for vectors, count in tiling.panels:
-        spans = [range(at + i * vectors, at + (i + 1) * vectors) for i in range(count)]
-        at += vectors * count
-        kernel = Conv(
-            lanes=v,
-            size=(strips, pixels),
-            out=(strips, pixels),
-            window=(1, 1),
-            stride=(1, 1),
-            dilation=(1, 1),
-            pad=(0, 0),
-            x_strides=(pixels * v, v),
-            y_strides=(pixels * v, v),
-            tile=tiles.split(pixels, tiling.tile)[0][0],
-            x_ring=1 if strips > 1 else 0,
-            y_ring=1 if strips > 1 else 0,
-            ranged=strips > 1,
-            vectors=vectors,
-            panels=POINTS * count,
-            depth=part.depth,
-            x_block=forth.block,
-            shared=False,
-            prefetch=tiling.tile > 1,
-        )
+    plain = Conv(
+        lanes=v,
+        size=(strips, pixels),
+        out=(strips, pixels),
+        window=(1, 1),
+        stride=(1, 1),
+        dilation=(1, 1),
+        pad=(0, 0),
+        x_strides=(pixels * v, v),
+        y_strides=(pixels * v, v),
+        tile=tiles.split(pixels, tiling.tile)[0][0],
+        x_ring=1 if strips > 1 else 0,
+        y_ring=1 if strips > 1 else 0,
+        ranged=strips > 1,
+        depth=part.depth,
+        x_block=forth.block,
+        shared=False,
+        prefetch=tiling.tile > 1,
+    )
+    calls = []
+    for (vectors, half), spans in _panels(tiling, outs).items():
         packed = [
-            panel(filters[point], bias, [c for i in span for c in part.rows[part.blocks[i]]])
+            panel(
+                filters[point],
+                bias,
+                [c for i in span for c in part.rows[part.blocks[i]]],
+                vectors if half else 0,
+            )
             for point in range(POINTS)
             for span in spans
         ]
@@ -272,10 +294,22 @@ def _products(state: Lowering, part: Part, forth: Buffer, back: Buffer) -> tuple
         places = ((p * outs + i) * back.block for p in range(POINTS) for span in spans for i in span)
         calls.append(
             Call(
-                kernel,
+                replace(plain, vectors=vectors, panels=POINTS * len(spans), half=half),
                 ChannelMap.of((forth.name, head) for head in heads),
                 ChannelMap.of((back.name, place) for place in places),
                 state.packer.add(np.concatenate(packed)),
             )
         )
     return tuple(calls)
+
+
+def _panels(tiling: tiles.Tiling, blocks: int) -> dict[tuple[int, bool], list[range]]:
+    """(Vectors, whether the last is half empty) -> the blocks of every such panel."""
+    found: dict[tuple[int, bool], list[range]] = {}
+    at = 0
+    for vectors, count in tiling.panels:
+        for _ in range(count):
+            span = range(at, at + vectors)
+            at += vectors
+            found.setdefault((vectors, tiling.half and at == blocks), []).append(span)
+    return found

@@ -107,7 +107,12 @@ class Calls(nn.Module):
 MAP = (1, 8, 6, 6)
 CASES: dict[str, tuple[nn.Module, tuple[tuple[int, ...], ...]]] = {
     "in place": (
-        nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(inplace=True), nn.Hardtanh(-1, 2, inplace=True)),
+        nn.Sequential(
+            nn.Conv2d(8, 8, 1),
+            nn.ReLU(inplace=True),
+            nn.Hardtanh(-1, 2, inplace=True),
+            nn.Dropout(inplace=True),
+        ),
         (MAP,),
     ),
     "pools": (nn.Sequential(nn.MaxPool2d(3, 2, 1, ceil_mode=True), nn.AvgPool2d(2, 1, 1)), (MAP,)),

@@ -163,7 +163,7 @@ class _Step:
         self.reader = reader
         self.node = node
         schema = node.target._schema
-        names = [a.name for a in schema.arguments]
+        self.names = names = [a.name for a in schema.arguments]
         given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
         usual = {a.name: a.default_value for a in schema.arguments if a.name not in given}
         self.raw: dict[str, Any] = usual | given
@@ -171,6 +171,11 @@ class _Step:
 
     def __getitem__(self, name: str) -> Any:
         return self.args[name]
+
+    @property
+    def first(self) -> str:
+        """The name of the first argument."""
+        return next(iter(self.names))
 
     def get(self, name: str, otherwise: Any = None) -> Any:
         value = self.args.get(name, otherwise)
@@ -267,7 +272,7 @@ class _Reader:
             self.env[node] = self._made(node, word)
             if in_place:
                 self.env[node.args[0]] = self.env[node]
-        except (_Refused, CompactError, ValueError, TypeError, IndexError) as problem:
+        except (_Refused, CompactError, ValueError, TypeError, LookupError) as problem:
             text = problem.message if isinstance(problem, CompactError) else str(problem)
             self.refused.append((node.name, f"{node.target}: {text}", module))
             self.poisoned.add(node)
@@ -413,11 +418,11 @@ _ACTIVATIONS = {
 @handles(*_ACTIVATIONS)
 def _activation(s: _Step) -> Any:
     word = str(s.node.target).split(".")[1].rstrip("_")
-    return s.b.activation(_op(_ACTIVATIONS[word], s), s[next(iter(s.args))])
+    return s.b.activation(_op(_ACTIVATIONS[word], s), s[s.first])
 
 
 def _op(word: str, s: _Step, **attributes: Any) -> Activation:
-    first = s[next(iter(s.args))]
+    first = s[s.first]
     op: Activation = SPELLINGS[word](first.type, **attributes)
     return op
 
@@ -451,7 +456,7 @@ def _softmax(s: _Step) -> Any:
 def _dropout(s: _Step) -> Any:
     if s.get("train", False):
         raise _Refused("it drops values (training)")
-    return s.b.place(Dropout(float(s["p"])), s["input"])
+    return s.b.place(Dropout(float(s["p"])), s[s.first])  # `input`, in place `self`
 
 
 @handles("exp", "abs", "neg", "sqrt", "log", "floor", "ceil", "erf", "sin", "cos")

@@ -59,7 +59,12 @@ def write_arch(graph: Graph, *, name: str | None = None, weights: str | None = N
     structured, blocks = find_blocks(items, list(graph.outputs.values()), set(taken))
     for found, declared in ((structured, blocks), (items, [])):
         text = format_text(_file(graph, network, weights, found, declared, taken), "<imported>")
-        made = elaborate(parse(text, "<imported>"), batch=graph.inputs[0].type.batch)
+        try:
+            made = elaborate(parse(text, "<imported>"), batch=graph.inputs[0].type.batch)
+        except CompactError:
+            if not declared:
+                raise
+            continue  # the plain list of steps says it too
         if same(made, [node for item in found for node in item.nodes]):
             return Written(text, made, _weights(graph, made, found))
     raise CompactError("CIR680", f"the text of `{graph.name}` would say something else than its graph")

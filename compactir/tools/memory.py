@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -159,8 +159,8 @@ class Row:
 
 
 def measure(authored: driver.Authored, target: str) -> Row:
-    """Plan a network and weigh its workspace."""
-    planned = driver.plan(authored, load_target(target))
+    """Plan a network and weigh its workspace, without Winograd's coefficients: no value of the graph."""
+    planned = driver.plan(authored, replace(load_target(target), winograd=False))
     graph, plan = planned.graph, planned.lowered.plan
     fused = life(graph)
     return Row(
@@ -180,7 +180,8 @@ TEXT = """\
 
 Made by `python -m compactir.tools.memory examples --target x86 --write docs/memory.md`; do not edit.
 
-Megabytes (10⁶ bytes) of one call on one image, one thread, without the caller's tensors; target `{target}`.
+Megabytes (10⁶ bytes) of one call on one image, one thread, without the caller's tensors; target `{target}`,
+`--no-winograd`: where 3×3 layers are transformed, coefficients take up to twice the second cache more.
 
 - **bound**: the most bytes of values that live at one step, channel by channel, each from the step that makes
   it to the last that reads it. Views and concats are free, elementwise steps work in place. *unfused*: every

@@ -9,6 +9,7 @@ import numpy as np
 from compactir.ir.op import Op
 from compactir.ops import activation as act
 from compactir.ops.combine import Add, Mul
+from compactir.ops.tensor import Binary, Unary
 
 
 def literal(value: float) -> str:
@@ -46,11 +47,25 @@ def finish(op: Op, a: str, extra: str = "") -> str:
             return f"v_mul(v_set1({literal(1 / 6)}), {_shifted(a)})"
         case act.HardSwish():
             return f"v_mul(v_mul(v_set1({literal(1 / 6)}), {a}), {_shifted(a)})"
+        case Unary(function):
+            return _UNARY[function].format(a)
+        case Binary(function):
+            return f"v_{function}({a}, {extra})"
         case Add():
             return f"v_add({a}, {extra})"
         case Mul():
             return f"v_mul({a}, {extra})"
     raise KeyError(f"no C spelling for {op.name}")
+
+
+_UNARY = {
+    "abs": "v_abs({})",
+    "exp": "v_exp({})",
+    "log": f"v_mul(v_set1({literal(np.log(2))}), v_log2({{}}))",
+    "neg": "v_mul(v_set1(-1.0f), {})",
+    "sqrt": "v_sqrt({})",
+}
+"""The same functions as in `codegen.lower.lanewise.UNARY`."""
 
 
 def _shifted(a: str) -> str:
@@ -60,4 +75,7 @@ def _shifted(a: str) -> str:
 def chain(epilogue: Sequence[Op], a: str, extras: Sequence[str]) -> list[str]:
     """One C statement per operation, on the variable `a`; `extras`: loads of further operands in order."""
     left = list(extras)
-    return [f"{a} = {finish(op, a, left.pop(0) if isinstance(op, Add | Mul) else '')};" for op in epilogue]
+    return [
+        f"{a} = {finish(op, a, left.pop(0) if isinstance(op, Add | Mul | Binary) else '')};"
+        for op in epilogue
+    ]

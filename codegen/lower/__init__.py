@@ -15,7 +15,7 @@ from compactir.codegen.lower.state import RULES, Lowering, spatial, tensor
 from compactir.codegen.lower.tiles import Choices
 from compactir.diagnostics import CompactError
 from compactir.ir.channel_map import ChannelMap
-from compactir.ir.graph import Graph, Param, Value
+from compactir.ir.graph import Graph, Node, Param, Value
 from compactir.ir.plan import Buffer, Call, Copy, Plan, Step
 from compactir.ir.types import Array
 from compactir.targets import Target
@@ -91,7 +91,7 @@ def _need_maps(graph: Graph, target: Target) -> None:
                 f"`{name}` is a constant: nothing is left for the target `{target.name}` to compute",
                 help="keep the numbers; there is no network in this model",
             )
-    lacking = [n for n in graph.nodes if type(n.op) not in RULES or any(map(_is_odd, (*n.values, n.out)))]
+    lacking = [n for n in graph.nodes if _lacks(n)]
     if not lacking:
         return
     what = [f"`{n.name}`: `{n.op.name}` on {n.out.type}" for n in lacking]
@@ -110,8 +110,9 @@ _LISTED = 32
 """So many operations are named in one message."""
 
 
-def _is_odd(value: Value) -> bool:
-    return value.type.rank not in (2, 4)
+def _lacks(node: Node) -> bool:
+    odd = any(value.type.rank not in (2, 4) for value in (*node.values, node.out))
+    return odd or type(node.op) not in RULES or not lanewise.has_kernel(node)
 
 
 def _export(state: Lowering, name: str, value: Value) -> None:

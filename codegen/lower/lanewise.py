@@ -10,13 +10,14 @@ from compactir.codegen.lower import tiles
 from compactir.codegen.lower.pack import filters
 from compactir.codegen.lower.state import Block, Lowering, Rows, lowers, spatial
 from compactir.ir.channel_map import ChannelMap
-from compactir.ir.graph import Node, Value
+from compactir.ir.graph import Node, Param, Value
 from compactir.ir.op import Op
 from compactir.ir.plan import Buffer, Call, Depthwise, GlobalPool, Map, Resize
 from compactir.ir.plan import Pool as PoolKernel
 from compactir.ir.types import Array
 from compactir.ops import activation, norm, pool
 from compactir.ops.combine import Add, Mul
+from compactir.ops.tensor import Binary, Unary
 
 
 def lanes_of(state: Lowering, value: Value) -> tuple[list[Block], Rows]:
@@ -93,6 +94,35 @@ def lower_upsample(state: Lowering, node: Node) -> None:
 def lower_activation(state: Lowering, node: Node) -> None:
     """An activation that found no producer to live in."""
     _map(state, node, node.args[0], (node.op,), ())
+
+
+UNARY = frozenset({"abs", "exp", "log", "neg", "sqrt"})
+BINARY = frozenset({"div", "sub"})
+"""Functions of tensor operations that the vector vocabulary has; its max and min lose NaN of one side."""
+
+
+def has_kernel(node: Node) -> bool:
+    """Whether these rules lower a node: of tensor operations some functions, on maps and vectors."""
+    if isinstance(node.op, Unary):
+        return node.op.function in UNARY
+    if isinstance(node.op, Binary):
+        a, b = node.args
+        spread = b.type.rank == 4 and b.type.shape == (*a.type.shape[:2], 1, 1)
+        values = not any(isinstance(v, Param) for v in node.args)
+        return node.op.function in BINARY and values and (a.type == b.type or spread)
+    return True
+
+
+@lowers(Unary)
+def lower_unary(state: Lowering, node: Node) -> None:
+    """A function of every element."""
+    _map(state, node, node.args[0], (node.op,), ())
+
+
+@lowers(Binary)
+def lower_binary(state: Lowering, node: Node) -> None:
+    """A function of two elements."""
+    _map(state, node, node.args[0], (node.op,), (node.args[1],))
 
 
 @lowers(Add, Mul)

@@ -1,9 +1,10 @@
 """Operations on tensors of any rank, as imported networks have them before they are raised to layers.
 
-They have no word in the language and no kernel in C. Frontends write them, the passes `raise-…` turn what
-they can into the operations of the other files; what is left runs on the reference, in PyTorch and in ONNX,
-and a target says CIR501. The functions of `UNARY`, `BINARY` and `REDUCE` are also what frontends fold
-constants with, whole numbers and truth values included; in a graph truth is 1 and falsehood 0.
+They have no word in the language. Frontends write them, the passes `raise-…` turn what they can into the
+operations of the other files; what is left runs on the reference, in PyTorch and in ONNX. C has kernels for
+a few that go element by element (`codegen/lower/lanewise.py`); for the others a target says CIR501. The
+functions of `UNARY`, `BINARY` and `REDUCE` are also what frontends fold constants with, whole numbers and
+truth values included; in a graph truth is 1 and falsehood 0.
 """
 
 from __future__ import annotations

@@ -23,12 +23,12 @@ import numpy.typing as npt
 
 from compactir import reference
 from compactir.codegen.c.emit import CFiles, emit_c, macro_prefix, vocabulary
-from compactir.codegen.lower import Lowered, lower
+from compactir.codegen.lower import Lowered, lanewise, lower
 from compactir.ir.graph import Graph
 from compactir.ir.op import Op
 from compactir.ir.types import TensorType
 from compactir.ops import OPS
-from compactir.ops.tensor import TensorOp
+from compactir.ops.tensor import Binary, TensorOp, Unary
 from compactir.passes import pipeline, run_pipeline
 from compactir.passes.fuse_separable import FuseSeparable
 from compactir.runtime.build import Compiler
@@ -87,13 +87,29 @@ def op_graph(op: Op, shapes: Sequence[Sequence[int]]) -> Graph:
 
 def op_cases(batches: Sequence[int] = (1, 2)) -> list[Case]:
     """Every sample of every operation, for each batch size."""
-    return [
-        Case(f"{name} {i} batch {batch}", op_graph(s.op, [(batch, *shape[1:]) for shape in s.shapes]))
-        for batch in batches
-        for name, op in OPS.items()
-        if not issubclass(op, TensorOp)  # C has no kernels for these: CIR501, see test_frontends_build.py
-        for i, s in enumerate(op.samples())
-    ]
+    return (
+        [
+            Case(f"{name} {i} batch {batch}", op_graph(s.op, [(batch, *shape[1:]) for shape in s.shapes]))
+            for batch in batches
+            for name, op in OPS.items()
+            if not issubclass(op, TensorOp)  # see TENSOR_CASES, and test_frontends_build.py for the others
+            for i, s in enumerate(op.samples())
+        ]
+        + [
+            Case(f"{op.function} {i} batch {batch}", op_graph(op, [(batch, *s[1:]) for s in shapes]))
+            for batch in batches
+            for op, many in TENSOR_CASES
+            for i, shapes in enumerate(many)
+        ]
+    )
+
+
+MAP, VECTOR, GATE = (1, 19, 3, 4), (1, 7), (1, 19, 1, 1)
+TENSOR_CASES: list[tuple[Unary | Binary, list[list[tuple[int, ...]]]]] = [
+    *((Unary(f), [[MAP], [VECTOR]]) for f in sorted(lanewise.UNARY)),
+    *((Binary(f), [[MAP, MAP], [MAP, GATE], [VECTOR, VECTOR]]) for f in sorted(lanewise.BINARY)),
+]
+"""Of the tensor operations, those that C has kernels for."""
 
 
 # -- programs ------------------------------------------------------------------------------------------------

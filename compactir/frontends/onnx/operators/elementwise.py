@@ -92,9 +92,9 @@ def _at_least(b: Builder, x: Tensor, low: Tensor) -> Tensor:
 
 
 def split_at_zero(b: Builder, x: Tensor) -> tuple[Tensor, Tensor]:
-    """max(x, 0) and min(x, 0), whose sum is x."""
-    zero = b.scalar(0, x)
-    return _at_least(b, x, zero), b.binary("min", x, zero)
+    """max(x, 0) and min(x, 0) = −max(−x, 0), whose sum is x: with a relu, so that C has both."""
+    relu = activation.Relu()
+    return b.activation(relu, x), b.unary("neg", b.activation(relu, b.unary("neg", x)))
 
 
 def _exponential(c: Call, alpha: float, inner: float = 1.0, outer: float = 1.0) -> Tensor:

@@ -104,8 +104,11 @@ def op_cases(batches: Sequence[int] = (1, 2)) -> list[Case]:
     )
 
 
-MAP, VECTOR, GATE = (1, 19, 3, 4), (1, 7), (1, 19, 1, 1)
-TENSOR_CASES: list[tuple[Unary | Binary, list[list[tuple[int, ...]]]]] = [
+Shapes = list[tuple[int, ...]]
+MAP: tuple[int, ...] = (1, 19, 3, 4)
+VECTOR: tuple[int, ...] = (1, 7)
+GATE: tuple[int, ...] = (1, 19, 1, 1)
+TENSOR_CASES: list[tuple[Unary | Binary, list[Shapes]]] = [
     *((Unary(f), [[MAP], [VECTOR]]) for f in sorted(lanewise.UNARY)),
     *((Binary(f), [[MAP, MAP], [MAP, GATE], [VECTOR, VECTOR]]) for f in sorted(lanewise.BINARY)),
 ]

@@ -163,7 +163,9 @@ class _Step:
         self.reader = reader
         self.node = node
         schema = node.target._schema
-        self.names = names = [a.name for a in schema.arguments]
+        names: list[str] = [a.name for a in schema.arguments]
+        self.first = names[0]
+        """The name of the first argument."""
         given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
         usual = {a.name: a.default_value for a in schema.arguments if a.name not in given}
         self.raw: dict[str, Any] = usual | given
@@ -171,11 +173,6 @@ class _Step:
 
     def __getitem__(self, name: str) -> Any:
         return self.args[name]
-
-    @property
-    def first(self) -> str:
-        """The name of the first argument."""
-        return next(iter(self.names))
 
     def get(self, name: str, otherwise: Any = None) -> Any:
         value = self.args.get(name, otherwise)

@@ -580,6 +580,15 @@ _ENTRIES = [
         "Give one target, or levels of one processor: `--target x86,x86-avx512`.",
     ),
     Code(
+        "CIR506",
+        "it takes an operating system",
+        "Threads or a shared library were asked for where there is no operating system.",
+        "Only a system starts threads and loads libraries. Freestanding C runs on the bare machine: it is "
+        "linked into the program, and runs on the thread that calls it.",
+        "compactc lenet5.arch --target cortex-m4 --emit c,lib",
+        "Leave `--threads` out; write C and a static library with `--emit c,archive,project`.",
+    ),
+    Code(
         "CIR510",
         "no C compiler",
         "A library was asked for, and there is no C compiler for the target on this machine.",

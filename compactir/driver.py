@@ -73,6 +73,7 @@ def compile(
     threads: int = 1,
     winograd: bool = True,
     pack: str = "auto",
+    freestanding: bool = False,
     cc: str | None = None,
     **defines: object,
 ) -> Module:
@@ -92,6 +93,7 @@ def compile(
         threads: on how many threads a call runs, unless it asks for fewer.
         winograd: let dense 3×3 convolutions take fewer multiplications, and round more.
         pack: where the weights go: "auto", "inline" (into the C), "object" (linked), "file".
+        freestanding: bring memcpy and its like, so that the C needs no library at all.
         cc: the C compiler, by default the first that is found.
         **defines: parameters of the network and choices, such as `width=0.5`.
 
@@ -112,6 +114,7 @@ def compile(
         threads=threads,
         winograd=winograd,
         pack=pack,
+        freestanding=freestanding,
         cc=cc,
     )
     spelled = {name: spell(value) for name, value in defines.items()}
@@ -119,12 +122,15 @@ def compile(
     source = Source(model, spelled, network, int(batch), weights, number, map)
     authored = read(source)
     lowest, *above = (replace(t, winograd=t.winograd and winograd) for t in load_levels(target))
-    generated = generate(plan(authored, lowest, also=also, threads=threads), pack=pack)
+    generated = generate(
+        plan(authored, lowest, also=also, threads=threads), pack=pack, freestanding=freestanding
+    )
     library = build(generated, cc)
     more: dict[str, str | bytes | Path] = {}
     for level in above:
         symbol = level_symbol(generated, level)
-        higher = generate(plan(authored, level, also=also, threads=threads), pack=pack, symbol=symbol)
+        planned = plan(authored, level, also=also, threads=threads)
+        higher = generate(planned, pack=pack, symbol=symbol, freestanding=freestanding)
         more |= with_level(higher, build(higher, cc))
     generated = leveled(generated, above)
     return load(
@@ -151,6 +157,7 @@ _ARGUMENTS: dict[str, tuple[tuple[type, ...], str, Callable[[Any], bool] | None]
     "threads": ((Integral,), "a whole number of at least 1", lambda n: n >= 1),
     "winograd": ((bool,), "True or False", None),
     "pack": ((str,), f"one of {spell_list(_PACKS, 'or')}", lambda word: word in _PACKS),
+    "freestanding": ((bool,), "True or False", None),
     "cc": ((str, type(None)), "the name or path of a C compiler", None),
 }
 """Argument of `compile` -> its kinds, what the help says, what else must hold."""
@@ -433,11 +440,24 @@ def plan(
     return Planned(authored, graph, target, lower(graph, target, threads, choices), log, also)
 
 
-def generate(planned: Planned, *, pack: str = "auto", symbol: str | None = None) -> Generated:
-    """The C text, with the weights where `pack` says: "auto", "inline", "object", "file" (see `emit_c`)."""
+def generate(
+    planned: Planned, *, pack: str = "auto", symbol: str | None = None, freestanding: bool = False
+) -> Generated:
+    """The C text, with the weights where `pack` says: "auto", "inline", "object", "file" (see `emit_c`).
+
+    Errors: CIR506 for threads where no system starts them.
+    """
     from compactir.codegen.c.emit import emit_c
 
-    files = emit_c(planned.lowered, planned.target, pack=pack, symbol=symbol)
+    freestanding = freestanding or planned.target.bare
+    if freestanding and planned.lowered.plan.threads > 1:
+        raise CompactError(
+            "CIR506",
+            "freestanding code starts no threads",
+            notes=["threads come from an operating system"],
+            help="leave `--threads` out",
+        )
+    files = emit_c(planned.lowered, planned.target, pack=pack, symbol=symbol, freestanding=freestanding)
     return Generated(planned, files, _manifest(planned, files))
 
 
@@ -484,6 +504,7 @@ def _manifest(planned: Planned, files: CFiles) -> Manifest:
             "init": dict(planned.authored.init),
             **({"also": planned.also} if planned.also else {}),
             **({} if target.winograd else {"winograd": False}),
+            **({"freestanding": True} if files.freestanding else {}),
             "distances": _distances(planned.authored.graph),
             **({"object": [f"{symbol}_weights.S", f"{symbol}.weights"]} if files.weights == "object" else {}),
         },
@@ -500,10 +521,16 @@ def _distances(graph: Graph) -> list[str]:
 
 
 def build(generated: Generated, cc: str | None = None) -> Path:
-    """The shared library, in the cache. Errors: room 5xx."""
+    """The shared library, in the cache. Errors: room 5xx; CIR506 where no system could load one."""
     from compactir.runtime.build import find_compiler
     from compactir.runtime.package import build_library
 
+    if generated.planned.target.bare:
+        raise CompactError(
+            "CIR506",
+            f"`{generated.planned.target.name}` has no operating system that loads a shared library",
+            help="`--emit c,archive,project` writes C and a static library; `--target c` tries it here",
+        )
     target, embed = generated.planned.target, _embedded(generated)
     return build_library(generated.manifest, generated.texts, target, find_compiler(target, cc), embed=embed)
 

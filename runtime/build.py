@@ -43,6 +43,14 @@ LANGUAGE = ("-std=c99",)
 SHARED = ("-fPIC", "-fvisibility=hidden")
 THREADS = ("-pthread",)
 """For code that is compiled for several threads."""
+FREESTANDING = (
+    "-ffreestanding",
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-fno-unwind-tables",
+    "-fno-asynchronous-unwind-tables",
+)
+"""For code without a library. A linker script can place each function, and drop what nobody calls."""
 LINK = ("-Wl,-S",)
 """Drops the debug information of zig's own support code (760 KB on Arm); function names stay."""
 LINK_SHARED = ("-shared", "-fPIC", "-Wl,-Bsymbolic", "-Wl,--no-undefined")
@@ -259,7 +267,8 @@ def compile_archive(
     machine_flags = target.flags(compiler.family)
     archiver = _archiver(compiler)
     with tempfile.TemporaryDirectory(prefix="compactir-") as folder:
-        objects = _objects(sources, Path(folder), compiler, [*machine_flags, *SHARED, *flags])
+        movable = SHARED[1:] if target.bare else SHARED
+        objects = _objects(sources, Path(folder), compiler, [*machine_flags, *movable, *flags])
         _run(archiver, ["rcsD", out.name, *objects], Path(folder), out.name)  # D: no times, no owners
         return replace_file(Path(folder) / out.name, out)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from compactir.diagnostics import CompactError
 from compactir.runtime.build import (
+    FREESTANDING,
     SHARED,
     THREADS,
     Compiler,
@@ -90,7 +91,8 @@ def _build(
     files: dict[str, str | bytes] = {**sources}
     if embed is not None:
         files |= object_sources(manifest, embed)
-    more = THREADS if manifest.threads > 1 else ()
+    more: tuple[str, ...] = THREADS if manifest.threads > 1 else ()
+    more += FREESTANDING if manifest.raw.get("freestanding") else ()
     flags = (*target.flags(compiler.family), *SHARED, *more)
     parts = [part for name in sorted(files) for part in (name, files[name])]
     key = content_key("library", out, *parts, *flags, compiler.identity)

@@ -18,6 +18,7 @@ NO_SKIPS = "CI_NO_SKIPS"
 """Set to 1, a skipped test fails the session: where every tool can be installed, nothing may be left out."""
 
 APT_PACKAGE = {
+    "arm-none-eabi-gcc": "gcc-arm-none-eabi",
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
     "aarch64-linux-gnu-nm": "binutils-aarch64-linux-gnu",
     "aarch64-linux-gnu-objdump": "binutils-aarch64-linux-gnu",
@@ -27,6 +28,7 @@ APT_PACKAGE = {
     "c++": "g++",
     "cc": "gcc",
     "dot": "graphviz",
+    "llvm-nm-19": "llvm-19",
     "nm": "binutils",
     "objdump": "binutils",
     "qemu-aarch64": "qemu-user",

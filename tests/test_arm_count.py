@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,40 @@ def test_every_step_is_counted(capsys: pytest.CaptureFixture[str], monkeypatch: 
     captured = capsys.readouterr()
     assert "FMA per MAC/4" in captured.out
     assert "no estimated cycles: estimating cycles needs `llvm-mc`" in captured.err
+
+
+DIRECT = """network direct {
+  input image: f32[16, 17, 17]
+  x = image -> conv(24, kernel=3, stride=2, pad=0) -> relu -> conv(48, kernel=3, pad=0) -> relu
+            -> depthwise(kernel=3, pad=0) -> relu
+  output y = x -> conv(24, kernel=1) -> conv(32, kernel=1, groups=2)
+}
+"""
+
+
+@pytest.mark.compiler
+@pytest.mark.emulator
+@pytest.mark.usefixtures("arm")
+@pytest.mark.parametrize("cc", ["aarch64-linux-gnu-gcc", "zig"])
+def test_direct_convolutions_use_vectors(cc: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "direct.arch").write_text(DIRECT)
+    count = ["count", str(tmp_path / "direct.arch"), "--target", "arm-a76", "--init", "seed=0", "--json"]
+    assert main([*count, "--no-winograd", "--cc", cc]) == 0
+    said = json.loads(capsys.readouterr().out)
+    for layer in [layer for layer in said["layers"] if layer["macs"]]:
+        assert layer["classes"]["fma32"] >= 0.95 * layer["macs"] / 4, layer["name"]
+        assert layer["classes"]["fma32"] >= 0.25 * layer["instructions"], layer["name"]
+    assert said["total"]["classes"]["fma32"] >= 0.95 * said["total"]["macs"] / 4
+
+
+def test_the_page_of_estimates_is_that_of_the_counts() -> None:
+    path = Path(__file__).parent.parent / "benchmarks"
+    spec = importlib.util.spec_from_file_location("arm_page", path / "arm_page.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.PAGE.read_text(encoding="utf-8") == module.page(module.load())
 
 
 @pytest.mark.compiler

@@ -45,7 +45,14 @@ from tests.graphs import random_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-PLAYED = ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/numerics.md", "benchmarks/README.md")
+PLAYED = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/architecture.md",
+    "docs/numerics.md",
+    "docs/arm.md",
+    "benchmarks/README.md",
+)
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (*ROOT.glob("*.md"), *DOCS.glob("**/*.md"), *(ROOT / "benchmarks").glob("*.md"))
@@ -479,7 +486,7 @@ def test_commands(name: str, tmp_path: Path, need: Callable[[str], None]) -> Non
             )
             command = [sys.executable, "-c", body] if language == "python" else ["bash", "-euc", body]
             done = subprocess.run(
-                command, cwd=tmp_path / "work", env=environment, capture_output=True, text=True, timeout=120
+                command, cwd=tmp_path / "work", env=environment, capture_output=True, text=True, timeout=300
             )
             assert done.returncode == 0, f"{body}\n{done.stdout}\n{done.stderr}"
             printed = done.stdout

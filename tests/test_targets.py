@@ -27,6 +27,7 @@ ALL = all_targets()
 
 def test_the_targets_of_the_design_are_there() -> None:
     assert set(target_names()) >= {"c", "x86", "x86-avx512", "arm", "arm-a53", "arm-a55", "arm-a76", "arm-v7"}
+    assert set(target_names()) >= {"cortex-m4", "cortex-m7"}
 
 
 @pytest.mark.parametrize("target", ALL, ids=lambda t: t.name)

@@ -62,6 +62,8 @@ class CFiles:
     """Where they are: "inline" in the C, in an "object" file of their own, or in a "file"."""
     workspace_bytes: int
     weights_bytes: int
+    freestanding: bool = False
+    """It brings what compilers call in any code, and needs no library at all."""
 
 
 def symbol_for(name: str) -> str:
@@ -82,7 +84,14 @@ def macro_prefix(symbol: str) -> str:
     return symbol.lower() if symbol == symbol.upper() else symbol
 
 
-def emit_c(lowered: Lowered, target: Target, *, symbol: str | None = None, pack: str = "auto") -> CFiles:
+def emit_c(
+    lowered: Lowered,
+    target: Target,
+    *,
+    symbol: str | None = None,
+    pack: str = "auto",
+    freestanding: bool = False,
+) -> CFiles:
     """Write a plan as C.
 
     Args:
@@ -92,6 +101,7 @@ def emit_c(lowered: Lowered, target: Target, *, symbol: str | None = None, pack:
         pack: where the weights go: into the C text ("inline"), into an object file that is linked ("object":
             the C refers to the constant SYMBOL_packed), into a file ("file"); "auto" puts at most
             `INLINE_LIMIT` bytes into the text and more into a file.
+        freestanding: supply memcpy and its like, so that nothing has to be linked.
     """
     plan = lowered.plan
     if pack == "auto":
@@ -121,7 +131,7 @@ def emit_c(lowered: Lowered, target: Target, *, symbol: str | None = None, pack:
         .get_template("network.c.j2")
         .render(
             **context,
-            vocabulary=vocabulary(target, plan.threads),
+            vocabulary=vocabulary(target, plan.threads, freestanding=freestanding),
             tables=[(name, wrapped(list(text))) for text, name in writer.tables.items()],
             functions=body,
             steps=steps,
@@ -146,7 +156,8 @@ def emit_c(lowered: Lowered, target: Target, *, symbol: str | None = None, pack:
         )
     )
     header = environment().get_template("network.h.j2").render(**context)
-    return CFiles(prefix, source, header, content_id, pack, workspace, HEADER_BYTES + plan.weights * 4)
+    weights_bytes = HEADER_BYTES + plan.weights * 4
+    return CFiles(prefix, source, header, content_id, pack, workspace, weights_bytes, freestanding)
 
 
 def _cpu_text(target: Target) -> str:
@@ -164,13 +175,20 @@ def _number(x: float) -> str:
     return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
 
 
-def vocabulary(target: Target, threads: int = 1) -> str:
-    """The words that the target's kernels are written in, and threads where there are several."""
+def vocabulary(target: Target, threads: int = 1, *, freestanding: bool = False) -> str:
+    """The words of the target's kernels; threads where there are several, memcpy if asked."""
     folder = files("compactir.codegen.c") / "simd"
-    lanes = f"#define V_LANES {target.lanes}\n" if target.isa == "scalar" else ""
-    names = ["words.h", f"{target.isa}.h", "elementary.h", *(["threads.h"] if threads > 1 else [])]
+    before = f"#define V_LANES {target.lanes}\n" if target.isa == "scalar" else ""
+    if freestanding and target.isa.startswith("avx"):
+        before += _NO_MALLOC
+    names = ["words.h", f"{target.isa}.h", "elementary.h"]
+    names += ["threads.h"] if threads > 1 else []
+    names += ["freestanding.h"] if freestanding else []
     texts = [(folder / name).read_text(encoding="utf-8") for name in names]
-    return lanes + "\n".join(texts)
+    return before + "\n".join(texts)
+
+
+_NO_MALLOC = "#define _MM_MALLOC_H_INCLUDED /* else gcc's immintrin.h asks for stdlib.h */\n"
 
 
 def sweep(step: Step, calls: list[tuple[str, list[str]]]) -> list[str]:

@@ -26,10 +26,10 @@ def project_files(plan: Plan, files: CFiles, target: Target) -> dict[str, str]:
         "weights_file": files.weights == "file",
         "weights_object": files.weights == "object",
         "sources": [f"{symbol}.c", *([f"{symbol}_weights.S"] if files.weights == "object" else [])],
-        "flags": target.cflags,
+        "flags": (*target.cflags, *(["-ffreestanding"] if files.freestanding else [])),
     }
     templates = {
-        "example_main.c": "example_main.c.j2",
+        "example_main.c": "example_bare.c.j2" if files.freestanding else "example_main.c.j2",
         "CMakeLists.txt": "CMakeLists.txt.j2",
         f"{symbol}.pc": "package.pc.j2",
     }

@@ -108,7 +108,12 @@ class Target:
     @property
     def is_native(self) -> bool:
         """Whether the architecture is this process's own (`unsupported` tells the rest)."""
-        return self.machine in ("", machine())
+        return self.machine in ("", machine()) and not self.bare
+
+    @property
+    def bare(self) -> bool:
+        """Whether its programs run without an operating system, and without a libc."""
+        return "-none-" in self.triple
 
     def compilers(self) -> tuple[str, ...]:
         """Command names to look for, best first; the host's own compilers only where they fit the target."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from compactir.targets import unsupported
 from compactir.tools import terminal
 from compactir.tools.dumps import Dumps
 from compactir.tools.emit import extras, printable
+from compactir.tools.footprint import footprint
 from compactir.tools.manage_cache import megabytes
 from compactir.tools.source import levels_of, named, source_of
 
@@ -37,13 +39,17 @@ if TYPE_CHECKING:
 DEFAULT_EMIT = ("c", "lib")
 ELSEWHERE = (*DEFAULT_EMIT, "archive", "project")
 """For another machine than this one: there it goes into a program of somebody else's."""
+WITHOUT_SYSTEM = ("c", "archive", "project")
+"""Where nothing loads a library."""
 STDOUT = "-"
 
 
 def main(args: Namespace) -> int:
     """Compile, write the folder, say where everything is."""
     target, *above = levels_of(args)
-    usual = DEFAULT_EMIT if target.is_native else ELSEWHERE
+    usual: tuple[str, ...] = DEFAULT_EMIT if target.is_native else ELSEWHERE
+    if args.freestanding or target.bare:
+        usual = WITHOUT_SYSTEM
     kinds = args.emit or (() if args.out == STDOUT and args.dump_ir else usual)
     _check(args, kinds)
     dumps = Dumps(args.dump_ir)
@@ -64,7 +70,7 @@ def main(args: Namespace) -> int:
         )
         dumps.check()
         _admit(planned)
-        generated = generate(planned, pack=args.inline)
+        generated = generate(planned, pack=args.inline, freestanding=args.freestanding)
         if args.out == STDOUT:
             print(printable(generated, kinds, dumps), end="")
             return 0
@@ -74,6 +80,7 @@ def main(args: Namespace) -> int:
         if "archive" in kinds:
             say(f"building lib{generated.manifest.symbol}.a")
             beside[f"lib{generated.manifest.symbol}.a"] = archive(generated, args.cc)
+        size = footprint(generated, args.cc) if target.bare and "archive" in kinds else None
         if "project" in kinds:
             beside |= project(generated)
         for level in above:
@@ -85,16 +92,21 @@ def main(args: Namespace) -> int:
                 plan(authored, level, also=args.also, threads=args.threads, choices=choices),
                 pack=args.inline,
                 symbol=level_symbol(generated, level),
+                freestanding=args.freestanding,
             )
             beside |= with_level(higher, build(higher, args.cc) if "lib" in kinds else None)
         generated = leveled(generated, above)
         folder = write(generated, Path(args.out or f"out/{generated.manifest.symbol}"), library, beside)
     if args.json:
-        terminal.print_json(summary(folder) | ({"tuning": tuned.to_json()} if tuned else {}))
+        more = {"tuning": tuned.to_json()} if tuned else {}
+        more |= {"footprint": asdict(size)} if size else {}
+        terminal.print_json(summary(folder) | more)
     else:
         if tuned:
             terminal.note(tuned.sentence)
         print(sentence(folder, "lib" in kinds))
+        if size:
+            print(f"  {size}")
     return 0
 
 

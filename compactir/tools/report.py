@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from compactir.diagnostics import CompactError
-from compactir.driver import Planned, plan, read
+from compactir.driver import Planned, generate, plan, read
 from compactir.tools import terminal
 from compactir.tools.counting import Counts, count
+from compactir.tools.footprint import Footprint, footprint
 from compactir.tools.guidelines import Advice, advise
 from compactir.tools.manage_cache import megabytes
 from compactir.tools.metrics import MOBILENET_V1, Figures, Score, scores
@@ -28,6 +29,8 @@ class Report:
     advice: Sequence[Advice]
     peak: Peak | None = None
     scores: Sequence[Score] = ()
+    footprint: Footprint | None = None
+    """Flash and RAM, for a chip without a system whose compiler is here."""
 
     @property
     def workspace_bytes(self) -> int:
@@ -76,6 +79,7 @@ class Report:
             "peak": asdict(self.peak) if self.peak else None,
             "advice": [asdict(advice) for advice in self.advice],
             "scores": [asdict(score) for score in self.scores],
+            "footprint": asdict(self.footprint) if self.footprint else None,
         }
 
 
@@ -110,7 +114,19 @@ def make_report(
     against = _baseline(baseline)
     rated = scores(Figures(top1, counts.macs, counts.params), against) if top1 is not None else ()
     advice = advise(planned.authored.graph)
-    return Report(planned, counts, advice, find_peak(planned.lowered.plan), rated)
+    return Report(planned, counts, advice, find_peak(planned.lowered.plan), rated, _footprint(planned))
+
+
+def _footprint(planned: Planned) -> Footprint | None:
+    """What the code takes on a chip; None on a machine with a system, and where no compiler is found."""
+    if not planned.target.bare:
+        return None
+    try:
+        return footprint(generate(planned))
+    except CompactError as error:
+        if error.code != "CIR510":
+            raise
+        return None
 
 
 def _baseline(numbers: Sequence[float] | None) -> Figures:
@@ -187,6 +203,14 @@ def _figures(report: Report) -> list[tuple[str, object, str]]:
         ("bytes moved", sum(step.bytes_moved for step in it.steps), "by all kernels"),
         ("copies", it.copies, "elements that a kernel writes unchanged"),
     ]
+    if (size := report.footprint) is not None:
+        parts = f"code {size.code:,}, tables {size.tables:,}, weights {size.weights:,}; {size.compiler}"
+        rows += [
+            ("flash", size.flash, f"bytes: {parts}"),
+            ("RAM", size.ram, "bytes: workspace, beside inputs, outputs and the stack"),
+        ]
+    elif report.planned.target.bare:
+        rows.append(("flash", "?", "no compiler: `apt install gcc-arm-none-eabi` or `pip install ziglang`"))
     if counts.params != counts.params_stored:
         rows.insert(1, ("parameters stored", counts.params_stored, "with those that a mask removes"))
     return rows

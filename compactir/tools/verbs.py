@@ -169,7 +169,7 @@ VERBS = (
             Option(
                 "emit",
                 "what to write, a list of ir c lib archive project py dot report html (default: c,lib; for "
-                "another machine c,lib,archive,project)",
+                "another machine c,lib,archive,project, without a system c,archive,project)",
                 ("--emit",),
                 metavar="LIST",
                 kind="list",
@@ -199,6 +199,13 @@ VERBS = (
                 kind="choice",
                 choices=("auto", "inline", "object", "file"),
                 default="auto",
+            ),
+            Option(
+                "freestanding",
+                "C that needs no operating system and no library: memcpy and its like are part of it "
+                "(always so for cortex-m4 and cortex-m7)",
+                ("--freestanding",),
+                kind="flag",
             ),
             CC,
             JSON,
@@ -440,6 +447,7 @@ VERBS = (
                 count="+",
             ),
             Option("caches", "also model the data caches (several times slower)", ("--caches",), kind="flag"),
+            NO_WINOGRAD,
             CC,
             JSON,
         ),

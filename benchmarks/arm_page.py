@@ -1,0 +1,122 @@
+"""Writes docs/arm-performance.md: instructions and estimated cycles on Arm, beside other engines.
+
+python benchmarks/arm_page.py            the page from benchmarks/arm.json
+python benchmarks/arm_page.py count      counts anew first; wants both compilers, qemu-user, llvm-19
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+COUNTS = ROOT / "benchmarks" / "arm.json"
+PAGE = ROOT / "docs" / "arm-performance.md"
+NETWORKS = {
+    "mobilenet_v2": "MobileNetV2",
+    "shufflenet_v2": "ShuffleNetV2 1×",
+    "squeezenet": "SqueezeNet 1.1",
+}
+CORES = ("a76", "a55", "a53")
+COMPILERS = {"gcc": "aarch64-linux-gnu-gcc", "zig": "zig"}
+ENGINES = ("ncnn", "TFLite/XNNPACK", "MNN", "ONNX Runtime")
+LEAST_WIN = 0.8
+"""Estimates that differ by less than this are called alike."""
+
+
+def main(words: list[str]) -> int:
+    """Count if asked, then write the page."""
+    if words == ["count"]:
+        text = json.dumps(count() | {"engines": load()["engines"]}, indent=1)
+        COUNTS.write_text(text + "\n", encoding="utf-8")
+    PAGE.write_text(page(load()), encoding="utf-8")
+    return 0
+
+
+def load() -> dict[str, Any]:
+    """What was counted: million instructions and million estimated cycles."""
+    found: dict[str, Any] = json.loads(COUNTS.read_text(encoding="utf-8"))
+    return found
+
+
+def count() -> dict[str, Any]:
+    """`compactc count` of every network, core and compiler."""
+    ours: dict[str, Any] = {name: {} for name in NETWORKS}
+    versions = {}
+    for name in NETWORKS:
+        for core in CORES:
+            for family, cc in COMPILERS.items():
+                command = [sys.executable, "-m", "compactir", "count", f"examples/{name}.arch", "--json"]
+                command += ["--target", f"arm-{core}", "--cc", cc]
+                said = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
+                total, versions[family] = said["total"], said["compiler"]
+                fmla = total["classes"]["fma32"]
+                ours[name][f"{core} {family}"] = [
+                    round(number / 1e6, 1) for number in (total["instructions"], total["cycles"][core], fmla)
+                ]
+                print(name, core, family, ours[name][f"{core} {family}"], flush=True)
+    return {"compilers": versions, "ours": ours}
+
+
+def page(found: dict[str, Any]) -> str:
+    """The whole page."""
+    parts = [_HEAD.format(gcc=found["compilers"]["gcc"], zig=found["compilers"]["zig"])]
+    for name, title in NETWORKS.items():
+        parts.append(_table(title, found["ours"][name], found["engines"][name]))
+    parts.append(_TAIL)
+    return "\n".join(parts)
+
+
+def _table(title: str, ours: dict[str, list[float]], engines: dict[str, list[list[float]]]) -> str:
+    lines = [f"## {title}", "", "| | " + " | ".join(f"{c.upper()} i | {c.upper()} c" for c in CORES) + " |"]
+    lines.append("|---|" + "---|" * (2 * len(CORES)))
+    for family in COMPILERS:
+        cells = (f"{ours[f'{core} {family}'][0]:.1f} | {ours[f'{core} {family}'][1]:.1f}" for core in CORES)
+        lines.append(f"| **compactir, {family}** | {' | '.join(cells)} |")
+    for engine in ENGINES:
+        cells = (f"{instructions:.1f} | {cycles:.1f}" for instructions, cycles in engines[engine])
+        lines.append(f"| {engine} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *(_verdict(core, i, ours, engines) for i, core in enumerate(CORES)), ""])
+
+
+def _verdict(core: str, column: int, ours: dict[str, Any], engines: dict[str, Any]) -> str:
+    """What the estimates allow to say about one core."""
+    mine = min(ours[f"{core} {family}"][1] for family in COMPILERS)
+    best = min(ENGINES, key=lambda engine: engines[engine][column][1])
+    ratio = mine / engines[best][column][1]
+    if ratio <= LEAST_WIN:
+        said = f"fewer estimated cycles than {best}, the best of the others"
+    elif ratio < 1 / LEAST_WIN:
+        said = f"no difference that an estimate could show from {best}, the best of the others"
+    else:
+        said = f"more estimated cycles than {best}"
+    return f"* {core.upper()}: {said} ({ratio:.2f} times)."
+
+
+_HEAD = """\
+# Arm, estimated
+
+Made by `python benchmarks/arm_page.py`; do not edit. **Nothing here is a time, and nothing was measured
+on Arm.** Instructions (i, in millions) of one inference are counted under QEMU, exactly. Cycles (c, in
+millions) are estimates by models of the cores: llvm-mca's Neoverse N1 for the Cortex-A76, models of our
+own for the in-order Cortex-A55 and A53 (`compactir/tools/count/inorder.py`). They assume that every
+load hits the first cache, so they are lower bounds: devices take 1.3 to 1.9 times as long (ncnn's
+published times against its estimates). Differences below 20 % say nothing.
+
+float32, one thread, batch 1, 224×224, random weights (seed 0). compactir: {gcc}; {zig} (clang). The
+others, counted the same way in their Python packages for aarch64: ncnn 1.0.20261020, MNN 3.6.1, ONNX
+Runtime 1.31.1, LiteRT 2.3.0 (TFLite with XNNPACK); half precision, which ncnn and MNN take if they may,
+was off. A convolution that sums directly takes MACs / 4 multiply-adds on vectors; ncnn, MNN and
+compactir take fewer for 3×3 layers (Winograd).
+"""
+_TAIL = """\
+How to count a model of your own: `compactc count MODEL.arch --target arm-a55` ([arm.md](arm.md#how-
+fast-will-it-be)). What was tried, and brought what: [benchmarks/LOG.md](../benchmarks/LOG.md).
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -95,7 +95,7 @@ _compactc() {{
   local verb=${{words[2]}}
   if (( CURRENT == 2 )); then
     _describe -t verbs verb verbs
-    _files -g '*.(arch|cir)(-.)'
+    _files -g '*.(arch|cir|onnx)(-.)'
     return
   fi
   case $verb in

@@ -155,6 +155,7 @@ VERBS = (
         (
             ("compactc lenet5.arch", "for this machine, into out/lenet5"),
             ("compactc mobilenet_v2.arch -D width=0.5 --target arm -o out/", "half as wide, for 64-bit Arm"),
+            ("compactc model.onnx --target arm", "a network from elsewhere, with its weights"),
             ("compactc lenet5.arch --emit ir,c,lib,py", "with IR dumps and a PyTorch module beside the C"),
             ("compactc lenet5.arch --dump-ir before:fold-batchnorm -o -", "show the graph before a pass"),
         ),

@@ -926,7 +926,8 @@ _ENTRIES = [
         "The name of the file ends in none of the endings that compactir reads.",
         "The ending decides how a file is read; guessing could mean executing what a stranger wrote.",
         "compactc lenet5.arch --weights weights.h5",
-        "Save the weights as .safetensors (best), .npz, or as a PyTorch state dictionary (.pt, .pth).",
+        "Save the weights as .safetensors (best), .npz, or as a PyTorch state dictionary (.pt, .pth); the "
+        "constants of an .onnx model can be read too.",
     ),
     Code(
         "CIR642",

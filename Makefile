@@ -38,6 +38,7 @@ golden: setup ## write what the compiler says today into the golden files; read 
 
 onnx-suite: setup ## ONNX's own backend suite and its real networks, against docs/onnx-support.md (ARGS=--write renews it)
 	$(BIN)/python -m tests.onnx_suite $(ARGS)
+	$(BIN)/python -m tests.fuzz_onnx
 
 format: setup ## format the Python files
 	$(BIN)/ruff format

@@ -22,6 +22,7 @@ from compactir.frontends.onnx import read
 from compactir.ir.graph import Graph
 from compactir.ir.types import Array
 from compactir.targets import load_target
+from tests import fuzz_onnx
 from tests.onnx_models import array, in_runtime, model, saved
 
 INTS = np.int64
@@ -466,6 +467,14 @@ def test_bytes_changed_at_random(tmp_path: Path) -> None:
         except CompactError:
             refused += 1
     assert 40 < refused < 400
+
+
+def test_mutated_models(tmp_path: Path) -> None:
+    """Wrong content in valid containers; `make onnx-suite` tries ten thousand."""
+    counts = fuzz_onnx.run(400, 0, tmp_path)
+    assert counts["read"] > 40
+    assert counts["CIR631"] > 40
+    assert [p.name for p in tmp_path.iterdir()] == ["mutated.onnx"]
 
 
 def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,7 +192,7 @@ class Reader:
         self._walk(self.model.nodes, env, self.model.versions, 0)
         self._report()
         for name in self.model.outputs:
-            if name not in env:
+            if env.get(name) is None:
                 raise CompactError("CIR631", f"nothing makes the output `{name}`")
             if 0 in shape_of(env[name]):
                 raise CompactError("CIR631", f"the output `{name}` is empty: {list(shape_of(env[name]))}")
@@ -333,7 +333,8 @@ class Reader:
         if function is None and rule is not None:
             with np.errstate(all="ignore"):
                 result = rule(Call(self, node, operands, version))
-            return result if isinstance(result, list) else [result]
+            made = result if isinstance(result, list) else [result]
+            return [np.asarray(x) if isinstance(x, np.generic) else x for x in made]  # NumPy's scalars
         function = function or self._defined(node, operands, version)
         if function is None:
             where = f"`{node.domain}` is not ONNX's own domain" if node.domain else "the operator is not read"

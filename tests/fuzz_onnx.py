@@ -157,7 +157,7 @@ def _frame(proto: Any, r: random.Random) -> None:
 
 
 def judge(folder: Path, content: bytes) -> str:
-    """ "read" or the code of the refusal. Raises AssertionError where reading takes too long."""
+    """The word read, or the code of the refusal. Raises AssertionError where reading takes too long."""
     path = folder / "mutated.onnx"
     path.write_bytes(content)
     start = time.process_time()

@@ -246,8 +246,8 @@ def _panels(state: Lowering, run: Operands) -> None:
     if emitted:
         rest = node.macs // node.out.type.batch - sum(part.macs for part in transformed)
         state.step(node, emitted, executed=executed, name=f"{node.name}.direct", macs=rest)
-    for part in transformed:
-        state.steps += winograd.steps(state, part)
+    for parts in winograd.together(transformed, state.target):
+        state.steps += winograd.steps(state, parts)
     state.steps[-1] = replace(state.steps[-1], name=node.name)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,10 @@ class Part:
     def depth(self) -> int:
         """Inputs, with lanes between them that nobody reads."""
         return int(self.weights.shape[1])
+
+    def ins(self, lanes: int) -> int:
+        """Blocks of inputs."""
+        return -(-self.depth // lanes)
 
     @property
     def macs(self) -> int:
@@ -145,37 +150,47 @@ def _cycles(target: Target, part: Part) -> float:
     return products + around + max(0, moved - target.l2_bytes) / 24
 
 
-def steps(state: Lowering, part: Part) -> list[Step]:
+def together(parts: Sequence[Part], target: Target) -> list[list[Part]]:
+    """Parts of equal sizes share their steps: the groups of a grouped convolution."""
+    found: dict[tuple[object, ...], list[Part]] = {}
+    for part in parts:
+        key = (part.depth, len(part.blocks), part.half(target), part.window)
+        found.setdefault(key, []).append(part)
+    return list(found.values())
+
+
+def steps(state: Lowering, parts: Sequence[Part]) -> list[Step]:
     """What runs: three steps one after the other, or one that makes strip after strip of tile rows."""
-    strip = _strip(state.target, part)
-    banded = strip < part.grid[0]
+    part, run = parts[0], parts[0].run
     v, pixels = state.lanes, prod(part.grid)
-    ins, outs = -(-part.depth // v), len(part.blocks)
-    stem, shape = part.run.node.out.name, (strip, part.grid[1])
+    ins, outs = (len(parts) * n for n in (part.ins(v), len(part.blocks)))
+    strip = _strip(state.target, part.grid, ins + outs)
+    banded = strip < part.grid[0]
+    stem, shape = run.node.out.name, (strip, part.grid[1])
     forth = state.buffer(f"{stem}.tiles", shape, POINTS * ins)
     back = state.buffer(f"{stem}.sums", shape, POINTS * outs)
     calls = (
-        (_forth(part, forth, banded),),
-        _products(state, part, forth, back),
-        (_back(state, part, back, banded),),
+        (_forth(parts, forth, banded),),
+        _products(state, parts, forth, back),
+        (_back(state, parts, back, banded),),
     )
-    read = part.run.x.type.size // part.run.x.type.batch
-    live = sum(c >= 0 for b in part.blocks for c in part.rows[b])
+    read = run.x.type.size // run.x.type.batch
+    live = sum(c >= 0 for part in parts for b in part.blocks for c in part.rows[b])
     whole = Step(
-        f"{part.run.node.name}.winograd",
+        f"{run.node.name}.winograd",
         "conv",
         tuple(call for stage in calls for call in stage),
-        macs=part.macs,
+        macs=sum(part.macs for part in parts),
         executed=POINTS * part.depth * outs * v * pixels,
-        read=read + POINTS * part.weights[..., 0, 0].size,
-        written=live * prod(spatial(part.run.node.out.type)),
-        where=str(part.run.node.span) if part.run.node.span else "",
+        read=read + POINTS * sum(part.weights[..., 0, 0].size for part in parts),
+        written=live * prod(spatial(run.node.out.type)),
+        where=str(run.node.span) if run.node.span else "",
     )
     if banded:
         stages = tuple(Stage(len(stage), part.grid[0] // strip) for stage in calls)
         return [replace(whole, stages=stages)]
     first, last = POINTS * ins * v * pixels, POINTS * outs * v * pixels
-    name = part.run.node.name
+    name = run.node.name
     return [
         replace(whole, name=f"{name}.tiles", calls=calls[0], macs=0, executed=0, read=read, written=first),
         replace(whole, name=f"{name}.products", calls=calls[1], read=first + whole.read - read, written=last),
@@ -183,10 +198,9 @@ def steps(state: Lowering, part: Part) -> list[Step]:
     ]
 
 
-def _strip(target: Target, part: Part) -> int:
+def _strip(target: Target, grid: tuple[int, int], blocks: int) -> int:
     """Tile rows at once: all where the coefficients fit into twice the second cache, else what it holds."""
-    rows, columns = part.grid
-    blocks = -(-part.depth // target.lanes) + len(part.blocks)
+    rows, columns = grid
     row = 4 * target.lanes * POINTS * columns * blocks
     if rows * row <= 2 * target.l2_bytes:
         return rows
@@ -194,8 +208,9 @@ def _strip(target: Target, part: Part) -> int:
     return max(fitting, default=1)
 
 
-def _forth(part: Part, buffer: Buffer, banded: bool) -> Call:
+def _forth(parts: Sequence[Part], buffer: Buffer, banded: bool) -> Call:
     """From the map to 36 coefficients of every tile."""
+    part, heads = parts[0], [head for part in parts for head in part.heads]
     blocks = buffer.blocks // POINTS
     kernel = WinogradInput(
         lanes=buffer.lanes,
@@ -214,12 +229,13 @@ def _forth(part: Part, buffer: Buffer, banded: bool) -> Call:
         strip=buffer.height if banded else 1,
     )
     places = ((point * blocks + b) * buffer.block for b in range(blocks) for point in range(POINTS))
-    return Call(kernel, ChannelMap.of(part.heads), ChannelMap.of((buffer.name, place) for place in places))
+    return Call(kernel, ChannelMap.of(heads), ChannelMap.of((buffer.name, place) for place in places))
 
 
-def _back(state: Lowering, part: Part, buffer: Buffer, banded: bool) -> Call:
+def _back(state: Lowering, parts: Sequence[Part], buffer: Buffer, banded: bool) -> Call:
     """From 36 sums of every tile to its 16 outputs, with bias and epilogue."""
-    run, blocks = part.run, len(part.blocks)
+    part, run, blocks = parts[0], parts[0].run, buffer.blocks // POINTS
+    written = [b for part in parts for b in part.blocks]
     out = spatial(run.node.out.type)
     kernel = WinogradOutput(
         lanes=buffer.lanes,
@@ -240,24 +256,22 @@ def _back(state: Lowering, part: Part, buffer: Buffer, banded: bool) -> Call:
         strip=buffer.height if banded else 1,
     )
     places = ((point * blocks + b) * buffer.block for b in range(blocks) for point in range(POINTS))
-    lanes = np.array([part.rows[b] for b in part.blocks])
+    lanes = np.array([part.rows[b] for b in written])
     return Call(
         kernel,
         ChannelMap.of((buffer.name, place) for place in places),
-        ChannelMap.of((part.buffer.name, b * part.buffer.block) for b in part.blocks),
+        ChannelMap.of((part.buffer.name, b * part.buffer.block) for b in written),
         state.packer.add(np.where(lanes >= 0, run.bias[lanes], np.float32(0))),
-        tuple(state.starts([e[b] for b in part.blocks]) for e in part.extras),
+        tuple(state.starts([e[b] for b in written]) for e in part.extras),
     )
 
 
-def _products(state: Lowering, part: Part, forth: Buffer, back: Buffer) -> tuple[Call, ...]:
+def _products(state: Lowering, parts: Sequence[Part], forth: Buffer, back: Buffer) -> tuple[Call, ...]:
     """A pointwise convolution of every coefficient's map, with filters of its own; strips are its rows."""
-    v, outs = state.lanes, len(part.blocks)
-    ins, pixels = forth.blocks // POINTS, forth.height * forth.width
+    part, v, outs = parts[0], state.lanes, len(parts[0].blocks)
+    ins, pixels = part.ins(v), forth.height * forth.width
     strips = part.grid[0] // forth.height
     tiling = tiles.choose(state.target, tiles.Shape(pixels, outs, part.depth), part.half(state.target))
-    filters = np.einsum("ai,okij,bj->abok", G, part.weights.astype(np.float64), G)
-    filters = filters.reshape(POINTS, *part.weights.shape[:2], 1, 1).astype(np.float32)
     bias = np.zeros(len(part.run.bias), np.float32)
     plain = Conv(
         lanes=v,
@@ -280,27 +294,32 @@ def _products(state: Lowering, part: Part, forth: Buffer, back: Buffer) -> tuple
     )
     calls = []
     for (vectors, half), spans in _panels(tiling, outs).items():
-        packed = [
-            panel(
-                filters[point],
-                bias,
-                [c for i in span for c in part.rows[part.blocks[i]]],
-                vectors if half else 0,
-            )
-            for point in range(POINTS)
-            for span in spans
-        ]
-        heads = (p * ins * forth.block for p in range(POINTS) for _ in spans)
-        places = ((p * outs + i) * back.block for p in range(POINTS) for span in spans for i in span)
+        heads, places, packed = [], [], []
+        for unit, one in enumerate(parts):
+            filters = _filters(one)
+            for point, span in product(range(POINTS), spans):
+                heads.append((point * len(parts) + unit) * ins * forth.block)
+                places += [((point * len(parts) + unit) * outs + i) * back.block for i in span]
+                lanes = [c for i in span for c in one.rows[one.blocks[i]]]
+                packed.append(panel(filters[point], bias, lanes, vectors if half else 0))
         calls.append(
             Call(
-                replace(plain, vectors=vectors, panels=POINTS * len(spans), half=half),
+                replace(plain, vectors=vectors, panels=len(heads), half=half),
                 ChannelMap.of((forth.name, head) for head in heads),
                 ChannelMap.of((back.name, place) for place in places),
                 state.packer.add(np.concatenate(packed)),
             )
         )
     return tuple(calls)
+
+
+def _filters(part: Part) -> Array:
+    """(36, O, K, 1, 1): G g Gᵀ of every filter, computed in float64."""
+    outputs = sorted({c for b in part.blocks for c in part.rows[b] if c >= 0})
+    found = np.zeros((POINTS, *part.weights.shape[:2], 1, 1), np.float32)
+    transformed = np.einsum("ai,okij,bj->abok", G, part.weights[outputs].astype(np.float64), G, optimize=True)
+    found[:, outputs] = transformed.reshape(POINTS, len(outputs), -1, 1, 1)
+    return found
 
 
 def _panels(tiling: tiles.Tiling, blocks: int) -> dict[tuple[int, bool], list[range]]:

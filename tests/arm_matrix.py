@@ -13,6 +13,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -97,22 +98,33 @@ def _example(
 
 def networks() -> Iterator[tuple[str, bool]]:
     """Every example at a small input, on each architecture, as `compactc verify` runs it."""
+    paths = sorted((ROOT / "examples").glob("*.arch"))
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        for found in pool.map(_network, paths):
+            yield from found
+
+
+def _network(path: Path) -> list[tuple[str, bool]]:
+    """One example on each architecture."""
     from compactir.diagnostics import CompactError
     from compactir.driver import load, write_to_cache
 
-    for path in sorted((ROOT / "examples").glob("*.arch")):
-        for defines in [*SIZES[1:], SIZES[0]]:
-            try:
-                authored = read(Source(path, defines, seed=0))
-                planned = [plan(authored, load_target(name)) for name in TARGETS]
-                break
-            except CompactError:
-                continue
-        for one in planned:
-            generated = generate(one)
-            with load(write_to_cache(generated, build(generated))) as module:
-                fine = all(c.agrees for c in compare_outputs(authored, module))
-            yield f"{path.name} {' '.join(f'{k}={v}' for k, v in defines.items())} {one.target.name}", fine
+    warnings.simplefilter("ignore")
+    for defines in [*SIZES[1:], SIZES[0]]:
+        try:
+            authored = read(Source(path, defines, seed=0))
+            planned = [plan(authored, load_target(name)) for name in TARGETS]
+            break
+        except CompactError:
+            continue
+    found = []
+    for one in planned:
+        generated = generate(one)
+        with load(write_to_cache(generated, build(generated))) as module:
+            fine = all(c.agrees for c in compare_outputs(authored, module))
+        said = " ".join(f"{key}={value}" for key, value in defines.items())
+        found.append((f"{path.name} {said} {one.target.name}", fine))
+    return found
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 
 import jinja2
 
+from compactir.codegen.c.beside import LEAST_WORDS, beside, weight_registers
 from compactir.codegen.c.finish import chain, literal
 from compactir.codegen.lower.tiles import segments
 from compactir.ir.plan import (
@@ -124,6 +125,9 @@ def _context(kernel: Kernel, target: Target) -> dict[str, Any]:
             and not kernel.x_ring
             and 4 * kernel.depth * prod(kernel.size) > _AHEAD,
             "paced": target.isa == "neon",
+            "beside": beside if target.halves_beside and not (kernel.half or kernel.distance) else None,
+            "weight_registers": weight_registers,
+            "least_words": LEAST_WORDS,
             "reading": _READING[kernel.reads],
         }
     if isinstance(kernel, Resize):

@@ -117,7 +117,7 @@ def _cost_by_element(target: Target, shape: Shape, tiling: Tiling) -> float:
         times
         * panels
         * (
-            words * _cycles(target, step * a * b, a + step * b, 4, step)
+            words * _cycles_of_word(target, a, b)
             + singles * _cycles(target, a * b, a + b, 3, 1)
             + 3 * a * b / target.fma_per_cycle
             + 10
@@ -125,6 +125,17 @@ def _cost_by_element(target: Target, shape: Shape, tiling: Tiling) -> float:
         for a, times in split(shape.pixels, tiling.tile)
         for b, panels in tiling.panels
     )
+
+
+def _cycles_of_word(target: Target, a: int, b: int) -> float:
+    """Of the multiply-adds of x_step inputs, for a pixels and b vectors."""
+    step = target.x_step
+    if not target.halves_beside:
+        return _cycles(target, step * a * b, a + step * b, 4, step)
+    # Loads run beside multiply-adds; joining two halves of weights takes a multiply-add's place.
+    fmas, joined, halves = step * a * b, step * b, 2 * (a + step * b)
+    slots = (fmas + joined + halves + 8) / target.issue_width
+    return max(slots, (fmas + joined) / target.fma_per_cycle, halves, _LATENCY * step)
 
 
 _LATENCY = 4
@@ -167,7 +178,11 @@ def fits(target: Target, tile: int, vectors: int) -> bool:
     from memory and one register is kept for it.
     """
     held = tile if target.isa == "neon" else 1
-    return tile * vectors + vectors + held <= target.registers - (1 if target.registers >= 32 else 0)
+    free = 3 if target.halves_beside else 1 if target.registers >= 32 else 0
+    weights = vectors
+    if target.halves_beside:  # `codegen/c/beside.py` loads the next ones while these are multiplied
+        weights = max(vectors, 2) if tile >= 4 else 4
+    return tile * vectors + weights + held <= target.registers - free
 
 
 def split(total: int, most: int) -> list[tuple[int, int]]:

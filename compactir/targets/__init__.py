@@ -70,6 +70,8 @@ class Target:
     """Loads of whole vectors per cycle."""
     load_stall: float
     """Cycles in which no multiply-add starts because of a load of a vector: in-order cores."""
+    halves_beside: bool
+    """A load of half a vector starts beside a multiply-add, one of a whole vector does not."""
     l1_bytes: int
     l2_bytes: int
     l3_bytes: int

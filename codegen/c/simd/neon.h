@@ -110,4 +110,12 @@ V_FN vf32 v_fma(vf32 a, vf32 b, vf32 c) { return vmlaq_f32(c, a, b); }
 #define v_fma_x(acc, w, x, j) vmlaq_lane_f32(acc, w, (j) < 2 ? vget_low_f32(x) : vget_high_f32(x), (j) & 1)
 #endif
 #endif
+#if defined(__aarch64__) && defined(__GNUC__)
+/* For in-order cores: statements that stay in the order in which they are written, between two V_BARRIERs. V_LOW loads
+ * half a vector at p[i], V_HIGH and V_JOIN the other half by way of an integer register; V_MULTIPLY: acc += w * x[j]. */
+#define V_LOW(v, p, i) __asm__ volatile("ldr %d0, [%1, %2]" : "=w"(v) : "r"(p), "i"((i) * 4))
+#define V_HIGH(h, p, i) __asm__ volatile("ldr %0, [%1, %2]" : "=r"(h) : "r"(p), "i"((i) * 4))
+#define V_JOIN(v, h) __asm__ volatile("mov %0.d[1], %1" : "+w"(v) : "r"(h))
+#define V_MULTIPLY(acc, w, x, j) __asm__ volatile("fmla %0.4s, %1.4s, %2.s[" #j "]" : "+w"(acc) : "w"(w), "w"(x))
+#endif
 V_FN vf32 v_fma_1(vf32 acc, vf32 w, const float *p) { return v_fma(w, vld1q_dup_f32(p), acc); }

@@ -113,8 +113,9 @@ was off. A convolution that sums directly takes MACs / 4 multiply-adds on vector
 compactir take fewer for 3×3 layers (Winograd).
 """
 _TAIL = """\
-How to count a model of your own: `compactc count MODEL.arch --target arm-a55` ([arm.md](arm.md#how-
-fast-will-it-be)). What was tried, and brought what: [benchmarks/LOG.md](../benchmarks/LOG.md).
+How to count a model of your own: `compactc count MODEL.arch --target arm-a55`
+([arm.md](arm.md#how-fast-will-it-be)). What was tried, and brought what:
+[benchmarks/LOG.md](../benchmarks/LOG.md).
 """
 
 

@@ -9,7 +9,7 @@ ARGS    ?=
 BIN     := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test onnx-suite golden format lint types layers examples memory arm bench wheel docs fuzz fuzz-c fuzz-files coverage clean
+.PHONY: help setup run test test-slow onnx-suite golden format lint types layers examples memory arm bench wheel docs fuzz fuzz-c fuzz-files coverage clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -29,8 +29,11 @@ setup: .venv/.ready ## make .venv with everything that running and testing needs
 run: setup ## compile LeNet-5 to C and read 360 handwritten digits with it
 	$(BIN)/python examples/lenet5_demo.py
 
-test: setup ## run all tests
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+test: setup ## run all tests but the slow ones
+	$(BIN)/python -m pytest -n 2 -m 'not slow' $(ARGS)
+
+test-slow: setup ## run the tests that take longer than a few seconds each: engines, Arm, sanitizers, many random graphs
+	$(BIN)/python -m pytest -n 2 -m slow $(ARGS)
 
 golden: setup ## write what the compiler says today into the golden files; read the diff before you commit it
 	$(BIN)/python -m pytest -q --update-golden $(ARGS)

@@ -27,6 +27,7 @@ def arm(tool: Callable[[str], str]) -> None:
 @pytest.mark.compiler
 @pytest.mark.emulator
 @pytest.mark.usefixtures("arm")
+@pytest.mark.slow
 def test_every_step_is_counted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Without LLVM the counts are there, and the way to the estimates."""
     monkeypatch.setattr(llvm, "_VERSIONS", ())
@@ -58,6 +59,7 @@ DIRECT = """network direct {
 @pytest.mark.emulator
 @pytest.mark.usefixtures("arm")
 @pytest.mark.parametrize("cc", ["aarch64-linux-gnu-gcc", "zig"])
+@pytest.mark.slow
 def test_direct_convolutions_use_vectors(cc: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "direct.arch").write_text(DIRECT)
     count = ["count", str(tmp_path / "direct.arch"), "--target", "arm-a76", "--init", "seed=0", "--json"]

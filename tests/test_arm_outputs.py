@@ -21,6 +21,8 @@ from compactir.runtime import build as build_room
 from compactir.targets import Target, load_target
 from compactir.tools.verify import compare
 
+pytestmark = pytest.mark.slow
+
 LENET = str(Path(__file__).parent.parent / "examples" / "lenet5.arch")
 ARM = load_target("arm")
 PACKS = ("inline", "object", "file")

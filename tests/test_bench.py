@@ -89,6 +89,7 @@ def graph_of(text: str, folder: Path) -> Graph:
 
 @COMPILER
 @pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.slow
 def test_every_engine_takes_part_and_is_right(name: str, tiny: Path) -> None:
     if missing := engine(name).missing():
         pytest.skip(f"{name} is not installed: pip install {' '.join(missing)}")
@@ -106,6 +107,7 @@ def test_every_engine_takes_part_and_is_right(name: str, tiny: Path) -> None:
 
 
 @COMPILER
+@pytest.mark.slow
 def test_the_verb_prints_tables_and_json(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     known = [name for name in ENGINES if not engine(name).missing()][:1]
     words = ["bench", str(tiny), "--init", "1", "--rounds", "1", "--against", ",".join(known or ["ncnn"])]
@@ -347,6 +349,7 @@ def test_a_busy_machine_is_said() -> None:
         assert any(line.startswith("preliminary") for line in remarks(replace(result, circumstances=busy)))
 
 
+@pytest.mark.slow
 def test_known_shares_are_of_our_examples() -> None:
     """A network that changes would lose its guard without a word."""
     variants = {

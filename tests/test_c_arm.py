@@ -24,7 +24,7 @@ from tests.c.regions import separable
 from tests.c.windows import window_cases
 from tests.test_c_random import drawn
 
-pytestmark = [pytest.mark.compiler, pytest.mark.emulator]
+pytestmark = [pytest.mark.compiler, pytest.mark.emulator, pytest.mark.slow]
 TARGETS = [load_target("arm"), load_target("arm-a55"), load_target("arm-v7")]
 
 

@@ -88,6 +88,7 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_every_process_writes_the_same_bytes() -> None:
     """Sets and dictionaries of strings come in another order under another hash seed."""
     digests = set()

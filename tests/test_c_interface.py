@@ -309,6 +309,7 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], st
 
 
 @pytest.mark.parametrize("placement", [AT_END, AT_START, ON_HEAP], ids=["end", "start", "heap"])
+@pytest.mark.slow
 def test_sanitizers_find_nothing(sanitized: Program, placement: int) -> None:
     assert disagreements(sanitized, placement) == {}
 

@@ -28,6 +28,7 @@ def session(folder: Path, *options: str, **environment: str) -> subprocess.Compl
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.slow
 def test_a_skip_fails_where_none_is_allowed(tmp_path: Path, workers: str) -> None:
     for number, text in enumerate((PASSES, SKIPS, FILE_SKIPS, TOOL_SKIPS, EXPECTED_FAILURE)):
         (tmp_path / f"test_{number}.py").write_text(text)
@@ -49,6 +50,7 @@ def test_what_is_no_skip_passes(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_golden_files_compare_and_update(tmp_path: Path) -> None:
     (tmp_path / "test_a.py").write_text(
         "from pathlib import Path\n"

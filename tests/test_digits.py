@@ -20,6 +20,7 @@ from examples.prepare_digits import (
 )
 
 
+@pytest.mark.slow
 def test_committed_file_is_what_the_script_writes(need: Callable[[str], None]) -> None:
     need("sklearn")
     train, test = read_digits()
@@ -66,6 +67,7 @@ def test_resizing_is_torch_s_bilinear() -> None:
     np.testing.assert_allclose(resize_matrix() @ image @ resize_matrix().T, expected[0, 0], atol=1e-12)
 
 
+@pytest.mark.slow
 def test_recipe_learns(need: Callable[[str], None]) -> None:
     """Three epochs on 640 digits instead of 40 on all: above chance, the same twice, every weight moved."""
     need("sklearn")

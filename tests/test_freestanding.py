@@ -93,6 +93,7 @@ def test_lenet_without_a_library(name: str, cc: str, tmp_path: Path, tool: Tool)
 @pytest.mark.compiler
 @pytest.mark.emulator
 @pytest.mark.parametrize(("name", "network"), [("cortex-m4", "lenet5"), ("cortex-m7", "ds_cnn")])
+@pytest.mark.slow
 def test_bare_metal_links_and_computes(name: str, network: str, tmp_path: Path, tool: Tool) -> None:
     """Run, too, on a core that has their instructions: QEMU starts no program of Linux on a Cortex-M."""
     target = load_target(name)
@@ -111,6 +112,7 @@ def test_zig_needs_no_library_either(target: str, need: Callable[[str], None], t
 
 
 @pytest.mark.compiler
+@pytest.mark.slow
 def test_flash_and_ram(tool: Tool, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     cc = tool("arm-none-eabi-gcc")
     generated = made("lenet5", load_target("cortex-m7"))
@@ -146,6 +148,7 @@ def test_no_library_for_a_chip() -> None:
     assert caught.value.code == "CIR506"
 
 
+@pytest.mark.slow
 def test_the_module_in_python_is_the_same(tmp_path: Path) -> None:
     import compactir
 

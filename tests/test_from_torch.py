@@ -44,6 +44,7 @@ def left_over(graph: Graph) -> list[str]:
     return [repr(node) for node in graph.nodes if isinstance(node.op, TensorOp)]
 
 
+@pytest.mark.slow
 def test_a_network() -> None:
     """Read, printed and parsed, written as a readable file: the same function throughout."""
     module = MODELS["shufflenet_v2"]()

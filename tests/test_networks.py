@@ -341,6 +341,7 @@ def test_c_equals_the_reference(network: str, target: str) -> None:
 
 
 @pytest.mark.compiler
+@pytest.mark.slow
 def test_uneven_and_empty_groups_in_c() -> None:
     """FLGC with selections drawn freely, as training may leave them."""
     case = next(case for case in CASES if case.build is selected)
@@ -352,6 +353,7 @@ def test_uneven_and_empty_groups_in_c() -> None:
     assert difference(reference.run(graph, inputs), run_c(planned, inputs)) <= TOLERANCE[np.float32]
 
 
+@pytest.mark.slow
 def test_three_forms_of_resnext_compile_to_the_same_kernels() -> None:
     """Figure 3 of the paper: a and b are parallel paths, c is a grouped convolution."""
     made = []

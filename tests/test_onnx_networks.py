@@ -30,6 +30,8 @@ from tests.onnx_networks import (
     without,
 )
 
+pytestmark = pytest.mark.slow
+
 LARGE = {
     "alexnet",
     "bunit_resnet18",

@@ -58,6 +58,7 @@ def coverage() -> tuple[Counter[str], Counter[tuple[str, str]]]:
     return fired, pairs
 
 
+@pytest.mark.slow
 def test_every_pass_fires_in_a_tenth_of_500_verified_graphs(
     coverage: tuple[Counter[str], Counter[tuple[str, str]]],
 ) -> None:
@@ -117,6 +118,7 @@ class WrongShuffle(Pass):
         return bool(shuffles)
 
 
+@pytest.mark.slow
 def test_a_broken_pass_is_caught_and_shrunk() -> None:
     """The verifier finds it, and hypothesis reduces the network to a handful of nodes."""
 
@@ -151,6 +153,7 @@ def shufflenet(units: int) -> Graph:
     return graph
 
 
+@pytest.mark.slow
 def test_compiling_is_linear_in_the_number_of_nodes() -> None:
     """Passes, plan and C of 10 000 nodes take about ten times as long as 1 000, and few seconds of a core."""
     target = load_target("x86")
@@ -168,6 +171,7 @@ def test_compiling_is_linear_in_the_number_of_nodes() -> None:
 
 
 @pytest.mark.parametrize("name", ["shufflenet_v2", "condensenet74", "darts_v2"])
+@pytest.mark.slow
 def test_an_example_is_compiled_in_less_than_three_seconds(name: str) -> None:
     """From its file to C, of a core's time, reading and drawing of weights aside."""
     target, path = load_target("x86"), Path(__file__).parent.parent / "examples" / f"{name}.arch"

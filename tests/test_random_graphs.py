@@ -20,6 +20,7 @@ WANTED = {
 }
 
 
+@pytest.mark.slow
 def test_everything_that_passes_look_for_occurs() -> None:
     found: Counter[str] = Counter()
 

@@ -169,6 +169,7 @@ def test_examples_and_the_test_can_fail(name: str) -> None:
 
 @settings(max_examples=40)
 @given(graphs())
+@pytest.mark.slow
 def test_random_graphs_as_authored_and_after_passes(graph: Graph) -> None:
     deployed = graph.clone()
     run_pipeline(deployed, pipeline("c"))

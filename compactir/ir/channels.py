@@ -68,7 +68,10 @@ class ChannelList:
     @classmethod
     def joined(cls, lists: Iterable[ChannelList]) -> ChannelList:
         """One list after the other."""
-        arrays = [each.array for each in lists]
+        given = list(lists)
+        if len(given) == 1:
+            return given[0]
+        arrays = [each.array for each in given]
         return cls.of(np.concatenate(arrays) if arrays else ())
 
     @classmethod

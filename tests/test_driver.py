@@ -160,7 +160,9 @@ def test_a_path_that_is_none(path: Any) -> None:
 
 
 def test_numbers_of_numpy_are_numbers(model: Path) -> None:
-    module = compactir.compile(model, batch=np.int64(2), seed=np.int32(1))
+    batch: Any = np.int64(2)
+    seed: Any = np.int32(1)
+    module = compactir.compile(model, batch=batch, seed=seed)
     assert module.inputs["image"].shape[0] == 2
 
 

@@ -93,6 +93,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Make:
         library = build_library(
             manifest, files, chosen, find_compiler(chosen), embed=packed if embed else None, cache=cache
         )
+        assert manifest.library
         folder = tmp_path_factory.mktemp(f"{name}-{target}")
         beside = {} if embed else {f"{name}.weights": packed}
         write_folder(folder, manifest, {**files, manifest.library: library, **beside})

@@ -12,11 +12,10 @@ import pytest
 
 import compactir
 from compactir.diagnostics import CompactError
-from compactir.driver import load_levels
 from compactir.runtime import module, native
 from compactir.runtime.manifest import read_manifest
 from compactir.runtime.module import load
-from compactir.targets import load_target, unsupported
+from compactir.targets import load_levels, load_target, unsupported
 
 pytestmark = pytest.mark.compiler
 MODEL = """

@@ -53,6 +53,7 @@ def pixels(kernel: Kernel) -> int:
 
 
 @pytest.mark.parametrize(("name", "defines"), NETWORKS)
+@pytest.mark.slow
 def test_a_plan_writes_what_is_produced_and_nothing_else(name: str, defines: dict[str, str]) -> None:
     it = planned(name, **defines)
     steps = it.lowered.plan.steps
@@ -133,6 +134,7 @@ def _is_depthwise(node: Node) -> bool:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.slow
 def test_a_pruned_mobilenet_loses_what_the_formula_says(seed: int) -> None:
     """Σ 9·n·P over depthwise filters, n·m·P over 1x1 layers, 27·n·P for the stem, n·classes at the end."""
     graph, kept = pruned_mobilenet(0.4, seed)

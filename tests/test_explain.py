@@ -36,6 +36,7 @@ def foldable(node: Node) -> bool:
         "mixnet",
     ],
 )
+@pytest.mark.slow
 def test_every_node_that_can_be_folded_is_accounted_for(name: str) -> None:
     authored = read(Source(EXAMPLES / f"{name}.arch", seed=0), warn=False)
     _, log = optimize(authored, load_target("x86"))

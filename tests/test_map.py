@@ -70,6 +70,7 @@ def test_all_five_are_there() -> None:
 
 @pytest.mark.compiler
 @pytest.mark.parametrize("network", sorted(JUDGE))
+@pytest.mark.slow
 def test_state_dicts_of_the_libraries(network: str, tmp_path: Path, need: Callable[[str], None]) -> None:
     """Loaded by `--map auto`, in C, they agree with PyTorch; a file sorted by name is no different."""
     need("torch")

@@ -65,6 +65,7 @@ def test_channels_die_one_by_one_and_elementwise_steps_work_in_place() -> None:
 
 
 @pytest.mark.parametrize("name", FAST)
+@pytest.mark.slow
 def test_no_workspace_is_larger_than_promised(name: str) -> None:
     row = measure(read(Source(ROOT / "examples" / f"{name}.arch", seed=0), warn=False), "x86")
     assert row.good, row.cells

@@ -129,6 +129,7 @@ NETWORKS = [
 
 
 @pytest.mark.parametrize(("name", "detour"), NETWORKS)
+@pytest.mark.slow
 def test_detours_in_networks_leave_no_trace(name: str, detour: str) -> None:
     graph = read(Source(EXAMPLES / f"{name}.arch", {"size": "32"}, seed=0), warn=False).graph
     other = graph.clone()
@@ -144,6 +145,7 @@ CALM = ("dense", "conv-bn-relu", "groups", "shuffle", "bn", "activation", "branc
 @pytest.mark.parametrize("detour", ["shuffle", "split"])
 @given(graph=graphs(steps=CALM, batches=(1,)), data=st.data())
 @settings(max_examples=30)
+@pytest.mark.slow
 def test_detours_in_random_networks_leave_no_trace(detour: str, graph: Graph, data: st.DataObject) -> None:
     other = graph.clone()
     for node in [n for n in other.nodes if n.out.type.rank == 4]:

@@ -83,6 +83,7 @@ def test_networks(name: str, target: str) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.arch")), ids=lambda p: p.stem)
+@pytest.mark.slow
 def test_every_network_of_the_examples(path: Path) -> None:
     """Planned with zeros for most weights: drawing 61 million numbers takes longer than all the rest."""
     graph = driver.read_graph(driver.Source(path))

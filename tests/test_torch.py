@@ -275,6 +275,7 @@ def emitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "command", [["check"], ["format", "--diff"], ["format", "--diff", "--line-length=110"]]
 )
+@pytest.mark.slow
 def test_ruff_has_nothing_to_say(emitted: Path, command: list[str], need: Callable[[str], None]) -> None:
     need("ruff")
     ruff = [sys.executable, "-m", "ruff", *command, "--isolated", "--quiet", str(emitted)]

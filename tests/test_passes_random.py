@@ -174,7 +174,7 @@ def test_compiling_is_linear_in_the_number_of_nodes() -> None:
 @pytest.mark.parametrize("name", ["shufflenet_v2", "condensenet74", "darts_v2"])
 @pytest.mark.slow
 def test_an_example_is_compiled_in_less_than_three_seconds(name: str) -> None:
-    """From its file to C, of a core's time, drawing of weights aside: the better of two, beside other tests."""
+    """From its file to C, of a core's time, drawing of weights aside: the better of two runs."""
     target, path = load_target("x86"), Path(__file__).parent.parent / "examples" / f"{name}.arch"
     gc.collect()
     gc.freeze()  # what other tests have left is none of this one's business

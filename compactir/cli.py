@@ -82,6 +82,9 @@ def _check_use(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
 
     for option, why in unused_options(args.verb, args):
         parser.error(f"`{option}` changes nothing here: {why}")
+    for option in args.verb.options:
+        if option.kind in ("file", "folder", "model") and getattr(args, option.name, None) == "":
+            parser.error(f"`{option.flags[-1] if option.flags else option.metavar}` is empty")
     names = [name for name, _ in getattr(args, "define", [])]
     if twice := [name for name in names if names.count(name) > 1]:
         parser.error(f"`-D {twice[0]}` is given twice")

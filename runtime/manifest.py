@@ -158,7 +158,7 @@ def parse_manifest(text: str, folder: Path) -> Manifest:
     """The manifest in a text; `folder` is for messages."""
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(folder, f"it is not JSON: {error}") from error
     if not isinstance(data, dict):
         raise _damaged(folder, "it is not a JSON object")

@@ -194,3 +194,62 @@ def test_what_cannot_be_recorded(module: Any) -> None:
     with pytest.raises(CompactError) as caught:
         compactir.from_torch(module, torch.zeros(MAP))
     assert caught.value.code == "CIR636"
+
+
+class Written(nn.Module):
+    """Calls a function on the result of a convolution."""
+
+    def __init__(self, body: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 8, 3, padding=1)
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(self.conv(x))
+
+
+def relu_half(y: Tensor) -> Tensor:
+    y[:, :4].relu_()
+    return y * 2
+
+
+def add_parts(y: Tensor) -> Tensor:
+    a, b = y.chunk(2, 1)
+    a.add_(b)
+    return y
+
+
+def scale_flat(y: Tensor) -> Tensor:
+    y.flatten(1).mul_(2)
+    return y
+
+
+def unpooled(y: Tensor) -> Tensor:
+    z, places = f.max_pool2d(y, 2, return_indices=True)
+    return f.max_unpool2d(z, places, 2)
+
+
+RISKY: dict[str, Callable[[Tensor], Tensor]] = {
+    "a slice changed in place": relu_half,
+    "a part added to in place": add_parts,
+    "a view scaled in place": scale_flat,
+    "bilinear by 1.7": lambda y: f.interpolate(y, scale_factor=1.7, mode="bilinear"),
+    "nearest by 1.7": lambda y: f.interpolate(y, scale_factor=1.7),
+    "truncated": lambda y: (y * 3).int().float(),
+    "indices of a pool": unpooled,
+    "one minus": lambda y: 1 - y,
+    "two over": lambda y: 2 / (y * y + 1),
+}
+
+
+@pytest.mark.parametrize("case", RISKY)
+def test_right_or_refused(case: str) -> None:
+    """Never another function in silence."""
+    try:
+        graph, inputs, right = read(Written(RISKY[case]), (1, 4, 5, 7))
+    except CompactError as error:
+        assert error.code == "CIR637"
+        assert case not in ("one minus", "two over")
+    else:
+        (found,) = reference.run(graph, inputs, np.float64).values()
+        assert np.abs(found - right).max() <= 1e-5 * np.abs(right).max()

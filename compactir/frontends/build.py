@@ -245,6 +245,10 @@ class Builder:
         if is_known(a) and is_known(b):
             bounded(np.broadcast_shapes(a.shape[:-2], b.shape[:-2]) + (a.shape[-2:-1] + b.shape[-1:]))
             return np.asarray(a @ b)
+        if is_known(a) and not is_known(b):  # constants come last: (Bᵀ Aᵀ)ᵀ
+            turned = np.swapaxes(a, -1, -2) if a.ndim > 1 else a
+            product = self.place(tensor.MatMul(), self.transpose(b, _turned(b)), turned)
+            return self.transpose(product, _turned(product)) if a.ndim > 1 else product
         return self.place(tensor.MatMul(), a, b)
 
     # -- usual compositions ----------------------------------------------------------------------------------
@@ -263,3 +267,9 @@ class Builder:
     def param_of(self, value: Tensor) -> Param | None:
         """The parameter that a value is."""
         return value if isinstance(value, Param) else None
+
+
+def _turned(x: Tensor) -> list[int]:
+    """The axes of a tensor with the last two exchanged."""
+    rank = len(shape_of(x))
+    return [*range(rank - 2), rank - 1, rank - 2]

@@ -74,6 +74,8 @@ def from_torch(module: torch.nn.Module, example: Any, *, name: str | None = None
         )
     examples = example if isinstance(example, tuple) else (example,)
     program = _exported(module, examples)
+    if _writes_through_views(program):
+        program = program.run_decompositions({})  # nothing changes in place any more
     called = name or type(module).__name__
     reader = _Reader(program, called)
     if reader.refused:  # some operations are known only when taken apart
@@ -85,6 +87,30 @@ def from_torch(module: torch.nn.Module, example: Any, *, name: str | None = None
                 return _finished(other, module)
         raise _unsupported(reader.refused)
     return _finished(reader, module)
+
+
+_ALIASES = {
+    *("slice", "select", "narrow", "view", "reshape", "flatten", "unflatten", "chunk", "split", "unbind"),
+    *("split_with_sizes", "transpose", "permute", "t", "squeeze", "unsqueeze", "expand", "alias", "detach"),
+    *("getitem", "contiguous", "to", "_reshape_alias", "unsafe_chunk", "unsafe_split"),
+}
+
+
+def _called(node: Any) -> str:
+    """ATen's name without overload."""
+    text = str(node.target)
+    return text.split(".")[1] if text.startswith("aten.") else getattr(node.target, "__name__", text)
+
+
+def _writes_through_views(program: Any) -> bool:
+    """Whether something is changed in place that is a part of a tensor, or that has parts."""
+    for node in program.graph.nodes:
+        word = _called(node)
+        if node.op == "call_function" and word.endswith("_") and not word.endswith("__"):
+            changed = node.args[0]
+            if _called(changed) in _ALIASES or any(_called(user) in _ALIASES for user in changed.users):
+                return True
+    return False
 
 
 def _finished(reader: _Reader, module: torch.nn.Module) -> Graph:
@@ -258,7 +284,11 @@ class _Reader:
             self.poisoned.add(node)
             return
         if getattr(node.target, "__name__", "") == "getitem":
-            self.env[node] = self.env[node.args[0]][node.args[1]]
+            found = self.env[node.args[0]][node.args[1]]
+            if found is None:
+                self.refused.append((node.name, f"{node.args[0].target}: nothing here makes its indices", ""))
+                self.poisoned.add(node)
+            self.env[node] = found
             return
         module = list((node.meta.get("nn_module_stack") or {"": ("",)}).values())[-1][0]
         word = str(node.target).split(".")[1] if str(node.target).startswith("aten.") else str(node.target)
@@ -278,6 +308,9 @@ class _Reader:
         if all(is_known(self.env[n]) for n in node.all_input_nodes):
             return _computed(self, node)
         if word in _IDENTITY:
+            made = node.meta.get("val")
+            if made is not None and not made.dtype.is_floating_point:
+                raise _Refused("whole numbers lose what comes after the point")
             return self.env[node.all_input_nodes[0]]
         if word not in HANDLERS:
             raise _Refused("it has no counterpart")
@@ -583,6 +616,10 @@ def _upsample(s: _Step) -> Any:
     if bilinear and s.get("align_corners", False):
         raise _Refused("it aligns corners")
     out = s.node.meta["val"].shape[2:]
+    scales = s.get("scale_factors") or [s.get("scales_h"), s.get("scales_w")]
+    for size, to, scale in zip(x.type.spatial, out, scales, strict=True):
+        if scale is not None and abs(size * scale - int(to)) > 1e-6:
+            raise _Refused(f"its scale {scale:g} makes no whole number of {size} pixels")
     return s.b.place(Upsample((int(out[0]), int(out[1])), "bilinear" if bilinear else "nearest"), x)
 
 

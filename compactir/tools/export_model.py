@@ -74,8 +74,11 @@ KINDS: Mapping[str, Callable[[Graph, Path], list[Path]]] = {
 
 
 def _put(path: Path, content: bytes) -> Path:
-    """Write a file aside, then rename it into place. Errors: CIR652."""
+    """Write a file aside, then rename it into place; devices and pipes are written to. Errors: CIR652."""
     try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)
+            return path
         handle, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         try:
             with open(handle, "wb") as file:

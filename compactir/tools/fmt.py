@@ -59,9 +59,15 @@ def _difference(old: str, new: str, name: str) -> list[str]:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a text file aside, keep its permissions, rename it into place. Errors: CIR652."""
-    path = path.resolve()
+    """Write a text file aside, keep its permissions, rename it into place; devices and pipes are written to.
+
+    Errors: CIR652.
+    """
     try:
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8", newline="")
+            return
+        path = path.resolve()
         mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
         handle, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     except OSError as error:

@@ -100,6 +100,8 @@ def save(path: Path, outputs: Mapping[str, Array]) -> None:
         raise CompactError(
             "CIR665", f"outputs cannot be written to `{path}`", help=f"give it the ending `{ending}`"
         )
+    if path.exists() and not path.is_file():
+        raise CompactError("CIR652", f"{path} is no file that could be replaced", help="give another path")
     try:
         handle, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     except OSError as error:

@@ -14,7 +14,7 @@ __all__ = ["levels_of", "named", "source_of", "target_of"]
 
 def source_of(args: Namespace, model: str | None = None) -> Source:
     """The model that MODEL, -D, --network, --batch, --weights, --map and --init describe."""
-    chosen = model or args.model
+    chosen = args.model if model is None else model
     return Source(chosen, dict(args.define), args.network, args.batch, args.weights, args.seed, args.map)
 
 

@@ -59,7 +59,13 @@ UNUSED: dict[str, tuple[Unused, ...]] = {
             "it belongs to a model, this is an error code",
         ),
     ),
-    "verify": (Unused(("target", "cc"), lambda a: a.module is not None, "--module is compiled already"),),
+    "verify": (
+        Unused(
+            ("target", "cc", "threads", "no_winograd"),
+            lambda a: a.module is not None,
+            "--module is compiled already",
+        ),
+    ),
     "diff": (
         Unused(("cc",), lambda a: not any(map(_is_target, _stages(a))), "neither side is compiled"),
         Unused(

@@ -90,6 +90,8 @@ def write_safetensors(
         offset += array.nbytes
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
+    if path.exists() and not path.is_file():
+        raise CompactError("CIR652", f"{path} is no file that could be replaced", help="give another path")
     try:
         handle, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         try:

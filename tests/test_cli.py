@@ -113,6 +113,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["explain", "203", "-D", "a=1"], "`--define` changes nothing here"),
         (["verify", "x.arch", "--module", "out", "--target", "c"], "`--target` changes nothing here"),
         (["verify", "x.arch", "--module", "out", "--cc", "gcc"], "`--cc` changes nothing here: --module"),
+        (["verify", "x.arch", "--module", "out", "--no-winograd"], "`--no-winograd` changes nothing here"),
+        (["x.arch", "-o", ""], "is empty"),
         (["diff", "a.cir", "b.cir", "--cc", "gcc"], "`--cc` changes nothing here: neither side is compiled"),
         (["diff", "a.arch@c", "@arm", "--target", "x86"], "`--target` changes nothing here"),
         (["opt", "--list", "x.cir"], "`FILE` changes nothing here: --list runs no pass"),

@@ -242,14 +242,23 @@ RISKY: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+REFUSED = {
+    "a slice changed in place",
+    "a part added to in place",
+    "bilinear by 1.7",
+    "nearest by 1.7",
+    "truncated",
+    "indices of a pool",
+}
+
+
 @pytest.mark.parametrize("case", RISKY)
 def test_right_or_refused(case: str) -> None:
     """Never another function in silence."""
-    try:
-        graph, inputs, right = read(Written(RISKY[case]), (1, 4, 5, 7))
-    except CompactError as error:
-        assert error.code == "CIR637"
-        assert case not in ("one minus", "two over")
-    else:
-        (found,) = reference.run(graph, inputs, np.float64).values()
-        assert np.abs(found - right).max() <= 1e-5 * np.abs(right).max()
+    if case in REFUSED:
+        with pytest.raises(CompactError, match="CIR637"):
+            read(Written(RISKY[case]), (1, 4, 5, 7))
+        return
+    graph, inputs, right = read(Written(RISKY[case]), (1, 4, 5, 7))
+    (found,) = reference.run(graph, inputs, np.float64).values()
+    assert np.abs(found - right).max() <= 1e-5 * np.abs(right).max()

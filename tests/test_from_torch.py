@@ -226,7 +226,7 @@ def scale_flat(y: Tensor) -> Tensor:
 
 def unpooled(y: Tensor) -> Tensor:
     z, places = f.max_pool2d(y, 2, return_indices=True)
-    return f.max_unpool2d(z, places, 2)
+    return f.max_unpool2d(z, places, [2, 2])
 
 
 RISKY: dict[str, Callable[[Tensor], Tensor]] = {

@@ -282,6 +282,8 @@ def _physical(run: Operands, index: Array, count: int) -> tuple[Array, Pad]:
     """The dense weight over physical inputs (O, places, KH, KW): channels that share a place add up."""
     reach, _ = _windows(run.connect)
     dense = _dense(run.connect, run.weights, reach)
+    if np.array_equal(index, np.arange(count)):
+        return dense, reach
     physical = np.zeros((dense.shape[0], count, *dense.shape[2:]), np.float32)
     if len(np.unique(index)) == len(index):
         physical[:, index] = dense

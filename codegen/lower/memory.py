@@ -32,20 +32,18 @@ def place(buffers: list[Buffer], steps: list[Step], align: int) -> tuple[list[Bu
     """
     over = _merged(buffers, steps)
     placed: list[Buffer] = []
-    for buffer in sorted(
-        (b for b in buffers if b.region == "arena"), key=lambda b: (-b.floats, b.first, b.name)
-    ):
-        if buffer.name in over:
-            continue
+    alive: list[list[Buffer]] = [[] for _ in steps]  # of those placed, by step: nobody else is in the way
+    arena = (b for b in buffers if b.region == "arena" and b.name not in over)
+    for buffer in sorted(arena, key=lambda b: (-b.floats, b.first, b.name)):
         offset = 0
-        for other in sorted(placed, key=lambda b: b.offset):
-            if (
-                other.first <= buffer.last
-                and buffer.first <= other.last
-                and offset + buffer.floats > other.offset
-            ):
+        life = slice(buffer.first, buffer.last + 1)
+        others = {other.name: other for there in alive[life] for other in there}
+        for other in sorted(others.values(), key=lambda b: b.offset):
+            if offset + buffer.floats > other.offset:
                 offset = max(offset, -(-(other.offset + other.floats) // align) * align)
         placed.append(replace(buffer, offset=offset))
+        for there in alive[life]:
+            there.append(placed[-1])
     offsets = {b.name: b.offset for b in placed}
     size = max((b.offset + b.floats for b in placed), default=0)
     result = []

@@ -49,7 +49,8 @@ def panel(weights: Array, bias: Array, rows: Sequence[int], half: int = 0) -> Ar
         lanes[-(len(lanes) // half // 2) :] = lanes[-(len(lanes) // half) :][: len(lanes) // half // 2]
     live = lanes >= 0
     index = np.where(live, lanes, 0)
-    body = np.where(live, weights[index].transpose(2, 3, 1, 0), np.float32(0))  # kh, kw, K, lanes
+    body = weights[index].transpose(2, 3, 1, 0)  # kh, kw, K, lanes
+    body = body if live.all() else np.where(live, body, np.float32(0))
     return np.concatenate([np.where(live, bias[index], np.float32(0)), body.reshape(-1)])
 
 

@@ -172,7 +172,7 @@ def _power(base: Number, exponent: Number) -> Number:
 
 
 def _bits(number: Number) -> int:
-    return max(Fraction(number).numerator.bit_length(), Fraction(number).denominator.bit_length()) - 1
+    return max(number.numerator.bit_length(), number.denominator.bit_length()) - 1
 
 
 def bounded(number: Number) -> Number:

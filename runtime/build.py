@@ -26,6 +26,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from compactir.diagnostics import CompactError, spell_list
+from compactir.files import replacing
 from compactir.runtime.cache import open_cache
 from compactir.targets import Target
 
@@ -314,17 +315,11 @@ def compile_program(
 
 
 def replace_file(built: Path, out: Path) -> Path:
-    """Copy a finished file to its place in one step: whoever opens `out` sees the old file or the new one."""
+    """Copy a finished file to its place in one step, with its permissions; returns `out`."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(prefix=f".{out.name}-", dir=out.parent)
-    os.close(handle)
-    try:
+    with replacing(out) as aside:
         shutil.copyfile(built, aside)
-        os.chmod(aside, built.stat().st_mode & 0o777)
-        os.replace(aside, out)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
+        aside.chmod(built.stat().st_mode & 0o777)
     return out
 
 

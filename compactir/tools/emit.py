@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from compactir.codegen.c.emit import symbol_for
 from compactir.driver import Generated, Planned
-from compactir.ir.graph import Graph
 from compactir.ir.plan import print_plan
 from compactir.ir.text import print_graph
 from compactir.tools.dot import dot
 from compactir.tools.dumps import Dumps
-from compactir.weights.safetensors import write_safetensors
+from compactir.weights.safetensors import safetensors
 
 Files = dict[str, str | bytes]
 
@@ -36,17 +33,10 @@ def emit_py(planned: Planned) -> Files:
     name = symbol_for(planned.graph.name)
     return {
         f"{name}.py": emit_torch(planned.authored.graph),
-        f"{name}.safetensors": _safetensors(planned.authored.graph),
+        f"{name}.safetensors": b"".join(safetensors(planned.authored.graph.weights)),
         f"{name}_deployed.py": emit_torch(planned.graph, form="deployment"),
-        f"{name}_deployed.safetensors": _safetensors(planned.graph),
+        f"{name}_deployed.safetensors": b"".join(safetensors(planned.graph.weights)),
     }
-
-
-def _safetensors(graph: Graph) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="compactir-") as folder:
-        path = Path(folder) / "weights.safetensors"
-        write_safetensors(path, graph.weights)
-        return path.read_bytes()
 
 
 def emit_dot(planned: Planned) -> Files:

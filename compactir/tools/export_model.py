@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from compactir.diagnostics import CompactError, did_you_mean, spell_list
 from compactir.driver import read
+from compactir.files import put
 from compactir.ir.graph import Graph
 from compactir.ir.text import print_graph
 from compactir.tools import terminal
@@ -39,7 +38,7 @@ def _onnx(graph: Graph, out: Path) -> list[Path]:
     """The model as ONNX, checked by ONNX's own checker, its weights inside."""
     from compactir.codegen.onnx import export_onnx
 
-    return [_put(out, export_onnx(graph).SerializeToString())]
+    return [put(out, export_onnx(graph).SerializeToString())]
 
 
 def _safetensors(graph: Graph, out: Path) -> list[Path]:
@@ -53,7 +52,7 @@ def _torch(graph: Graph, out: Path) -> list[Path]:
     from compactir.codegen.torch import emit_torch
 
     weights = out.with_suffix(".safetensors")
-    return [_put(out, emit_torch(graph).encode()), *_safetensors(graph, weights)]
+    return [put(out, emit_torch(graph).encode()), *_safetensors(graph, weights)]
 
 
 def _cir(graph: Graph, out: Path) -> list[Path]:
@@ -61,7 +60,7 @@ def _cir(graph: Graph, out: Path) -> list[Path]:
     weights = out.with_suffix(".safetensors")
     _safetensors(graph, weights)
     graph.weights_file = None
-    return [_put(out, print_graph(graph).encode()), weights]
+    return [put(out, print_graph(graph).encode()), weights]
 
 
 KINDS: Mapping[str, Callable[[Graph, Path], list[Path]]] = {
@@ -71,24 +70,3 @@ KINDS: Mapping[str, Callable[[Graph, Path], list[Path]]] = {
     ".cir": _cir,
 }
 """The ending of the file → who writes it."""
-
-
-def _put(path: Path, content: bytes) -> Path:
-    """Write a file aside, then rename it into place; devices and pipes are written to. Errors: CIR652."""
-    try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(content)
-            return path
-        handle, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with open(handle, "wb") as file:
-                file.write(content)
-            os.chmod(aside, 0o644)
-            os.replace(aside, path)
-        except BaseException:
-            Path(aside).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        problem = f"{path} cannot be written: {error.strerror or error}"
-        raise CompactError("CIR652", problem, help="free some space, or give another path") from error
-    return path

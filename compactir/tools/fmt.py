@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import os
 import sys
-import tempfile
 from argparse import Namespace
 from pathlib import Path
 
 from compactir.diagnostics import CompactError
+from compactir.files import put
 from compactir.lang.format import format_text
 from compactir.lang.source import read_text
 from compactir.tools import terminal
@@ -38,7 +37,7 @@ def _one(file: str, check: bool) -> bool:
     elif file == STDIN:
         sys.stdout.write(formatted)
     elif formatted != text:
-        replace_text(Path(file), formatted)
+        put(Path(file), formatted)
         terminal.note(f"formatted {file}")
     return formatted != text
 
@@ -56,27 +55,3 @@ def _stdin() -> str:
 def _difference(old: str, new: str, name: str) -> list[str]:
     lines = difflib.unified_diff(old.splitlines(True), new.splitlines(True), name, f"{name} (formatted)")
     return [line if line.endswith("\n") else line + "\n\\ no newline at the end\n" for line in lines]
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a text file aside, keep its permissions, rename it into place; devices and pipes are written to.
-
-    Errors: CIR652.
-    """
-    try:
-        if path.exists() and not path.is_file():
-            path.write_text(text, encoding="utf-8", newline="")
-            return
-        path = path.resolve()
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
-        handle, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    except OSError as error:
-        raise CompactError("CIR652", f"{path} cannot be written: {error.strerror or error}") from error
-    try:
-        with open(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        os.chmod(aside, mode)
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from compactir.diagnostics import CompactError
 from compactir.driver import read
+from compactir.files import put
 from compactir.lang.write import write_arch
 from compactir.tools import terminal
-from compactir.tools.fmt import replace_text
 from compactir.tools.manage_cache import megabytes
 from compactir.tools.source import named, source_of
 from compactir.weights.safetensors import write_safetensors
@@ -34,7 +34,7 @@ def main(args: Namespace) -> int:
             return 0
         if bound:
             write_safetensors(weights, written.weights)
-        replace_text(out, written.text)
+        put(out, written.text)
     blocks = sum(line.startswith("block ") for line in written.text.splitlines())
     print(
         f"{named(out)}: {written.lines} lines, {blocks} block{'' if blocks == 1 else 's'}, "

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from compactir.diagnostics import CompactError
 from compactir.driver import read
+from compactir.files import put
 from compactir.ir.text import print_graph
 from compactir.passes import PASSES, Pass, parse_pipeline, pipeline, run_pipeline
 from compactir.tools import terminal
 from compactir.tools.dumps import Dumps
-from compactir.tools.fmt import replace_text
 from compactir.tools.source import source_of, target_of
 from compactir.weights.safetensors import write_safetensors
 
@@ -41,7 +41,7 @@ def main(args: Namespace) -> int:
     if args.save_weights:
         write_safetensors(Path(args.save_weights), graph.weights)
     if args.out and args.out != "-":
-        replace_text(Path(args.out), text)
+        put(Path(args.out), text)
     else:
         print(text, end="")
     return 0

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import numpy as np
 
 from compactir.diagnostics import CompactError, did_you_mean, spell_list
 from compactir.driver import build, generate, load, plan, read, write_to_cache
+from compactir.files import put
 from compactir.ir.types import Array
 from compactir.tools import terminal
 from compactir.tools.images import Normalization, read_input
@@ -94,30 +94,19 @@ def _slice(array: Array, k: int, size: int) -> Array:
 
 
 def save(path: Path, outputs: Mapping[str, Array]) -> None:
-    """Write .npy (one output) or .npz, aside and renamed. Errors: CIR652, CIR665."""
+    """Write .npy (one output) or .npz. Errors: CIR652, CIR665."""
     if path.suffix not in (".npy", ".npz") or (path.suffix == ".npy" and len(outputs) > 1):
         ending = ".npz" if len(outputs) > 1 else ".npy"
         raise CompactError(
             "CIR665", f"outputs cannot be written to `{path}`", help=f"give it the ending `{ending}`"
         )
-    if path.exists() and not path.is_file():
-        raise CompactError("CIR652", f"{path} is no file that could be replaced", help="give another path")
-    try:
-        handle, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    except OSError as error:
-        raise CompactError("CIR652", f"{path} cannot be written: {error.strerror or error}") from error
-    try:
-        with open(handle, "wb") as file:
-            if path.suffix == ".npy":
-                np.save(file, next(iter(outputs.values())))
-            else:
-                named: dict[str, Any] = dict(outputs)
-                np.savez(file, **named)
-        os.chmod(aside, 0o644)
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
+    content = BytesIO()
+    if path.suffix == ".npy":
+        np.save(content, next(iter(outputs.values())))
+    else:
+        named: dict[str, Any] = dict(outputs)
+        np.savez(content, **named)
+    put(path, content.getvalue())
 
 
 # -- showing what came out -----------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from compactir import __version__
 from compactir.codegen.lower import Choices
 from compactir.codegen.lower.tiles import Tiling
 from compactir.driver import Generated, build, load, write_to_cache
+from compactir.files import put
 from compactir.runtime.build import find_compiler
 from compactir.runtime.cache import open_cache
 from compactir.runtime.profile import Runner, fastest, minima
@@ -175,9 +175,7 @@ class _Store:
         for key in keys:
             self.times.setdefault(key, {})[_text(choices.taken[key])] = round(ratios[key], 4)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        aside = self.path.with_suffix(f".{os.getpid()}")
-        aside.write_text(json.dumps(self.times, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        aside.replace(self.path)
+        put(self.path, json.dumps(self.times, indent=1, sort_keys=True) + "\n")
 
     def best(self, plain: Choices) -> dict[str, Tiling]:
         """The tilings that were clearly faster."""

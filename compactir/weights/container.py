@@ -15,9 +15,7 @@ The generated NAME_bind checks the header against what was compiled in.
 
 from __future__ import annotations
 
-import os
 import struct
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +24,7 @@ import numpy as np
 from compactir.diagnostics import CompactError
 from compactir.ir.types import Array
 
-__all__ = ["HEADER_BYTES", "Header", "pack", "read_container", "write_container"]
+__all__ = ["HEADER_BYTES", "Header", "pack", "read_container"]
 
 MAGIC = b"CIRW"
 FORMAT = 1
@@ -55,29 +53,6 @@ class Header:
 def pack(payload: Array, content_id: bytes) -> bytes:
     """The whole container in memory; `payload` is 1-d and C-contiguous, in the byte order of the target."""
     return _header(payload, content_id).to_bytes() + payload.tobytes()
-
-
-def write_container(path: Path, payload: Array, content_id: bytes) -> int:
-    """Write the file aside and rename it into place; returns its size in bytes.
-
-    Raises:
-        CompactError: CIR652 when it cannot be written.
-    """
-    header = _header(payload, content_id).to_bytes()
-    try:
-        handle, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    try:
-        with open(handle, "wb") as file:
-            file.write(header)
-            file.write(np.ascontiguousarray(payload).data)
-        os.chmod(aside, 0o644)
-        os.replace(aside, path)
-    except OSError as error:
-        Path(aside).unlink(missing_ok=True)
-        raise _unwritable(path, error) from error
-    return len(header) + payload.nbytes
 
 
 def read_container(path: Path, content_id: bytes | None = None) -> tuple[Header, Array]:
@@ -149,8 +124,3 @@ def _parse(data: bytes, path: Path) -> Header:
             "CIR619", f"{path} has a damaged header", help="copy it again, or compile the network again"
         )
     return Header(payload_bytes, content_id, big)
-
-
-def _unwritable(path: Path, error: OSError) -> CompactError:
-    problem = f"{path} cannot be written: {error.strerror or error}"
-    return CompactError("CIR652", problem, help="free some space, or give another folder with `-o`")

@@ -8,9 +8,7 @@ huggingface.co/docs/safetensors.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from compactir.diagnostics import CompactError
+from compactir.files import put
 from compactir.ir.types import Array
 from compactir.weights.stored import Stored
 
-__all__ = ["read_safetensors", "write_safetensors"]
+__all__ = ["read_safetensors", "safetensors", "write_safetensors"]
 
 _TYPES = {
     "F64": "<f8",
@@ -69,15 +68,18 @@ def read_safetensors(path: Path) -> dict[str, Stored]:
 def write_safetensors(
     path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write the file aside, then rename it into place. The same arrays give the same bytes, in any order.
+    """Write the file, all of it or nothing.
 
     Raises:
         CompactError: CIR652 when it cannot be written.
     """
+    put(path, safetensors(arrays, metadata))
+
+
+def safetensors(arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> Iterator[bytes]:
+    """The bytes of the file, array by array. The same arrays give the same bytes, in any order."""
     plain = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
-    plain = {
-        name: a.astype(a.dtype.newbyteorder("<"), copy=False).reshape(a.shape) for name, a in plain.items()
-    }
+    plain = {name: a.astype(a.dtype.newbyteorder("<"), copy=False) for name, a in plain.items()}
     header: dict[str, Any] = {_METADATA: dict(sorted(metadata.items()))} if metadata else {}
     offset = 0
     for name, array in plain.items():
@@ -90,23 +92,8 @@ def write_safetensors(
         offset += array.nbytes
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    if path.exists() and not path.is_file():
-        raise CompactError("CIR652", f"{path} is no file that could be replaced", help="give another path")
-    try:
-        handle, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with open(handle, "wb") as file:
-                file.write(len(text).to_bytes(8, "little") + text)
-                for array in plain.values():
-                    file.write(array.tobytes())
-            os.chmod(aside, 0o644)
-            os.replace(aside, path)
-        except BaseException:
-            Path(aside).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        problem = f"{path} cannot be written: {error.strerror or error}"
-        raise CompactError("CIR652", problem, help="free some space, or give another path") from error
+    yield len(text).to_bytes(8, "little") + text
+    yield from (array.tobytes() for array in plain.values())
 
 
 def _parse_header(text: bytes, path: Path) -> dict[str, dict[str, Any]]:

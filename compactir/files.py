@@ -1,0 +1,94 @@
+"""Files appear complete or not at all: written aside, then renamed into place. Every writer does it here.
+
+`check_file` and `check_folder` come before the work, so that nobody waits for a path that cannot be written;
+`put` writes; `replacing` is for files that another program writes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_hex
+
+from compactir.diagnostics import CompactError
+
+__all__ = ["check_file", "check_folder", "put", "replacing"]
+
+_PREFIX = 40
+"""Characters of the name that the file aside begins with: with the rest it may not exceed 255 bytes."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` for the body to fill; then it takes its place, or vanishes where the body failed.
+
+    Whoever opens `path` sees the old file or the new one. Links stay, what they name is replaced.
+    """
+    path = path.resolve()
+    aside = path.with_name(f".{path.name[:_PREFIX]}-{token_hex(4)}")
+    try:
+        yield aside
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def put(path: Path, content: str | bytes | Iterable[bytes]) -> Path:
+    """Write a file, all of it or nothing; an older one passes its permissions on. Returns `path`.
+
+    Devices and pipes are written to.
+
+    Raises:
+        CompactError: CIR652 when it cannot be written.
+    """
+    check_file(path)
+    parts = [content.encode()] if isinstance(content, str) else content
+    parts = [parts] if isinstance(parts, bytes) else parts
+    try:
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                file.writelines(parts)
+            return path
+        with replacing(path) as aside:
+            with aside.open("xb") as file:
+                file.writelines(parts)
+            if path.exists():
+                aside.chmod(path.stat().st_mode & 0o777)
+    except BrokenPipeError:  # the reader of a pipe has seen enough: no mistake
+        raise
+    except OSError as error:
+        problem = f"`{path}` cannot be written: {error.strerror or error}"
+        raise CompactError("CIR652", problem, help="free some space, or give another path") from error
+    return path
+
+
+def check_file(path: Path) -> None:
+    """Errors: CIR652 where a file could not be written, as far as that can be known before."""
+    folder = path.parent
+    if os.path.isdir(path):
+        raise _refused(f"`{path}` is a folder, a file is to be written", "give the path of a file")
+    if not os.path.isdir(folder):
+        if os.path.exists(folder):
+            raise _refused(f"`{folder}` is a file, so that nothing can lie in it", "give another path")
+        raise _refused(f"the folder `{folder}` does not exist", f"`mkdir -p {folder}`, or give another path")
+    if os.path.exists(path) and not os.access(path, os.W_OK):
+        raise _refused(f"`{path}` is write-protected", "give another path")
+    if (os.path.isfile(path) or not os.path.exists(path)) and not os.access(folder.resolve(), os.W_OK):
+        raise _refused(f"the folder `{folder}` is write-protected", "give another path")
+
+
+def check_folder(path: Path) -> None:
+    """Errors: CIR652 where a folder could not be made or written into, as far as that can be known before."""
+    there = next(p for p in (path, *path.absolute().parents) if os.path.lexists(p))
+    if not os.path.isdir(there):
+        kind = "a file" if os.path.isfile(there) else "no folder"
+        raise _refused(f"`{there}` is {kind}, the output is a folder", "give another folder with `-o`")
+    if not os.access(there, os.W_OK):
+        raise _refused(f"the folder `{there}` is write-protected", "give another folder with `-o`")
+
+
+def _refused(problem: str, help: str) -> CompactError:
+    return CompactError("CIR652", problem, help=help)

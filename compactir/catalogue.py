@@ -653,6 +653,14 @@ _ENTRIES = [
     ),
     # ---------------------------------------------------------------- 6xx: runtime, weights and files
     Code(
+        "CIR600",
+        "the command line makes no sense",
+        "A verb or option does not exist, lacks its value, is given twice, or changes nothing here.",
+        "A word that is passed over in silence would do something else than what was meant.",
+        "compactc report lenet5.arch --jason",
+        "`compactc VERB --help` lists the options of a verb.",
+    ),
+    Code(
         "CIR601",
         "the network has no weights",
         "A graph is to be run, or lowered, and some of its parameters have no arrays.",

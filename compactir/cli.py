@@ -1,29 +1,34 @@
 """`compactc`: reads the command line, calls the verb's function, turns what goes wrong into messages.
 
 Exit codes: 0 fine, 1 a mistake in what was given, 2 in the command line, 70 a bug of ours, 130 interrupted.
+Until the words are judged every mistake is one of the command line; from then on it is one of the files.
 Nothing heavy is imported before a verb runs, so that `compactc --help` answers at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from compactir.tools.verbs import BY_NAME, VERBS, Option, Verb
+from compactir.tools.options import Option
+from compactir.tools.usage import check_places, judge, module_of
+from compactir.tools.verbs import BY_NAME, VERBS, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FINE, MISTAKE, USAGE, OURS, INTERRUPTED = 0, 1, 2, 70, 130
 TRACEBACK = "COMPACTIR_TRACEBACK"
+PATHS = ("file", "folder", "model", "out", "outdir")
 MODEL_ENDINGS = (".arch", ".cir", ".onnx")
 
 
@@ -31,9 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     _write_any_character()
+    wrong = USAGE
     try:
         with _terminable():
-            code = _run(parse(words))
+            args = parse(words)
+            judge(args.verb, args)
+            wrong = MISTAKE
+            code = _run(args)
             if sys.stdout:
                 sys.stdout.flush()
             return code
@@ -50,14 +59,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             import traceback
 
             traceback.print_exc()
-        return _report(error, "--json" in words)
+        return _report(error, wrong, "--json" in words)
 
 
 # -- reading the command line --------------------------------------------------------------------------------
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    """The command as a namespace: `verb` and its options. Raises SystemExit as argparse does."""
+    """The command as a namespace: `verb` and its options. Errors: CIR600; SystemExit after `--help`."""
     if not words or words[0] in ("-h", "--help", "help"):
         return _help(words)
     if words[0] in ("-V", "--version"):
@@ -83,7 +92,10 @@ def _check_use(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
     for option, why in unused_options(args.verb, args):
         parser.error(f"`{option}` changes nothing here: {why}")
     for option in args.verb.options:
-        if option.kind in ("file", "folder", "model") and getattr(args, option.name, None) == "":
+        if (
+            option.kind in ("file", "folder", "model", "out", "outdir")
+            and getattr(args, option.name, None) == ""
+        ):
             parser.error(f"`{option.flags[-1] if option.flags else option.metavar}` is empty")
     names = [name for name, _ in getattr(args, "define", [])]
     if twice := [name for name in names if names.count(name) > 1]:
@@ -157,7 +169,7 @@ def _reader(option: Option) -> Callable[[str], Any]:
         return lambda text: _one_of(text, option.choices)
     if option.kind == "list":
         return lambda text: tuple(_one_of(word.strip(), option.choices) for word in text.split(","))
-    return _READERS.get(option.kind, str)
+    return READERS.get(option.kind, str)
 
 
 def _one_of(text: str, choices: Sequence[str]) -> str:
@@ -170,7 +182,8 @@ def _one_of(text: str, choices: Sequence[str]) -> str:
 def _define(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
-        raise argparse.ArgumentTypeError(f"`{text}` has no `=`; write NAME=VALUE")
+        lacks = "has no name before the `=`" if equals else "has no `=`"
+        raise argparse.ArgumentTypeError(f"`{text}` {lacks}; write NAME=VALUE")
     return name.strip(), value.strip()
 
 
@@ -189,26 +202,39 @@ def _count(text: str) -> int:
 
 def _decimal(text: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"`{text}` is not a number") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"`{text}` is not a number")
+    return number
+
+
+def _percent(text: str) -> float:
+    number = _decimal(text)
+    if not 0 <= number <= 100:
+        raise argparse.ArgumentTypeError(f"`{text}` is not a percentage, from 0 to 100")
+    return number
 
 
 def _decimals(text: str) -> tuple[float, ...]:
     return tuple(_decimal(word) for word in text.split(","))
 
 
-_READERS: dict[str, Callable[[str], Any]] = {
+READERS: dict[str, Callable[[str], Any]] = {
     "define": _define,
     "init": _seed,
     "number": _count,
-    "decimal": _decimal,
+    "threads": _count,
+    "percent": _percent,
     "floats": _decimals,
 }
+"""Kind of an option → how its text is read; other kinds are texts."""
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        message = re.sub(r"^argument (?:\S+/)?(\S+): ", r"`\1`: ", message)
         _usage_error(message, f"`{self.prog} --help` shows how it is used")
 
 
@@ -237,8 +263,9 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 
 def _usage_error(message: str, help: str | None) -> NoReturn:
-    _complain(f"compactc: {message}" + (f"\n  help: {help}" if help else ""))
-    raise SystemExit(USAGE)
+    from compactir.diagnostics import CompactError
+
+    raise CompactError("CIR600", message, help=help)
 
 
 def _unknown(word: str, verb: Verb) -> str:
@@ -294,13 +321,13 @@ def _examples(*verbs: Verb, limit: int = 9) -> str:
 
 
 def _run(args: argparse.Namespace) -> int:
-    module, _, function = args.verb.run.partition(":")
-    run: Callable[[argparse.Namespace], int] = getattr(import_module(f"compactir.tools.{module}"), function)
+    check_places(args.verb, args)
+    run: Callable[[argparse.Namespace], int] = getattr(module_of(args.verb), args.verb.run.partition(":")[2])
     return run(args)
 
 
-def _report(error: Exception, as_json: bool) -> int:
-    """Print an error; returns the exit code."""
+def _report(error: Exception, code: int, as_json: bool) -> int:
+    """Print an error; returns the exit code: `code`, unless it is a bug of ours."""
     from compactir.diagnostics import CompactError, render, render_json
 
     if isinstance(error, OSError | MemoryError):
@@ -313,7 +340,7 @@ def _report(error: Exception, as_json: bool) -> int:
         print(json.dumps(render_json(error), indent=2, ensure_ascii=False))
     else:
         _complain(render(error, color=_colorful()))
-    return MISTAKE
+    return code
 
 
 def _of_the_system(error: OSError | MemoryError) -> Exception:

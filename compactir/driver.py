@@ -193,6 +193,53 @@ class Source:
     map: str | Path | None = None
     """How names of the weights file become ours: "auto", or a file of patterns."""
 
+    def __post_init__(self) -> None:
+        """Errors, for what no file can make right: CIR641, CIR660, CIR661."""
+        if self.seed is not None and self.weights is not None:
+            raise CompactError(
+                "CIR661", "the weights are given twice: by a file and by a seed", help="leave one of them out"
+            )
+        if self.seed is not None and self.map is not None:
+            raise CompactError(
+                "CIR661",
+                "`--map` says how to read a weights file, and `--init` draws the weights",
+                help="leave one of them out",
+            )
+        if self.weights is not None:
+            from compactir.weights.load import check_ending
+
+            check_ending(Path(self.weights), _MORE_WEIGHTS)
+        _check_fixed(self)
+
+
+def _check_fixed(source: Source) -> None:
+    """Errors: CIR660 for an option that says what the model file has fixed already."""
+    ending = "" if isinstance(source.model, Graph) else Path(source.model).suffix
+    if ending == ".cir":
+        fixed = {"-D": source.defines, "--batch": source.batch != 1, "--network": source.network}
+        if given := next((flag for flag, value in fixed.items() if value), None):
+            raise CompactError(
+                "CIR660",
+                f"`{given}` does not apply to `{source.model}`",
+                notes=["a .cir file holds one graph, with all its shapes"],
+                help=f"give it where the .arch file is compiled: `compactc MODEL.arch {given} … --emit ir`",
+            )
+    if ending == ".onnx":
+        if source.network:
+            raise CompactError(
+                "CIR660",
+                f"`--network` does not apply to `{source.model}`",
+                notes=["an .onnx file holds one network"],
+                help="leave it out",
+            )
+        if odd := [name for name, value in source.defines.items() if not value.isdecimal()]:
+            raise CompactError(
+                "CIR660",
+                f"`-D {odd[0]}={source.defines[odd[0]]}` does not apply to `{source.model}`",
+                notes=["of an .onnx file, `-D` gives open extents of inputs"],
+                help=f"give a whole number: `-D {odd[0]}=224`",
+            )
+
 
 @dataclass(frozen=True)
 class Authored:
@@ -234,7 +281,7 @@ def read_graph(source: Source) -> Graph:
         return source.model.clone()
     path = Path(source.model)
     if path.suffix == ".cir":
-        return _read_cir(path, source)
+        return _read_cir(path)
     if path.suffix == ".onnx":
         return _read_onnx(path, source)
     from compactir.lang import elaborate, parse_file
@@ -265,37 +312,15 @@ def _shorten_places(graph: Graph, folder: Path) -> None:
 def _read_onnx(path: Path, source: Source) -> Graph:
     from compactir.frontends.onnx import read
 
-    if source.network:
-        raise CompactError(
-            "CIR660",
-            f"`--network` does not apply to `{path}`",
-            notes=["an .onnx file holds one network"],
-            help="leave it out",
-        )
-    if odd := [name for name, value in source.defines.items() if not value.isdigit()]:
-        raise CompactError(
-            "CIR660",
-            f"`-D {odd[0]}={source.defines[odd[0]]}` does not apply to `{path}`",
-            notes=["of an .onnx file, `-D` gives open extents of inputs"],
-            help=f"give a whole number: `-D {odd[0]}=224`",
-        )
     return read(path, dims={name: int(value) for name, value in source.defines.items()}, batch=source.batch)
 
 
-def _read_cir(path: Path, source: Source) -> Graph:
+def _read_cir(path: Path) -> Graph:
     import compactir.ops  # noqa: F401  # makes the operations known
     from compactir.ir.text import parse_graph
     from compactir.ir.verify import verify
     from compactir.lang.source import read_text
 
-    fixed = {"-D": source.defines, "--batch": source.batch != 1, "--network": source.network}
-    if given := [flag for flag, value in fixed.items() if value]:
-        raise CompactError(
-            "CIR660",
-            f"`{given[0]}` does not apply to `{path}`",
-            notes=["a .cir file holds one graph, with all its shapes"],
-            help=f"give it where the .arch file is compiled: `compactc MODEL.arch {given[0]} … --emit ir`",
-        )
     graph = parse_graph(read_text(path, limit=None), str(path))
     verify(graph)
     return graph
@@ -311,16 +336,12 @@ def bind(
 ) -> dict[str, Any]:
     """Give a graph its weights: from the file, else from the one it names, else random with a warning.
 
-    Errors: CIR661 where a seed comes together with a file or with `map`; those of `load_weights`.
+    Errors: CIR661 for a `map` without a file; those of `load_weights`.
     """
     from compactir.weights.init import draw
     from compactir.weights.load import load_weights
 
-    if weights is not None and seed is not None:
-        raise CompactError(
-            "CIR661", "the weights are given twice: by a file and by a seed", help="leave one of them out"
-        )
-    if map is not None and (seed is not None or not (weights or graph.weights_file)):
+    if map is not None and not (weights or graph.weights_file):
         raise CompactError(
             "CIR661",
             "`--map` says how to read a weights file, and there is none",
@@ -329,7 +350,7 @@ def bind(
     if seed is None and (file := weights or graph.weights_file):
         notes: list[str] = []
         try:
-            graph.weights = load_weights(graph, Path(file), notes, map, {".onnx": _onnx_constants})
+            graph.weights = load_weights(graph, Path(file), notes, map, _MORE_WEIGHTS)
         except CompactError as error:
             error.at(None if weights is not None else graph.weights_span)
             raise
@@ -357,6 +378,10 @@ def _onnx_constants(path: Path, notes: list[str]) -> dict[str, Stored]:
             f"{others} constants of {path.name} that are numbers or lists of whole ones play no part"
         )
     return {name: Stored(array.dtype.name, array) for name, array in tensors.items()}
+
+
+_MORE_WEIGHTS = {".onnx": _onnx_constants}
+"""Files of weights that the frontends read: ending → reader."""
 
 
 def spell(value: object) -> str:
@@ -413,6 +438,33 @@ def optimize(
     return graph, run_pipeline(graph, steps, verify_each=verify_each, dump=dump)
 
 
+def check_threads(threads: int) -> None:
+    """Errors: CIR504 for a number that nobody could want."""
+    if not 1 <= threads <= MOST_THREADS:
+        raise CompactError(
+            "CIR504",
+            f"a call cannot run on {threads} threads",
+            help=f"give a number from 1 to {MOST_THREADS}, at best that of the cores it will have",
+        )
+
+
+def check_freestanding(target: Target, *, threads: int = 1, library: bool = False) -> None:
+    """What code without an operating system cannot do. Errors: CIR506."""
+    if threads > 1:
+        raise CompactError(
+            "CIR506",
+            "freestanding code starts no threads",
+            notes=["threads come from an operating system"],
+            help="leave `--threads` out",
+        )
+    if library and target.bare:
+        raise CompactError(
+            "CIR506",
+            f"`{target.name}` has no operating system that loads a shared library",
+            help="`--emit c,archive,project` writes C and a static library; `--target c` tries it here",
+        )
+
+
 def plan(
     authored: Authored,
     target: Target,
@@ -430,12 +482,7 @@ def plan(
     """
     from compactir.codegen.lower import lower
 
-    if not 1 <= threads <= MOST_THREADS:
-        raise CompactError(
-            "CIR504",
-            f"a call cannot run on {threads} threads",
-            help=f"give a number from 1 to {MOST_THREADS}, at best that of the cores it will have",
-        )
+    check_threads(threads)
     graph, log = optimize(authored, target, also=also, verify_each=verify_each, dump=dump)
     return Planned(authored, graph, target, lower(graph, target, threads, choices), log, also)
 
@@ -450,13 +497,8 @@ def generate(
     from compactir.codegen.c.emit import emit_c
 
     freestanding = freestanding or planned.target.bare
-    if freestanding and planned.lowered.plan.threads > 1:
-        raise CompactError(
-            "CIR506",
-            "freestanding code starts no threads",
-            notes=["threads come from an operating system"],
-            help="leave `--threads` out",
-        )
+    if freestanding:
+        check_freestanding(planned.target, threads=planned.lowered.plan.threads)
     files = emit_c(planned.lowered, planned.target, pack=pack, symbol=symbol, freestanding=freestanding)
     return Generated(planned, files, _manifest(planned, files))
 
@@ -525,13 +567,8 @@ def build(generated: Generated, cc: str | None = None) -> Path:
     from compactir.runtime.build import find_compiler
     from compactir.runtime.package import build_library
 
-    if generated.planned.target.bare:
-        raise CompactError(
-            "CIR506",
-            f"`{generated.planned.target.name}` has no operating system that loads a shared library",
-            help="`--emit c,archive,project` writes C and a static library; `--target c` tries it here",
-        )
     target, embed = generated.planned.target, _embedded(generated)
+    check_freestanding(target, library=True)
     return build_library(generated.manifest, generated.texts, target, find_compiler(target, cc), embed=embed)
 
 

@@ -82,7 +82,7 @@ def check_file(path: Path) -> None:
 
 def check_folder(path: Path) -> None:
     """Errors: CIR652 where a folder could not be made or written into, as far as that can be known before."""
-    there = next(p for p in (path, *path.absolute().parents) if os.path.lexists(p))
+    there = next(p for p in (path, *path.parents) if os.path.lexists(p))
     if not os.path.isdir(there):
         kind = "a file" if os.path.isfile(there) else "no folder"
         raise _refused(f"`{there}` is {kind}, the output is a folder", "give another folder with `-o`")

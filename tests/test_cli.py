@@ -98,7 +98,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["x.arch", "y.arch"], "`y.arch` is one argument too many"),
         (["report"], "the following arguments are required: MODEL"),
         (["run", "x.arch", "--top", "many"], "not a whole number"),
-        (["--json"], "there is no model on the command line"),
+        (["--batch", "2"], "there is no model on the command line"),
         (["report", "x.arch", "--baseline", "1,b"], "`b` is not a number"),
         (["x.arch", "--target", "c", "--target", "arm"], "`--target` is given twice"),
         (["x.arch", "-D", "a=1", "-D", "b=1", "-D", "a=2"], "`-D a` is given twice"),
@@ -333,7 +333,7 @@ def test_explain_a_code(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_explain_an_unknown_code(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["explain", "CIR299"]) == 1
+    assert cli.main(["explain", "CIR299"]) == 2
     assert "CIR203" in capsys.readouterr().err
 
 
@@ -358,7 +358,7 @@ def test_targets(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_unknown_target(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["tiny.arch", "--target", "arn"]) == 1
+    assert cli.main(["tiny.arch", "--target", "arn"]) == 2
     assert "CIR502" in capsys.readouterr().err
 
 
@@ -380,7 +380,7 @@ def test_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert cli.main(["cache", "clear", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["freed_bytes"] >= 1000
     assert open_cache().stats().entries == 0
-    assert cli.main(["cache", "prune", "--limit", "lots"]) == 1
+    assert cli.main(["cache", "prune", "--limit", "lots"]) == 2
     assert "--limit" in capsys.readouterr().err
 
 
@@ -441,11 +441,11 @@ def test_opt(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_opt_mistakes(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["opt", "tiny.arch", "--passes", "fold-batchnrm"]) == 1
+    assert cli.main(["opt", "tiny.arch", "--passes", "fold-batchnrm"]) == 2
     assert "did you mean `fold-batchnorm`" in capsys.readouterr().err
-    assert cli.main(["opt", "tiny.arch", "--init", "seed=0", "--dump-ir", "fold-batchnrm"]) == 1
+    assert cli.main(["opt", "tiny.arch", "--init", "seed=0", "--dump-ir", "fold-batchnrm"]) == 2
     assert "did you mean `fold-batchnorm`" in capsys.readouterr().err
-    assert cli.main(["opt"]) == 1
+    assert cli.main(["opt"]) == 2
     assert "CIR672" in capsys.readouterr().err
     assert cli.main(["opt", "--list"]) == 0
     assert "fold-batchnorm" in capsys.readouterr().out
@@ -485,18 +485,18 @@ def test_diff_of_two_files(model: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "hint"),
+    ("words", "exit", "code", "hint"),
     [
-        (["tiny.arch@fold-batchnrm", "@last"], "CIR675", "did you mean `fold-batchnorm`"),
-        (["@last", "@last"], "CIR675", "needs a file"),
-        (["tiny.arch", "wide.arch"], "CIR676", "different inputs"),
+        (["tiny.arch@fold-batchnrm", "@last"], 2, "CIR675", "did you mean `fold-batchnorm`"),
+        (["@last", "@last"], 2, "CIR675", "needs a file"),
+        (["tiny.arch", "wide.arch"], 1, "CIR676", "different inputs"),
     ],
 )
 def test_diff_mistakes(
-    model: Path, words: list[str], code: str, hint: str, capsys: pytest.CaptureFixture[str]
+    model: Path, words: list[str], exit: int, code: str, hint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("wide.arch").write_text(MODEL.replace("8, 8", "9, 9"), encoding="utf-8")
-    assert cli.main(["diff", *words]) == 1
+    assert cli.main(["diff", *words]) == exit
     said = capsys.readouterr().err
     assert code in said
     assert hint in said

@@ -345,7 +345,7 @@ def test_the_manifest_names_no_library_that_is_not_there(
 
 
 def test_printing_needs_one_thing_to_print(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["tiny.arch", "-o", "-"]) == 1
+    assert cli.main(["tiny.arch", "-o", "-"]) == 2
     assert "CIR665" in capsys.readouterr().err
     assert cli.main(["tiny.arch", "--target", "c", "--dump-ir", "before:fold-batchnorm", "-o", "-"]) == 0
     assert "= bn(" in capsys.readouterr().out
@@ -445,7 +445,6 @@ def test_run_on_an_image(
         (["--input", "imagee=nine.npy"], "CIR620", "did you mean `image`"),
         (["nine.npy", "nine.npy"], "CIR620", "2 files for 1 inputs"),
         ([], "CIR620", "0 files for 1 inputs"),
-        (["good.npy", "--output", "y.txt"], "CIR665", "`.npy`"),
     ],
 )
 def test_run_mistakes(
@@ -496,7 +495,7 @@ def test_verify_refuses_a_module_of_another_model(model: Path, capsys: pytest.Ca
     assert cli.main([*words, "-o", "out"]) == 0
     assert cli.main(["verify", *words[:3], "-D", "classes=4", "--module", "out"]) == 1
     assert "CIR670" in capsys.readouterr().err
-    assert cli.main(["verify", *words, "--batch", "2", "--per-layer"]) == 1
+    assert cli.main(["verify", *words, "--batch", "2", "--per-layer"]) == 2
     assert "CIR671" in capsys.readouterr().err
 
 

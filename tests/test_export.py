@@ -64,10 +64,10 @@ def test_torch(tmp_path: Path, need: Callable[[str], None]) -> None:
 
 
 def test_unknown_endings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert export(tmp_path / "net.onx") == 1
+    assert export(tmp_path / "net.onx") == 2
     assert "did you mean `.onnx`" in capsys.readouterr().err
-    assert export(tmp_path / "net") == 1
-    assert export(MODEL) == 1
+    assert export(tmp_path / "net") == 2
+    assert export(MODEL) == 2
     assert capsys.readouterr().err.count("CIR682") == 2
     assert list(tmp_path.iterdir()) == []
     assert export(tmp_path / "missing" / "net.safetensors") == 1

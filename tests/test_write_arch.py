@@ -238,8 +238,8 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (a,), (b,) = (reference.run(it.graph, inputs).values() for it in (before, after))
     assert np.array_equal(a, b)
     assert set(read_safetensors(out.with_suffix(".safetensors"))) == set(after.graph.params)
-    assert main(["import", str(out), "-o", str(out)]) == 1
-    assert main(["import", str(out), "-o", str(tmp_path / "x.txt")]) == 1
+    assert main(["import", str(out), "-o", str(out)]) == 2
+    assert main(["import", str(out), "-o", str(tmp_path / "x.txt")]) == 2
     assert capsys.readouterr().err.count("CIR681") == 2
     assert main(["import", str(out), "-o", "-"]) == 0
     assert capsys.readouterr().out.startswith('"""')

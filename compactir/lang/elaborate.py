@@ -15,7 +15,7 @@ from compactir.lang.evaluate import BUILTINS, Frame, Loop, StepValue, assigned_i
 from compactir.lang.modules import Loader, Module
 from compactir.lang.parser import parse_expression
 from compactir.lang.steps import Returned, Stepper
-from compactir.lang.values import Items, kind, show
+from compactir.lang.values import Items, Word, kind, show
 from compactir.ops import SPELLINGS
 
 
@@ -138,16 +138,21 @@ class _Elaborator(Stepper):
             return text
         option = f"-D {parameter.name}"
         try:
+            if not text:
+                raise CompactError("CIR118", f"`{option}=` gives `{parameter.name}` no value")
             expr = parse_expression(text, option)
             if isinstance(expr, ast.Name):  # it can name nothing: let the type say what is wrong with it
-                expr = ast.String(expr.span, expr.id)
-            value = self.typed(parameter, self.eval(expr, Frame(frame.module, "file", option)), expr.span)
+                given: Any = Word(expr.id)
+            else:
+                given = self.eval(expr, Frame(frame.module, "file", option))
+            value = self.typed(parameter, given, expr.span)
             if parameter.type is None and default is not None and kind(value) != kind(default):
                 message = f"`{parameter.name}` must be {kind(default)}, this is {kind(value)}"
-                raise CompactError("CIR131", message, help=f"its default is {show(default)}")
+                raise CompactError("CIR131", message)
         except CompactError as problem:
             notes = [*problem.notes, f"given as `{option}={text}`"]
-            span, help = parameter.span, problem.help
+            usual = None if default is None else f"its default is {show(default)}"
+            span, help = parameter.span, problem.help or usual
             raise CompactError(problem.code, problem.message, span=span, notes=notes, help=help) from None
         return value
 

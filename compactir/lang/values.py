@@ -76,8 +76,14 @@ def _show_fraction(value: Fraction) -> str:
     return f"{value.numerator}/{value.denominator}"
 
 
+class Word(str):
+    """A bare word as the value of a `-D`: `-D width=nan`."""
+
+
 def kind(value: object) -> str:
     """What a value is, with its article."""
+    if isinstance(value, Word):
+        return f"the word `{value}`"
     if isinstance(value, bool):
         return "a truth value"
     if is_number(value):

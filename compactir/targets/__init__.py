@@ -170,6 +170,14 @@ def load_target(name: str) -> Target:
 
     Errors: CIR502 for a name without a description.
     """
+    if "," in name:
+        first = next((word.strip() for word in name.split(",") if word.strip()), "native")
+        raise CompactError(
+            "CIR502",
+            f"`{name}` names several targets, one is wanted",
+            notes=["`compactc compile` puts several levels of one processor into a folder"],
+            help=f"write `--target {first}`",
+        )
     if name in target_names():
         text = (Path(__file__).parent / f"{name}.toml").read_text(encoding="utf-8")
         return parse_target(name, text)
@@ -191,10 +199,19 @@ def load_levels(names: str) -> tuple[Target, ...]:
 
     Errors: CIR502 for a name without a description, CIR505 for targets that are no levels of one processor.
     """
-    found = sorted(
-        (load_target(name.strip()) for name in names.split(",")), key=lambda t: (t.native_rank, t.name)
-    )
+    words = [word.strip() for word in names.split(",")]
+    if not all(words):
+        raise CompactError("CIR502", f"`{names}` lacks the name of a target", help="write `x86` or `c,x86`")
+    found = sorted(map(load_target, words), key=lambda t: (t.native_rank, t.name))
     for one, other in pairwise(found):
+        if one == other:
+            once = words.count(one.name) == 1
+            raise CompactError(
+                "CIR505",
+                f"the level `{one.name}` is given twice",
+                notes=[f"`native` is `{one.name}` on this machine"] if once else (),
+                help="write each level once",
+            )
         apart = one.machine not in ("", other.machine)
         if apart or not set(one.cpu_features) < set(other.cpu_features):
             levels = spell_list([t.name for t in all_targets() if t.machine in ("", "x86_64")])

@@ -12,6 +12,7 @@ from compactir.driver import (
     Planned,
     archive,
     build,
+    check_freestanding,
     generate,
     level_symbol,
     leveled,
@@ -21,14 +22,16 @@ from compactir.driver import (
     with_level,
     write,
 )
+from compactir.passes import parse_pipeline, pipeline
 from compactir.runtime.manifest import read_manifest
 from compactir.targets import unsupported
 from compactir.tools import terminal
-from compactir.tools.dumps import Dumps
+from compactir.tools.dumps import Dumps, check_stages
 from compactir.tools.emit import extras, printable
 from compactir.tools.footprint import footprint
 from compactir.tools.manage_cache import megabytes
 from compactir.tools.source import levels_of, named, source_of
+from compactir.tools.usage import STDOUT
 
 if TYPE_CHECKING:
     from compactir.codegen.lower import Choices
@@ -41,18 +44,17 @@ ELSEWHERE = (*DEFAULT_EMIT, "archive", "project")
 """For another machine than this one: there it goes into a program of somebody else's."""
 WITHOUT_SYSTEM = ("c", "archive", "project")
 """Where nothing loads a library."""
-STDOUT = "-"
 
 
 def main(args: Namespace) -> int:
     """Compile, write the folder, say where everything is."""
     target, *above = levels_of(args)
-    usual: tuple[str, ...] = DEFAULT_EMIT if target.is_native else ELSEWHERE
-    if args.freestanding or target.bare:
-        usual = WITHOUT_SYSTEM
-    kinds = args.emit or (() if args.out == STDOUT and args.dump_ir else usual)
-    _check(args, kinds)
+    kinds = _kinds(args, target)
     dumps = Dumps(args.dump_ir)
+    if args.tune:
+        from compactir.tools.tune import check_runs_here
+
+        check_runs_here(target)
     with terminal.working(f"reading {args.model}", quiet=args.json) as say:
         authored = read(source_of(args))
         dumps.authored(authored.graph)
@@ -68,7 +70,6 @@ def main(args: Namespace) -> int:
             verify_each=args.verify_each,
             dump=dump,
         )
-        dumps.check()
         _admit(planned)
         generated = generate(planned, pack=args.inline, freestanding=args.freestanding)
         if args.out == STDOUT:
@@ -119,8 +120,21 @@ def _tuned(args: Namespace, authored: Authored, target: Target, say: terminal.Sa
     return tune(make, target, args.tune, args.cc, say)
 
 
-def _check(args: Namespace, kinds: tuple[str, ...]) -> None:
-    """Errors: CIR665 where standard output cannot hold what is asked for."""
+def _kinds(args: Namespace, target: Target) -> tuple[str, ...]:
+    """What --emit names, or what is usual for the target."""
+    usual: tuple[str, ...] = DEFAULT_EMIT if target.is_native else ELSEWHERE
+    if args.freestanding or target.bare:
+        usual = WITHOUT_SYSTEM
+    return args.emit or (() if args.out == STDOUT and args.dump_ir else usual)
+
+
+def check(args: Namespace) -> None:
+    """Errors: CIR506, CIR662; CIR665 where standard output cannot hold what is asked for."""
+    target = levels_of(args)[0]
+    kinds = _kinds(args, target)
+    if args.freestanding or target.bare:
+        check_freestanding(target, threads=args.threads, library="lib" in kinds)
+    check_stages(args.dump_ir, [*parse_pipeline(args.also), *pipeline("c", target)])
     built = {"lib", "archive", "project"} & set(kinds)
     if args.out == STDOUT and (args.json or built):
         what = f"`--emit {','.join(sorted(built))}`" if built else "the summary of --json"
@@ -133,8 +147,6 @@ def _check(args: Namespace, kinds: tuple[str, ...]) -> None:
 
 def _admit(planned: Planned) -> None:
     """Say what passes that approximate have lost, layer by layer."""
-    from compactir.passes import parse_pipeline
-
     for name in (step.name for step in parse_pipeline(planned.also) if step.lossy):
         for decision in planned.log.of(name, done=True):
             terminal.note(f"note: {decision}")

@@ -6,7 +6,8 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from compactir.targets import target_names
-from compactir.tools.verbs import BY_NAME, VERBS, Option, Verb
+from compactir.tools.options import Option
+from compactir.tools.verbs import BY_NAME, VERBS, Verb
 
 
 def main(args: Namespace) -> int:
@@ -17,10 +18,12 @@ def main(args: Namespace) -> int:
 
 def words(option: Option) -> Sequence[str]:
     """What can stand as the value of an option; empty where it is a file or free text."""
-    if option.kind == "target":
+    if option.kind in ("target", "targets"):
         return (*target_names(), "native")
-    if option.kind == "pass":
-        return ("all",)
+    if option.kind in ("passes", "stage"):
+        from compactir.passes import PASSES
+
+        return (*(("all",) if option.kind == "stage" else ()), *sorted(PASSES))
     if option.kind == "init":
         return ("seed=0",)
     return option.choices

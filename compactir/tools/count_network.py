@@ -11,7 +11,7 @@ from typing import Any
 from compactir.diagnostics import CompactError
 from compactir.driver import Generated, generate, plan, read
 from compactir.runtime.build import Compiler, find_compiler
-from compactir.targets import Target, all_targets
+from compactir.targets import all_targets
 from compactir.tools import terminal
 from compactir.tools.count import MODELS, Accesses, estimate_all, models_for
 from compactir.tools.count.network import count_steps
@@ -50,7 +50,6 @@ def main(args: Namespace) -> int:
     """Compile, count, estimate, print."""
     with terminal.working(f"compiling {args.model}", quiet=args.json) as say:
         target = target_of(args)
-        _check(target)
         generated = generate(plan(read(source_of(args)), target))
         compiler = find_compiler(target, args.cc)
         say(f"running {generated.manifest.network} under {target.runner}, counting")
@@ -66,8 +65,9 @@ def main(args: Namespace) -> int:
     return 0
 
 
-def _check(target: Target) -> None:
+def check(args: Namespace) -> None:
     """Errors: CIR514 for a target whose instructions we cannot class."""
+    target = target_of(args)
     if target.isa != "neon":
         names = ", ".join(t.name for t in all_targets() if t.isa == "neon")
         raise CompactError(

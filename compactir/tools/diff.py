@@ -11,6 +11,7 @@ import difflib
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from compactir import reference
@@ -19,6 +20,7 @@ from compactir.driver import Authored, build, generate, load, optimize, plan, re
 from compactir.ir.graph import Graph
 from compactir.ir.text import print_graph
 from compactir.ir.types import Array
+from compactir.passes import pipeline
 from compactir.targets import load_target, target_names
 from compactir.tools import terminal
 from compactir.tools.dumps import BEFORE
@@ -55,21 +57,41 @@ def main(args: Namespace) -> int:
     return 0 if all(c.agrees for c in outputs) else 1
 
 
+def check(args: Namespace) -> None:
+    """Errors: CIR675 for an operand without a file, or with an unknown stage."""
+    for word in (args.a, args.b):
+        file, what = operand(word)
+        if file:
+            source_of(args, file)
+        elif word == args.a:
+            raise CompactError(
+                "CIR675", "the first of the two needs a file", help="`compactc diff FILE@STAGE @STAGE`"
+            )
+        _check_stage(what, args)
+
+
+def _check_stage(what: str, args: Namespace) -> None:
+    passes = dict.fromkeys(step.name for step in pipeline("c", target_of(args)))
+    stages = [AUTHORED, *passes, LAST]
+    if what not in ("", *stages, *(BEFORE + name for name in passes), *target_names(), "native"):
+        raise CompactError(
+            "CIR675",
+            f"`{what}` is neither a stage nor a target",
+            notes=[f"the stages are {spell_list(stages, limit=99)}; `before:PASS` is one too"],
+            help=did_you_mean(what, [*stages, *target_names()]),
+        )
+
+
 def operand(word: str) -> tuple[str, str]:
-    """`net.arch@arm` → file and what of it; `@arm` has no file."""
+    """`net.arch@arm` → file and what of it; `@arm` has no file; a file with that name is a file."""
+    if Path(word).is_file():
+        return word, ""
     file, at, what = word.rpartition("@")
     return (file, what) if at else (word, "")
 
 
 def side(file: str, what: str, args: Namespace) -> Side:
-    """The graph that an operand names: as authored, at a stage, or after the passes for a target.
-
-    Errors: CIR675 for an operand without a file, or with an unknown stage.
-    """
-    if not file:
-        raise CompactError(
-            "CIR675", "the first of the two needs a file", help="`compactc diff FILE@STAGE @STAGE`"
-        )
+    """The graph that an operand names: as authored, at a stage, or after the passes for a target."""
     authored = read(source_of(args, file), warn=False)
     name = f"{file}@{what}" if what else file
     if what in ("", AUTHORED):
@@ -95,21 +117,9 @@ def _stage(authored: Authored, what: str, args: Namespace) -> Graph:
     def keep(stage: str, graph: Graph) -> None:
         if stage == what:
             kept[stage] = graph.clone()
-        seen.append(stage.removeprefix(BEFORE))
 
-    seen: list[str] = []
     last, _ = optimize(authored, target_of(args), dump=keep)
-    if what == LAST:
-        return last
-    if what not in kept:
-        stages = [AUTHORED, *dict.fromkeys(seen), LAST]
-        raise CompactError(
-            "CIR675",
-            f"`{what}` is neither a stage nor a target",
-            notes=[f"the stages are {spell_list(stages, limit=99)}; `before:PASS` is one too"],
-            help=did_you_mean(what, [*stages, *target_names()]),
-        )
-    return kept[what]
+    return last if what == LAST else kept[what]
 
 
 def _evaluate(left: Side, right: Side) -> None:

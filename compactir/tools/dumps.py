@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from compactir.diagnostics import CompactError, did_you_mean, spell_list
 from compactir.ir.graph import Graph
 from compactir.ir.text import print_graph
+from compactir.passes import Pass
 
 ALL, BEFORE = "all", "before:"
 
@@ -33,18 +34,15 @@ class Dumps:
         if ALL in self.selectors:
             self.texts["00-authored.cir"] = print_graph(graph)
 
-    def check(self) -> None:
-        """After the pipeline. Errors: CIR662 for a selector that no pass answered to."""
-        for selector in self.selectors:
-            if selector != ALL and selector.removeprefix(BEFORE) not in self.ran:
-                raise _unknown(selector, self.ran)
 
-
-def _unknown(selector: str, ran: Iterable[str]) -> CompactError:
-    names = list(dict.fromkeys(ran))
-    return CompactError(
-        "CIR662",
-        f"no pass called `{selector.removeprefix(BEFORE)}` ran",
-        notes=[f"these did: {spell_list(names, limit=99)}"] if names else ["the pipeline is empty"],
-        help=did_you_mean(selector.removeprefix(BEFORE), names) or "`--dump-ir all` dumps after every pass",
-    )
+def check_stages(selectors: Sequence[str], steps: Sequence[Pass]) -> None:
+    """Errors: CIR662 for a selector that none of these passes answers to."""
+    names = list(dict.fromkeys(step.name for step in steps))
+    for name in (selector.removeprefix(BEFORE) for selector in selectors):
+        if name not in (ALL, *names):
+            raise CompactError(
+                "CIR662",
+                f"no pass called `{name}` runs",
+                notes=[f"these do: {spell_list(names, limit=99)}"] if names else ["the pipeline is empty"],
+                help=did_you_mean(name, names) or "`--dump-ir all` dumps after every pass",
+            )

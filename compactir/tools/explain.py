@@ -33,11 +33,11 @@ def main(args: Namespace) -> int:
     return 0
 
 
-def explain_code(word: str, as_json: bool = False) -> int:
-    """Print a catalogue entry. Errors: CIR664 for a code that does not exist."""
-    code = word.upper() if word.upper().startswith("CIR") else f"CIR{word}"
-    text = explain(code)
-    if text is None:
+def check(args: Namespace) -> None:
+    """Errors: CIR664 for a code that does not exist."""
+    if not _CODE.fullmatch(args.what):
+        source_of(args, args.what)
+    elif (code := _code(args.what)) not in CATALOGUE:
         room = [known for known in CATALOGUE if known[:4] == code[:4]]
         near = [known for known in room if known[:5] == code[:5]] or room
         rooms = "1xx language, 2xx shapes, 3xx IR, 4xx passes, 5xx targets, 6xx runtime and files"
@@ -46,11 +46,20 @@ def explain_code(word: str, as_json: bool = False) -> int:
             f"there is no error code `{code}`",
             help=f"near it are {spell_list(near)}" if near else f"the rooms are {rooms}",
         )
+
+
+def explain_code(word: str, as_json: bool = False) -> int:
+    """Print a catalogue entry."""
+    code = _code(word)
     if as_json:
         terminal.print_json(asdict(CATALOGUE[code]))
     else:
-        print(text, end="")
+        print(explain(code), end="")
     return 0
+
+
+def _code(word: str) -> str:
+    return word.upper() if word.upper().startswith("CIR") else f"CIR{word}"
 
 
 def print_decisions(network: str, decisions: Iterable[Decision]) -> None:

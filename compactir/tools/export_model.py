@@ -19,19 +19,28 @@ from compactir.weights.safetensors import write_safetensors
 
 def main(args: Namespace) -> int:
     """Write the file, or the files."""
-    out = Path(args.out or Path(args.model).with_suffix(".onnx").name)
+    out = _out(args)
+    with terminal.working(f"reading {args.model}") as say:
+        graph = read(source_of(args)).graph
+        say(f"writing {out.name}")
+        written = KINDS[out.suffix.lower()](graph, out)
+    for path in written:
+        print(f"{named(path)}: {graph.name}, {megabytes(path.stat().st_size)}")
+    return 0
+
+
+def check(args: Namespace) -> None:
+    """Errors: CIR682 where the file does not say what to write, or is the model."""
+    out = _out(args)
     if (kind := out.suffix.lower()) not in KINDS:
         near = did_you_mean(kind, KINDS) or f"the endings are {spell_list(list(KINDS), 'or')}"
         raise CompactError("CIR682", f"`{out}` does not say what to export", help=near)
     if out.resolve() == Path(args.model).resolve():
         raise CompactError("CIR682", f"`{out}` is the model itself", help="give another file: `-o FILE`")
-    with terminal.working(f"reading {args.model}") as say:
-        graph = read(source_of(args)).graph
-        say(f"writing {out.name}")
-        written = KINDS[kind](graph, out)
-    for path in written:
-        print(f"{named(path)}: {graph.name}, {megabytes(path.stat().st_size)}")
-    return 0
+
+
+def _out(args: Namespace) -> Path:
+    return Path(args.out or Path(args.model).with_suffix(".onnx").name)
 
 
 def _onnx(graph: Graph, out: Path) -> list[Path]:

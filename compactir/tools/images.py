@@ -24,6 +24,11 @@ class Normalization:
     mean: Sequence[float] = ()
     std: Sequence[float] = ()
 
+    def __post_init__(self) -> None:
+        """Errors: CIR668 for a deviation of 0."""
+        if any(number == 0 for number in self.std):
+            raise CompactError("CIR668", "--std must not be 0", help="give the deviation of each channel")
+
     def __call__(self, image: Array) -> Array:
         """Apply it to (C, H, W). Errors: CIR668 where the numbers do not match the channels."""
         for numbers, what in ((self.mean, "mean"), (self.std, "std")):
@@ -33,11 +38,16 @@ class Normalization:
                     f"--{what} has {len(numbers)} numbers, the input has {image.shape[0]} channels",
                     help="give one number, or one per channel",
                 )
-        if any(number == 0 for number in self.std):
-            raise CompactError("CIR668", "--std must not be 0")
         mean = np.asarray(self.mean or [0.0], np.float32)[:, None, None]
         std = np.asarray(self.std or [1.0], np.float32)[:, None, None]
         return ((image - mean) / std).astype(np.float32)
+
+
+def check_there(path: Path) -> None:
+    """Errors: CIR666 for a file that does not exist."""
+    if not path.exists():
+        there = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise CompactError("CIR666", f"there is no file `{path}`", help=did_you_mean(path.name, there))
 
 
 def read_input(path: Path, tensor: Tensor, normalize: Normalization) -> Array:
@@ -46,6 +56,7 @@ def read_input(path: Path, tensor: Tensor, normalize: Normalization) -> Array:
     Errors: CIR666 for a file that cannot be read or does not hold what its name says, CIR667 for a shape that
     does not fit, CIR668.
     """
+    check_there(path)
     if path.suffix.lower() in ARRAYS:
         return _fit(_array(path, tensor), path, tensor)
     return normalize(_image(path, tensor))[None]
@@ -58,9 +69,6 @@ def _array(path: Path, tensor: Tensor) -> Array:
             return np.asarray(loaded)
         with loaded as archive:
             return np.asarray(archive[_member(path, list(archive.files), tensor)])
-    except FileNotFoundError:
-        near = did_you_mean(path.name, [p.name for p in path.parent.glob(f"*{path.suffix}")])
-        raise CompactError("CIR666", f"there is no file `{path}`", help=near) from None
     except CompactError:
         raise
     except Exception as error:  # a damaged archive raises what its decompressor likes
@@ -131,11 +139,6 @@ def _image(path: Path, tensor: Tensor) -> Array:
         with Image.open(path) as opened:
             opened.load()
             picture = _eight_bits(opened).convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
-    except FileNotFoundError:
-        near = did_you_mean(
-            path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        )
-        raise CompactError("CIR666", f"there is no file `{path}`", help=near) from None
     except Exception as error:  # pillow's plugins raise many things on a damaged file
         raise CompactError("CIR666", f"`{path}` cannot be read as an image", notes=[_reason(error)]) from None
     if picture.size != (width, height):

@@ -12,17 +12,13 @@ from compactir.lang.write import write_arch
 from compactir.tools import terminal
 from compactir.tools.manage_cache import megabytes
 from compactir.tools.source import named, source_of
+from compactir.tools.usage import STDOUT
 from compactir.weights.safetensors import write_safetensors
-
-STDOUT = "-"
 
 
 def main(args: Namespace) -> int:
     """Write the file and, where there are weights, the weights beside it."""
-    model = Path(args.model)
-    out = Path(args.out) if args.out and args.out != STDOUT else model.with_suffix(".arch")
-    if args.out != STDOUT:
-        _check(out, model)
+    out = _out(args)
     with terminal.working(f"reading {args.model}") as say:
         authored = read(source_of(args), warn=False)
         bound = authored.init.get("weights") != "random"
@@ -51,8 +47,16 @@ def main(args: Namespace) -> int:
     return 0
 
 
-def _check(out: Path, model: Path) -> None:
+def _out(args: Namespace) -> Path:
+    """The file, or with `-o -` the one whose name the text would have."""
+    return Path(args.out) if args.out not in (None, STDOUT) else Path(args.model).with_suffix(".arch")
+
+
+def check(args: Namespace) -> None:
     """Errors: CIR681 where the result would replace the model, or is no .arch file."""
+    if args.out == STDOUT:
+        return
+    out, model = _out(args), Path(args.model)
     if out.suffix != ".arch":
         raise CompactError(
             "CIR681", f"`{out}` would not be read as a model file again", help=f"name it `{out.stem}.arch`"

@@ -12,8 +12,9 @@ from compactir.files import put
 from compactir.ir.text import print_graph
 from compactir.passes import PASSES, Pass, parse_pipeline, pipeline, run_pipeline
 from compactir.tools import terminal
-from compactir.tools.dumps import Dumps
+from compactir.tools.dumps import Dumps, check_stages
 from compactir.tools.source import source_of, target_of
+from compactir.tools.usage import STDOUT
 from compactir.weights.safetensors import write_safetensors
 
 
@@ -24,27 +25,35 @@ def main(args: Namespace) -> int:
             "passes", ("pass", "options", "what it does"), [_row(PASSES[name]) for name in sorted(PASSES)]
         )
         return 0
-    if args.model is None:
-        raise CompactError(
-            "CIR672", "there is no graph to run passes on", help="`compactc opt FILE.cir`, or `--list`"
-        )
-    steps = pipeline("c", target_of(args)) if args.passes is None else parse_pipeline(args.passes)
+    steps = _steps(args)
     dumps = Dumps(args.dump_ir)
     with terminal.working(f"running passes on {args.model}"):
         graph = read(source_of(args)).graph
         dumps.authored(graph)
         run_pipeline(graph, steps, verify_each=args.verify_each, dump=dumps)
-        dumps.check()
     for name, text in dumps.texts.items():
         terminal.note(f"// ----- {name}\n{text}")
     text = print_graph(graph)
     if args.save_weights:
         write_safetensors(Path(args.save_weights), graph.weights)
-    if args.out and args.out != "-":
+    if args.out and args.out != STDOUT:
         put(Path(args.out), text)
     else:
         print(text, end="")
     return 0
+
+
+def check(args: Namespace) -> None:
+    """Errors: CIR662, CIR672."""
+    if args.model is None and not args.list:
+        raise CompactError(
+            "CIR672", "there is no graph to run passes on", help="`compactc opt FILE.cir`, or `--list`"
+        )
+    check_stages(args.dump_ir, _steps(args))
+
+
+def _steps(args: Namespace) -> list[Pass]:
+    return pipeline("c", target_of(args)) if args.passes is None else parse_pipeline(args.passes)
 
 
 def _row(cls: type[Pass]) -> tuple[str, str, str]:

@@ -98,6 +98,11 @@ def main(args: Namespace) -> int:
     return 0
 
 
+def check(args: Namespace) -> None:
+    """Errors: CIR663 for a baseline that is not three positive numbers."""
+    _baseline(args.baseline)
+
+
 def make_report(
     planned: Planned, top1: float | None = None, baseline: Sequence[float] | None = None
 ) -> Report:

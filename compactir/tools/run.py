@@ -16,7 +16,7 @@ from compactir.driver import build, generate, load, plan, read, write_to_cache
 from compactir.files import put
 from compactir.ir.types import Array
 from compactir.tools import terminal
-from compactir.tools.images import Normalization, read_input
+from compactir.tools.images import Normalization, check_there, read_input
 from compactir.tools.source import source_of, target_of
 
 if TYPE_CHECKING:
@@ -28,11 +28,15 @@ MANY = 1000
 
 def main(args: Namespace) -> int:
     """Run a model or an output folder on files."""
+    for file in (*args.files, *dict(args.input).values()):
+        check_there(Path(file))
     with terminal.working(f"compiling {args.model}", quiet=args.json) as say:
         module = module_of(args)
         say(f"running {module.name}")
         named = files_by_input(module, args.files, dict(args.input))
-        normalize = Normalization(args.mean or (), args.std or ())
+        normalize = _normalization(args)
+        if args.out:
+            _check_out(Path(args.out), len(module.outputs))
         inputs = {
             name: read_input(Path(file), module.inputs[name], normalize) for name, file in named.items()
         }
@@ -93,13 +97,28 @@ def _slice(array: Array, k: int, size: int) -> Array:
     return array[k * size : (k + 1) * size]
 
 
-def save(path: Path, outputs: Mapping[str, Array]) -> None:
-    """Write .npy (one output) or .npz. Errors: CIR652, CIR665."""
-    if path.suffix not in (".npy", ".npz") or (path.suffix == ".npy" and len(outputs) > 1):
-        ending = ".npz" if len(outputs) > 1 else ".npy"
+def check(args: Namespace) -> None:
+    """Errors: CIR665 for a file that no array is written to, CIR668."""
+    _normalization(args)
+    if args.out:
+        _check_out(Path(args.out), 1)
+
+
+def _normalization(args: Namespace) -> Normalization:
+    return Normalization(args.mean or (), args.std or ())
+
+
+def _check_out(path: Path, outputs: int) -> None:
+    """Errors: CIR665 for an ending that does not fit so many outputs."""
+    if path.suffix not in (".npy", ".npz") or (path.suffix == ".npy" and outputs > 1):
+        ending = ".npz" if outputs > 1 else ".npy"
         raise CompactError(
             "CIR665", f"outputs cannot be written to `{path}`", help=f"give it the ending `{ending}`"
         )
+
+
+def save(path: Path, outputs: Mapping[str, Array]) -> None:
+    """Write .npy (one output) or .npz. Errors: CIR652."""
     content = BytesIO()
     if path.suffix == ".npy":
         np.save(content, next(iter(outputs.values())))

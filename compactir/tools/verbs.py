@@ -1,34 +1,32 @@
 """The command line as data: verbs, options, examples. `cli` parses by it, help and completion print it.
 
-To add a verb: an entry here, and its function `main(args) -> int` in `compactir/tools`.
+To add a verb: an entry here, and a module in `compactir/tools` with its function `main(args) -> int`. Where
+the words can be wrong together, whatever the files hold, `check(args)` beside it says so (see `usage`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+
+from compactir.tools.options import (
+    ALSO,
+    CC,
+    DUMP,
+    JSON,
+    MODEL,
+    NO_WINOGRAD,
+    TARGET,
+    TARGETS,
+    THREADS,
+    VERIFY_EACH,
+    WHICH,
+    Option,
+    out_option,
+)
 
 EMITS = ("ir", "c", "lib", "archive", "project", "py", "dot", "report", "html")
 SHELLS = ("bash", "zsh", "fish")
 RIVALS = ("onnxruntime", "openvino", "ncnn", "litert", "mnn", "torch")
-
-
-@dataclass(frozen=True)
-class Option:
-    """One argument; `flags` are empty for a positional one. `kind` says how it is read and completed."""
-
-    name: str
-    help: str
-    flags: tuple[str, ...] = ()
-    metavar: str = ""
-    kind: str = "text"
-    """text, flag, file, folder, model, number, decimal, floats, define, init, list, target, pass, choice"""
-    choices: tuple[str, ...] = ()
-    default: Any = None
-    count: str = ""
-    """"?", "*" for positional ones; "+" for options that may be repeated, "?" where the value may lack"""
-    alone: Any = None
-    """The value of an option that is given without one."""
 
 
 @dataclass(frozen=True)
@@ -41,107 +39,6 @@ class Verb:
     examples: tuple[tuple[str, str], ...]
     options: tuple[Option, ...]
     run: str
-
-
-MODEL = Option("model", "a .arch, .cir or .onnx file", metavar="MODEL", kind="model")
-DEFINE = Option(
-    "define",
-    "a parameter of the network or a choice; may be repeated",
-    ("-D", "--define"),
-    metavar="NAME=VALUE",
-    kind="define",
-    count="+",
-)
-WEIGHTS = Option(
-    "weights",
-    "take the weights from this file (.safetensors, .npz, .pt, .onnx), not from the one of the network",
-    ("--weights",),
-    metavar="FILE",
-    kind="file",
-)
-MAP = Option(
-    "map",
-    "names of the weights file that are not ours: auto (by order and shape, shown as a table), or a file "
-    "of lines THEIRS -> OURS",
-    ("--map",),
-    metavar="auto|FILE",
-    kind="file",
-)
-INIT = Option(
-    "seed",
-    "draw the weights at random from this seed; the default where no file is named, with seed 0",
-    ("--init",),
-    metavar="seed=N",
-    kind="init",
-)
-BATCH = Option(
-    "batch",
-    "how many images one call takes (default 1)",
-    ("--batch",),
-    metavar="N",
-    kind="number",
-    default=1,
-)
-THREADS = Option(
-    "threads",
-    "on how many threads a call can run (default 1): the results are the same bits",
-    ("--threads",),
-    metavar="N",
-    kind="number",
-    default=1,
-)
-NO_WINOGRAD = Option(
-    "no_winograd",
-    "sum up 3×3 convolutions directly: slower, with smaller rounding errors (docs/numerics.md)",
-    ("--no-winograd",),
-    kind="flag",
-)
-NETWORK = Option("network", "which network of the file", ("--network",), metavar="NAME")
-TARGET = Option(
-    "target",
-    "the machine to compile for, of those that `compactc targets` lists (default: native, this CPU)",
-    ("--target",),
-    metavar="NAME",
-    kind="target",
-    default="native",
-)
-CC = Option(
-    "cc",
-    "the C compiler: gcc, clang, zig or a path (default: the first that is found)",
-    ("--cc",),
-    metavar="CC",
-    kind="file",
-)
-JSON = Option("json", "print one JSON object, for programs; mistakes too", ("--json",), kind="flag")
-DUMP = Option(
-    "dump_ir",
-    "the graph as text after every pass, after one, or before one; may be repeated",
-    ("--dump-ir",),
-    metavar="all|PASS|before:PASS",
-    kind="pass",
-    count="+",
-)
-VERIFY_EACH = Option(
-    "verify_each",
-    "run the reference before and after every pass on random inputs, stop at the first difference",
-    ("--verify-each",),
-    kind="flag",
-)
-
-ALSO = Option(
-    "also",
-    "passes to run before all others, such as factorise{error=0.1}: those that only run when asked for",
-    ("--also",),
-    metavar="PASSES",
-    default="",
-)
-
-SOURCE = (MODEL, DEFINE, NETWORK, BATCH, WEIGHTS, MAP, INIT)
-"""What says which graph is meant."""
-
-
-def _out(help: str, metavar: str = "FILE", kind: str = "file") -> Option:
-    return Option("out", help, ("-o", "--output"), metavar=metavar, kind=kind)
 
 
 VERBS = (
@@ -160,13 +57,10 @@ VERBS = (
             ("compactc lenet5.arch --dump-ir before:fold-batchnorm -o -", "show the graph before a pass"),
         ),
         (
-            *SOURCE,
-            replace(
-                TARGET,
-                help="the machine to compile for, of those that `compactc targets` lists (default: native, "
-                "this CPU), or levels of one processor, of which loading takes the best: x86,x86-avx512",
-            ),
-            _out("the output folder (default: out/NETWORK); - prints to the terminal", "DIR", "folder"),
+            MODEL,
+            *WHICH,
+            TARGETS,
+            out_option("the output folder (default: out/NETWORK); - prints to the terminal", "DIR", "outdir"),
             Option(
                 "emit",
                 "what to write, a list of ir c lib archive project py dot report html (default: c,lib; for "
@@ -240,7 +134,7 @@ VERBS = (
                 "write the outputs: .npy, or .npz where there are several",
                 ("-o", "--output"),
                 metavar="FILE",
-                kind="file",
+                kind="out",
             ),
             Option(
                 "mean", "subtract from an image's channels (0…1)", ("--mean",), metavar="R,G,B", kind="floats"
@@ -254,12 +148,7 @@ VERBS = (
                 kind="number",
                 default=5,
             ),
-            DEFINE,
-            NETWORK,
-            BATCH,
-            WEIGHTS,
-            MAP,
-            INIT,
+            *WHICH,
             TARGET,
             CC,
             JSON,
@@ -283,7 +172,7 @@ VERBS = (
                 "on how many threads (default: one, or what a folder was compiled for)",
                 ("--threads",),
                 metavar="N",
-                kind="number",
+                kind="threads",
             ),
             Option(
                 "repeats",
@@ -293,12 +182,7 @@ VERBS = (
                 kind="number",
                 default=20,
             ),
-            DEFINE,
-            NETWORK,
-            BATCH,
-            WEIGHTS,
-            MAP,
-            INIT,
+            *WHICH,
             TARGET,
             CC,
             JSON,
@@ -317,7 +201,8 @@ VERBS = (
             ("compactc report igcv3.arch --top1 72.2", "with BUnit-Net's TCA and TSA against MobileNetV1"),
         ),
         (
-            *SOURCE,
+            MODEL,
+            *WHICH,
             TARGET,
             ALSO,
             Option(
@@ -325,7 +210,7 @@ VERBS = (
                 "the network's accuracy in percent: adds TCA and TSA",
                 ("--top1",),
                 "PERCENT",
-                "decimal",
+                "percent",
             ),
             Option(
                 "baseline",
@@ -351,12 +236,7 @@ VERBS = (
         ),
         (
             Option("what", "a code or a model", metavar="CODE|MODEL", kind="model"),
-            DEFINE,
-            NETWORK,
-            BATCH,
-            WEIGHTS,
-            MAP,
-            INIT,
+            *WHICH,
             TARGET,
             ALSO,
             JSON,
@@ -382,7 +262,8 @@ VERBS = (
             ),
         ),
         (
-            *SOURCE,
+            MODEL,
+            *WHICH,
             TARGET,
             THREADS,
             NO_WINOGRAD,
@@ -436,7 +317,8 @@ VERBS = (
             ("compactc count mobilenet_v2.arch --target arm-a76 --cc zig", "another compiler"),
         ),
         (
-            *SOURCE,
+            MODEL,
+            *WHICH,
             replace(TARGET, default="arm-a76", help=TARGET.help.replace("native, this CPU", "arm-a76")),
             Option(
                 "model_of_core",
@@ -467,7 +349,8 @@ VERBS = (
             ("compactc bench shufflenet_v2.arch --rounds 50 --json", "longer, for programs"),
         ),
         (
-            *SOURCE,
+            MODEL,
+            *WHICH,
             TARGET,
             Option(
                 "against",
@@ -482,7 +365,7 @@ VERBS = (
                 "threads of every engine, ours included (default 1)",
                 ("--threads",),
                 metavar="N",
-                kind="number",
+                kind="threads",
                 default=1,
             ),
             Option(
@@ -512,12 +395,7 @@ VERBS = (
         (
             Option("a", "the first", metavar="A", kind="model"),
             Option("b", "the second", metavar="B", kind="model"),
-            DEFINE,
-            NETWORK,
-            BATCH,
-            WEIGHTS,
-            MAP,
-            INIT,
+            *WHICH,
             TARGET,
             CC,
             JSON,
@@ -536,24 +414,19 @@ VERBS = (
         ),
         (
             Option("model", "a .cir, .arch or .onnx file", metavar="FILE", kind="model", count="?"),
-            Option("passes", "which passes, in order", ("--passes",), metavar="LIST", kind="pass"),
+            Option("passes", "which passes, in order", ("--passes",), metavar="LIST", kind="passes"),
             Option("list", "list the passes there are", ("--list",), kind="flag"),
-            _out("write the graph here (default: print it)"),
+            out_option("write the graph here (default: print it)"),
             Option(
                 "save_weights",
                 "write the weights of the result (.safetensors)",
                 ("--save-weights",),
                 metavar="FILE",
-                kind="file",
+                kind="out",
             ),
             DUMP,
             VERIFY_EACH,
-            DEFINE,
-            NETWORK,
-            BATCH,
-            WEIGHTS,
-            MAP,
-            INIT,
+            *WHICH,
             TARGET,
         ),
         "opt:main",
@@ -570,8 +443,9 @@ VERBS = (
             ("compactc import model.cir -o -", "to look at"),
         ),
         (
-            *SOURCE,
-            _out("the model file to write (default: MODEL with .arch); - prints it"),
+            MODEL,
+            *WHICH,
+            out_option("the model file to write (default: MODEL with .arch); - prints it"),
         ),
         "import_model:main",
     ),
@@ -587,8 +461,9 @@ VERBS = (
             ("compactc export net.arch -D width=0.5 -o net.py", "a module to train"),
         ),
         (
-            *SOURCE,
-            _out("what to write (default: MODEL with .onnx, here)"),
+            MODEL,
+            *WHICH,
+            out_option("what to write (default: MODEL with .onnx, here)"),
         ),
         "export_model:main",
     ),
@@ -635,7 +510,13 @@ VERBS = (
                 default="stats",
                 count="?",
             ),
-            Option("limit", "what prune leaves (default: the cache's limit)", ("--limit",), metavar="SIZE"),
+            Option(
+                "limit",
+                "what prune leaves (default: the cache's limit)",
+                ("--limit",),
+                metavar="SIZE",
+                kind="size",
+            ),
             JSON,
         ),
         "manage_cache:main",

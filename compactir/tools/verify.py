@@ -113,16 +113,10 @@ class Answer:
 
 def main(args: Namespace) -> int:
     """Compile (or load), compare, print; 1 where they disagree."""
-    if args.per_layer and args.against != "reference":
-        raise CompactError(
-            "CIR671",
-            f"{args.against} keeps no value between layers that could be compared",
-            help="leave `--against` out: the reference has them all",
-        )
     source = source_of(args)
     with terminal.working(f"compiling {args.model}", quiet=args.json) as say:
-        authored = read(source)
         target, threads = _built_for(args) if args.module else (target_of(args), args.threads)
+        authored = read(source)
         planned = plan(authored, target, threads=threads)
         module = _module(args, planned)
         cases = _cases(args, authored)
@@ -143,6 +137,25 @@ def main(args: Namespace) -> int:
         _print(module, answers, layers, args.against)
     compared = [c for a in answers for c in (*a.outputs, *a.expected)]
     return 0 if all(c.agrees for c in (*compared, *layers)) else 1
+
+
+def check(args: Namespace) -> None:
+    """Errors: CIR671 for steps that cannot be compared."""
+    if args.per_layer and args.against != "reference":
+        raise CompactError(
+            "CIR671",
+            f"{args.against} keeps no value between layers that could be compared",
+            help="leave `--against` out: the reference has them all",
+        )
+    if args.per_layer:
+        _check_batch(args.batch)
+
+
+def _check_batch(batch: int) -> None:
+    if batch != 1:
+        raise CompactError(
+            "CIR671", "steps are compared for one image", help="leave `--batch` out: the kernels are the same"
+        )
 
 
 def _cases(args: Namespace, authored: Authored) -> list[Case]:
@@ -249,10 +262,7 @@ def compare_layers(
     Errors: CIR671 for a batch of more than one: its images share one workspace.
     """
     graph, lowered = planned.graph, planned.lowered
-    if lowered.plan.batch != 1:
-        raise CompactError(
-            "CIR671", "steps are compared for one image", help="leave `--batch` out: the kernels are the same"
-        )
+    _check_batch(lowered.plan.batch)
     later = {value.name: array for value, array in reference.trace(graph, inputs).items()}
     makers = {node.name: node for node in graph.nodes}
     steps = [makers[step.name].out.name for step in lowered.plan.steps if step.name in makers]

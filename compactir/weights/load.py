@@ -25,7 +25,7 @@ from compactir.weights.npz import read_npz
 from compactir.weights.safetensors import read_safetensors
 from compactir.weights.stored import Stored
 
-__all__ = ["ENDINGS", "load_weights", "match_weights", "read_weights"]
+__all__ = ["ENDINGS", "check_ending", "load_weights", "match_weights", "read_weights"]
 
 Reader = Callable[[Path, list[str]], dict[str, Stored]]
 """Everything that a file holds, by name; notes get lines."""
@@ -84,6 +84,15 @@ def read_weights(
 ) -> dict[str, Stored]:
     """Everything that a weights file holds, by name. Arguments and errors as `load_weights`."""
     said = notes if notes is not None else []
+    reader = check_ending(path, more)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise CompactError("CIR640", f"the weights file {path} {what}", help=_nearby(path))
+    return _without_prefix(reader(path, said), said)
+
+
+def check_ending(path: Path, more: Mapping[str, Reader] | None = None) -> Reader:
+    """Who reads a file of that name. Errors: CIR641."""
     readers = _READERS | dict(more or {})
     reader = readers.get(path.suffix.lower())
     if reader is None:
@@ -93,10 +102,7 @@ def read_weights(
             f"{path} has {ending}, which says nothing about how to read it",
             help=f"the endings are {spell_list(list(readers), 'or')}; safetensors is the best of them",
         )
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise CompactError("CIR640", f"the weights file {path} {what}", help=_nearby(path))
-    return _without_prefix(reader(path, said), said)
+    return reader
 
 
 def match_weights(

@@ -1,0 +1,91 @@
+"""What no file can make right: a command line is judged as a whole before any file is read.
+
+What is wrong with the words ends with exit code 2, what comes later with 1 (docs/cli.md). Reading an option's
+value is `cli`'s, options that change nothing are `unused`'s; here is what the values mean.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from compactir.files import check_file, check_folder
+
+if TYPE_CHECKING:
+    from compactir.tools.verbs import Verb
+
+STDOUT = "-"
+
+
+def _threads(count: int) -> None:
+    from compactir.driver import check_threads
+
+    check_threads(count)
+
+
+def _target(name: str) -> None:
+    from compactir.targets import load_target
+
+    load_target(name)
+
+
+def _targets(names: str) -> None:
+    from compactir.targets import load_levels
+
+    load_levels(names)
+
+
+def _passes(text: str) -> None:
+    from compactir.passes import parse_pipeline
+
+    parse_pipeline(text)
+
+
+def _size(text: str) -> None:
+    from compactir.runtime.cache import parse_size
+
+    parse_size(text, "--limit")
+
+
+MEANINGS: Mapping[str, Callable[[Any], None]] = {
+    "threads": _threads,
+    "target": _target,
+    "targets": _targets,
+    "passes": _passes,
+    "size": _size,
+}
+"""Kind of an option → who refuses values that mean nothing."""
+
+PLACES: Mapping[str, Callable[[Path], None]] = {"out": check_file, "outdir": check_folder}
+"""Kind of an option → who refuses paths that cannot be written."""
+
+
+def judge(verb: Verb, args: Namespace) -> None:
+    """Errors: those of words that nothing can make right."""
+    for option in verb.options:
+        value = getattr(args, option.name)
+        if option.kind in MEANINGS and value is not None:
+            MEANINGS[option.kind](value)
+    if hasattr(args, "define") and getattr(args, "model", None) is not None:
+        from compactir.tools.source import source_of
+
+        source_of(args)
+    if check := getattr(module_of(verb), "check", None):
+        check(args)
+
+
+def check_places(verb: Verb, args: Namespace) -> None:
+    """Errors: CIR652 where what the verb will write cannot be written."""
+    for option in verb.options:
+        value = getattr(args, option.name)
+        if option.kind in PLACES and value not in (None, STDOUT):
+            PLACES[option.kind](Path(value))
+
+
+def module_of(verb: Verb) -> ModuleType:
+    """The module of `compactir.tools` that does what the verb says."""
+    return import_module(f"compactir.tools.{verb.run.partition(':')[0]}")

@@ -994,7 +994,7 @@ _ENTRIES = [
         "CIR648",
         "a line of a file of names makes no sense",
         "A line of the file that `--map` names is not `THEIRS -> OURS`, uses a name on the right that the "
-        "left does not have, or shifts what is no number.",
+        "left does not have, or shifts what is no number; or no line of it fits any name.",
         "A line that is skipped would leave weights where they do not belong.",
         "features.{i}.conv.{p} -> block{j}.conv1.{p}",
         "Write `{name}` for a word between dots on both sides, `*` for anything, `{i+1}` for the next one; "

@@ -490,6 +490,25 @@ def test_verify_finds_two_swapped_weights(model: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.compiler
+def test_verify_says_that_the_weights_are_others(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The manifest knows what was compiled in; a file under another name is the same file."""
+    assert cli.main(["tiny.arch", "--init", "seed=1", "--target", "c", "-o", "out"]) == 0
+    assert cli.main(["export", "tiny.arch", "--init", "seed=1", "-o", "a.safetensors"]) == 0
+    words = ["verify", "tiny.arch", "--module", "out", "--runs", "1", "--json"]
+    for init, said in (("seed=1", []), ("seed=0", ["random weights (seed 1), the model here has random"])):
+        capsys.readouterr()
+        assert cli.main([*words, "--init", init]) == len(said)
+        hints = json.loads(capsys.readouterr().out)["hints"]
+        assert len(hints) == len(said)
+        assert all(part in hint for part, hint in zip(said, hints, strict=True))
+    assert cli.main(["tiny.arch", "--weights", "a.safetensors", "--target", "c", "-o", "out"]) == 0
+    Path("a.safetensors").rename("b.safetensors")
+    capsys.readouterr()
+    assert cli.main([*words, "--weights", "b.safetensors"]) == 0
+    assert json.loads(capsys.readouterr().out)["hints"] == []
+
+
+@pytest.mark.compiler
 def test_verify_refuses_a_module_of_another_model(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["tiny.arch", "--init", "seed=0", "--target", "c"]
     assert cli.main([*words, "-o", "out"]) == 0

@@ -112,11 +112,13 @@ def test_what_plays_no_part_is_said() -> None:
 
 
 def _notes(graph: Graph, tensors: dict[str, Array], tmp: Path | None = None) -> list[str]:
-    from compactir.weights.load import _mapped
+    from compactir.weights.load import _mapping
+    from compactir.weights.mapping import apply
     from compactir.weights.stored import Stored
 
     notes: list[str] = []
-    _mapped(graph, {n: Stored(a.dtype.name, a) for n, a in tensors.items()}, "auto", "file.pt", notes)
+    stored = {n: Stored(a.dtype.name, a) for n, a in tensors.items()}
+    apply(_mapping(graph, stored, "auto", "file.pt", notes), stored, {}, notes)
     return notes
 
 
@@ -272,6 +274,33 @@ def test_lines_that_make_no_sense(graph: Graph, tmp_path: Path, line: str, messa
     assert message in str(error)
     assert error.span
     assert error.span.line == 2
+
+
+def test_lines_that_fit_nothing_are_said(graph: Graph, tmp_path: Path) -> None:
+    tensors = renamed(graph, {"stem": "net.0"})
+    lines = ["aux* -> -", "net.{i}.{p} -> stem.{p}", "net.0.weight -> stem.weight"]
+    (tmp_path / "names").write_text("\n".join(lines))
+    write_safetensors(tmp_path / "f.safetensors", tensors)
+    notes: list[str] = []
+    load_weights(graph, tmp_path / "f.safetensors", notes, map=tmp_path / "names")
+    wanted = [f"line {n} of names fits no name of the weights file: `{lines[n - 1]}`" for n in (1, 3)]
+    assert notes == wanted
+    (tmp_path / "names").write_text("\n".join([lines[0], "net.0.bias -> stem.bias"]))
+    error = refused(graph, tensors, tmp_path, tmp_path / "names")
+    assert error.code == "CIR643"
+    assert error.notes[-1] == wanted[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("features.{i} -> x{i}\n", "no line of"), ("# none yet\n\n", "holds no patterns")],
+)
+def test_a_file_of_names_that_fits_nothing(graph: Graph, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "names").write_text(text)
+    error = refused(graph, renamed(graph, {"stem": "net.0"}), tmp_path, tmp_path / "names")
+    assert error.code == "CIR648"
+    assert message in error.message
+    assert any("names of the weights file are `bn1.bias`, " in note for note in error.notes)
 
 
 def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

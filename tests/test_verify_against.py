@@ -208,3 +208,24 @@ def test_measures() -> None:
     assert 0.8 < (graded.cosine or 0) < 0.9
     assert compare("y", right, right, graded=True).cosine == pytest.approx(1)
     assert compare("y", right[0], right[0], graded=True).top1 is None
+
+
+@pytest.mark.compiler
+def test_a_quantized_model_rounds_where_we_clamp(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], need: Callable[[str], None]
+) -> None:
+    """The difference is one of definition, and verify says so."""
+    need("onnxruntime")
+    from tests import onnx_models
+
+    text = """g (float[1,3,8,8] x) => (float[1,4,8,8] y) {
+        q = QuantizeLinear (x, s, z) d = DequantizeLinear (q, s, z) y = Conv (d, w) }"""
+    constants: dict[str, Array] = {"s": np.array(0.25, np.float32), "z": np.array(0, np.int8)}
+    built = onnx_models.model(text, 13, w=onnx_models.array(4, 3, 1, 1), **constants)
+    path = onnx_models.saved(tmp_path, built)
+    words = ["verify", str(path), "--runs", "1", "--json"]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["hints"] == []
+    assert main([*words, "--against", "onnxruntime"]) == 1
+    (hint,) = json.loads(capsys.readouterr().out)["hints"]
+    assert "it rounds at 1 QuantizeLinear, where compactir clamps" in hint

@@ -121,6 +121,59 @@ def test_a_torch_file_with_code_in_it(
     assert not (tmp_path / "executed").exists()
 
 
+def torch_file(what: str, torch: Any, path: Path) -> None:
+    """What people call model.pt: `nothing`, or `module, old, cut`: as PyTorch once wrote it, cut off."""
+    kind, *how = what.split(", ")
+    plain: dict[str, bytes] = {
+        "nothing": b"",
+        "text": b"hello\n",
+        "bytes": bytes(range(200, 256)) * 9,
+        "like a pickle": b"\x80\x02" + bytes(99),
+        "like a zip": b"PK\3\4" + bytes(99),
+        "arrays": pickle.dumps({"a": np.zeros(3)}),
+    }
+    linear = torch.nn.Linear(2, 2)
+    if kind in plain:
+        path.write_bytes(plain[kind])
+    elif kind == "script":
+        torch.jit.save(torch.jit.trace(linear, torch.zeros(1, 2)), path)
+    else:
+        saved = linear if kind == "module" else {"stem.weight": torch.zeros(40)}
+        torch.save(saved, path, _use_new_zipfile_serialization="old" not in how)
+    if "cut" in how:
+        path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize(
+    ("what", "code", "words"),
+    [
+        ("nothing", "CIR642", "it is empty"),
+        ("text", "CIR642", "it begins with b'hell'"),
+        ("bytes", "CIR642", "it begins with"),
+        ("like a pickle", "CIR642", "its pickle makes no sense"),
+        ("like a zip", "CIR642", "it ends early"),
+        ("tensors, cut", "CIR642", "it ends early"),
+        ("tensors, old, cut", "CIR642", "it ends early"),
+        ("module", "CIR644", "torch.nn.modules.linear.Linear"),
+        ("module, old", "CIR644", "torch.nn.modules.linear.Linear"),
+        ("arrays", "CIR644", "`numpy.dtype` and `numpy.ndarray`"),
+        ("script", "CIR644", "TorchScript program"),
+    ],
+)
+def test_damaged_files_are_told_from_those_that_need_code(
+    what: str, code: str, words: str, tmp_path: Path, need: Callable[[str], None]
+) -> None:
+    need("torch")
+    import torch
+
+    torch_file(what, torch, tmp_path / "net.pt")
+    error = error_of(lambda: read_weights(tmp_path / "net.pt"))
+    assert error.code == code
+    assert words in str(error)
+    assert "weights_only" not in str(error)
+
+
 def test_a_torch_file_without_torch(graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "net.pt").write_bytes(b"x")
     monkeypatch.setitem(__import__("sys").modules, "torch", None)

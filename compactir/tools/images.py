@@ -13,8 +13,7 @@ from compactir.diagnostics import CompactError, did_you_mean, spell_list
 from compactir.ir.types import Array
 from compactir.runtime.manifest import Tensor
 from compactir.tools import terminal
-
-ARRAYS = (".npy", ".npz")
+from compactir.tools.arrays import ENDINGS, load_arrays
 
 
 @dataclass(frozen=True)
@@ -57,27 +56,14 @@ def read_input(path: Path, tensor: Tensor, normalize: Normalization) -> Array:
     does not fit, CIR668.
     """
     check_there(path)
-    if path.suffix.lower() in ARRAYS:
+    if path.suffix.lower() in ENDINGS:
         return _fit(_array(path, tensor), path, tensor)
     return normalize(_image(path, tensor))[None]
 
 
 def _array(path: Path, tensor: Tensor) -> Array:
-    try:
-        loaded: Any = np.load(path, allow_pickle=False)
-        if path.suffix.lower() == ".npy":
-            return np.asarray(loaded)
-        with loaded as archive:
-            return np.asarray(archive[_member(path, list(archive.files), tensor)])
-    except CompactError:
-        raise
-    except Exception as error:  # a damaged archive raises what its decompressor likes
-        raise CompactError(
-            "CIR666",
-            f"`{path}` cannot be read as an array",
-            notes=[_reason(error)],
-            help="write it with `np.save`; arrays of Python objects are refused",
-        ) from None
+    arrays = load_arrays(path)
+    return arrays[_member(path, list(arrays), tensor)]
 
 
 def _member(path: Path, names: list[str], tensor: Tensor) -> str:

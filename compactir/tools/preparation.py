@@ -8,17 +8,16 @@ answers is the expected one, the network is right and the preparation differs.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
 from compactir.diagnostics import CompactError, spell_list
 from compactir.ir.graph import Graph
 from compactir.ir.types import Array
+from compactir.tools.arrays import load_arrays
 
 __all__ = ["PREPARATIONS", "Case", "doubts", "read_cases"]
 
@@ -56,14 +55,8 @@ def read_cases(folder: Path, graph: Graph) -> list[Case]:
 
 def _read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
     """The arrays of a file for these names. Errors: CIR666, CIR667."""
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        found = {name: loaded[name] for name in loaded.files} if path.suffix == ".npz" else {"": loaded}
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile, zlib.error) as error:
-        raise CompactError(
-            "CIR666", f"`{path}` cannot be read: {error}", help="save it with `numpy.save`"
-        ) from error
-    if path.suffix == ".npy":
+    found = load_arrays(path)
+    if "" in found:
         found = {next(iter(shapes)): found[""]}
     if set(found) != set(shapes):
         raise CompactError(

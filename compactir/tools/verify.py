@@ -20,6 +20,7 @@ from compactir.tools import terminal
 from compactir.tools.judge import Verdict, ask
 from compactir.tools.preparation import PREPARATIONS, Case, doubts, read_cases
 from compactir.tools.source import source_of, target_of
+from compactir.tools.suspects import suspects
 
 if TYPE_CHECKING:
     from compactir.runtime.module import Module
@@ -131,12 +132,15 @@ def main(args: Namespace) -> int:
             if args.per_layer
             else []
         )
-    if args.json:
-        terminal.print_json(_json(module, answers, layers, args.against))
-    else:
-        _print(module, answers, layers, args.against)
     compared = [c for a in answers for c in (*a.outputs, *a.expected)]
-    return 0 if all(c.agrees for c in (*compared, *layers)) else 1
+    agrees = all(c.agrees for c in (*compared, *layers))
+    hints = list(dict.fromkeys(hint for answer in answers for hint in answer.hints))
+    hints += () if agrees else suspects(args, authored, module)
+    if args.json:
+        terminal.print_json(_json(module, answers, layers, hints, args.against))
+    else:
+        _print(module, answers, layers, hints, args.against)
+    return 0 if agrees else 1
 
 
 def check(args: Namespace) -> None:
@@ -316,7 +320,9 @@ def _gather(
 # -- showing it ----------------------------------------------------------------------------------------------
 
 
-def _print(module: Module, answers: list[Answer], layers: list[Comparison], against: str) -> None:
+def _print(
+    module: Module, answers: list[Answer], layers: list[Comparison], hints: list[str], against: str
+) -> None:
     if layers:
         columns = ("step", "max|difference|>", "max|reference|>", "relative>", "agrees", "where")
         rows = [
@@ -329,7 +335,7 @@ def _print(module: Module, answers: list[Answer], layers: list[Comparison], agai
     expected = [(a.case, c) for a in answers for c in a.expected]
     if expected:
         _print_outputs("outputs against what the folder expects", expected)
-    for hint in dict.fromkeys(hint for answer in answers for hint in answer.hints):
+    for hint in hints:
         print(f"hint: {hint}")
     wrong = next((c for c in (*layers, *(c for _, c in (*judged, *expected))) if not c.agrees), None)
     if wrong is None:
@@ -358,7 +364,9 @@ def _print_outputs(title: str, found: list[tuple[str, Comparison]]) -> None:
     terminal.table(title, columns, rows)
 
 
-def _json(module: Module, answers: list[Answer], layers: list[Comparison], against: str) -> dict[str, Any]:
+def _json(
+    module: Module, answers: list[Answer], layers: list[Comparison], hints: list[str], against: str
+) -> dict[str, Any]:
     compared = [c for a in answers for c in (*a.outputs, *a.expected)]
     return {
         "network": module.name,
@@ -368,7 +376,7 @@ def _json(module: Module, answers: list[Answer], layers: list[Comparison], again
         "agrees": all(c.agrees for c in (*compared, *layers)),
         "outputs": [_row(c, answer.case) for answer in answers for c in answer.outputs],
         "expected": [_row(c, answer.case) for answer in answers for c in answer.expected],
-        "hints": list(dict.fromkeys(hint for answer in answers for hint in answer.hints)),
+        "hints": hints,
         "layers": [_row(c) for c in layers],
     }
 

@@ -8,11 +8,9 @@ Nothing here executes what a file holds: .pt files go through PyTorch's restrict
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,10 +18,11 @@ from compactir.diagnostics import CompactError, did_you_mean, spell_list
 from compactir.ir.graph import Graph, Param
 from compactir.ir.types import Array
 from compactir.weights.auto import map_auto
-from compactir.weights.mapping import AUTO, apply, map_by_file, table
+from compactir.weights.mapping import AUTO, Mapped, apply, map_by_file, table
 from compactir.weights.npz import read_npz
 from compactir.weights.safetensors import read_safetensors
 from compactir.weights.stored import Stored
+from compactir.weights.torch_file import read_torch
 
 __all__ = ["ENDINGS", "check_ending", "load_weights", "match_weights", "read_weights"]
 
@@ -34,7 +33,6 @@ _WIDENED = {"float16", "bfloat16"}
 _ROUNDED = {"float64"}
 _COUNTERS = ".num_batches_tracked"
 """PyTorch's batch norms count their training batches; nothing reads it afterwards."""
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
 _LISTED = 40
 """Lines per kind of problem: more than anybody reads, less than fills a terminal's memory."""
 
@@ -61,22 +59,25 @@ def load_weights(
     """
     said = notes if notes is not None else []
     tensors = read_weights(path, said, more)
-    if map is not None:
-        tensors = _mapped(graph, tensors, map, path.name, said)
-    return match_weights(graph, tensors, path.name, said)
-
-
-def _mapped(
-    graph: Graph, tensors: dict[str, Stored], map: str | Path, origin: str, notes: list[str]
-) -> dict[str, Stored]:
-    """The tensors under our names; the table of `auto` is a note."""
-    if map == AUTO:
-        mapped = map_auto(graph, tensors, origin)
-        notes.append(f"--map auto lays {origin} onto `{graph.name}`:\n{table(mapped, tensors)}")
-    else:
-        mapped = map_by_file(Path(map), list(tensors))
+    if map is None:
+        return match_weights(graph, tensors, path.name, said)
+    mapped = _mapping(graph, tensors, map, path.name, said)
     shapes = {name: param.type.shape for name, param in graph.params.items()}
-    return apply(mapped, tensors, shapes, notes)
+    try:
+        return match_weights(graph, apply(mapped, tensors, shapes, said), path.name, said)
+    except CompactError as error:
+        raise error.at(None, *mapped.unused) from None
+
+
+def _mapping(
+    graph: Graph, tensors: dict[str, Stored], map: str | Path, origin: str, notes: list[str]
+) -> Mapped:
+    """Which tensor is which of ours; the table of `auto` is a note."""
+    if map != AUTO:
+        return map_by_file(Path(map), list(tensors))
+    mapped = map_auto(graph, tensors, origin)
+    notes.append(f"--map auto lays {origin} onto `{graph.name}`:\n{table(mapped, tensors)}")
+    return mapped
 
 
 def read_weights(
@@ -232,54 +233,6 @@ def _read_npz(path: Path, notes: list[str]) -> dict[str, Stored]:
     return read_npz(path)
 
 
-def _read_torch(path: Path, notes: list[str]) -> dict[str, Stored]:
-    try:
-        import torch
-    except ImportError as error:
-        problem = f"{path} is in PyTorch's format, and PyTorch is not installed"
-        convert = "`pip install torch`, or convert the file to .safetensors where PyTorch is"
-        raise CompactError("CIR645", problem, help=convert) from error
-    from pickle import UnpicklingError
-
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise CompactError(
-            "CIR644",
-            f"{path} holds more than tensors; reading it would execute code from the file",
-            notes=[str(error).strip().partition("\n")[0]],
-            help='save tensors only: `torch.save(model.state_dict(), "model.pt")`, or safetensors',
-        ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        first = str(error).strip().partition("\n")[0]
-        raise CompactError(
-            "CIR642", f"{path} is damaged: {first}", help="copy it again, or save it again"
-        ) from error
-    return {name: _of_torch(value) for name, value in _unwrapped(loaded, path, notes).items()}
-
-
-def _unwrapped(loaded: Any, path: Path, notes: list[str]) -> Mapping[str, Any]:
-    """The state dictionary in what was saved: itself, or the one inside a checkpoint."""
-    if isinstance(loaded, Mapping):
-        inner = next((key for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
-        if inner is None:
-            return {str(name): value for name, value in loaded.items()}
-        others = sorted(str(key) for key in loaded if key != inner)
-        rest = f"; {spell_list(others)} play no part" if others else ""
-        notes.append(f"the weights are those under `{inner}` in {path.name}{rest}")
-        return {str(name): value for name, value in loaded[inner].items()}
-    what = f"{path} holds a {type(loaded).__name__}, not a state dictionary"
-    raise CompactError("CIR643", what, help='save one: `torch.save(model.state_dict(), "model.pt")`')
-
-
-def _of_torch(value: Any) -> Stored:
-    if not hasattr(value, "detach"):
-        return Stored(type(value).__name__, np.empty(0))
-    kind = str(value.dtype).removeprefix("torch.")
-    plain = value.detach().float() if kind == "bfloat16" else value.detach()
-    return Stored(kind, plain.resolve_conj().cpu().numpy())
-
-
 def _without_prefix(tensors: dict[str, Stored], notes: list[str]) -> dict[str, Stored]:
     """`torch.nn.DataParallel` puts `module.` before every name, `torch.compile` `_orig_mod.`."""
     for prefix in ("module.", "_orig_mod."):
@@ -292,9 +245,9 @@ def _without_prefix(tensors: dict[str, Stored], notes: list[str]) -> dict[str, S
 _READERS: dict[str, Reader] = {
     ".safetensors": _read_safetensors,
     ".npz": _read_npz,
-    ".pt": _read_torch,
-    ".pth": _read_torch,
-    ".bin": _read_torch,
+    ".pt": read_torch,
+    ".pth": read_torch,
+    ".bin": read_torch,
 }
 
 ENDINGS = tuple(_READERS)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compactir.diagnostics import CompactError, Span, remember_source
+from compactir.diagnostics import CompactError, Span, remember_source, spell_list
 from compactir.weights.stored import Stored
 
 __all__ = ["AUTO", "Mapped", "Part", "apply", "map_by_file", "table"]
@@ -46,6 +46,8 @@ class Mapped:
 
     parts: tuple[Part, ...]
     dropped: tuple[str, ...]
+    unused: tuple[str, ...] = ()
+    """What is said about lines of the file of patterns that no name fits."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class _Rule:
     pattern: re.Pattern[str]
     result: str
     line: int
+    text: str
 
 
 def map_by_file(path: Path, names: Sequence[str]) -> Mapped:
@@ -63,17 +66,31 @@ def map_by_file(path: Path, names: Sequence[str]) -> Mapped:
         names: of the tensors.
 
     Raises:
-        CompactError: CIR640 when it cannot be read; CIR648 for a line that makes no sense.
+        CompactError: CIR640 when it cannot be read; CIR648 for a line that makes no sense, or where no line
+            fits any name.
     """
     rules = _rules(path)
     parts: dict[str, list[str]] = {}
-    dropped = []
+    dropped, idle = [], list(rules)
     for name in sorted(names, key=_natural):
-        if (ours := _renamed(name, rules, path)) == "-":
+        rule = next((rule for rule in rules if rule.pattern.fullmatch(name)), None)
+        if rule in idle:
+            idle.remove(rule)
+        if (ours := _fill(rule, name, path) if rule else name) == "-":
             dropped.append(name)
         else:
             parts.setdefault(ours, []).append(name)
-    return Mapped(tuple(Part(ours, tuple(theirs)) for ours, theirs in parts.items()), tuple(dropped))
+    unused = [f"line {r.line} of {path.name} fits no name of the weights file: `{r.text}`" for r in idle]
+    if len(idle) == len(rules):
+        names = [f"`{name}`" for name in sorted(names, key=_natural)]
+        raise CompactError(
+            "CIR648",
+            f"no line of {path} fits a name of the weights file" if rules else f"{path} holds no patterns",
+            notes=[*unused[:8], f"names of the weights file are {spell_list(names, limit=4)}"],
+            help=_HOW if not rules else "the left side of a line is a name of the weights file",
+        )
+    pairs = tuple(Part(ours, tuple(theirs)) for ours, theirs in parts.items())
+    return Mapped(pairs, tuple(dropped), tuple(unused))
 
 
 def apply(
@@ -105,6 +122,7 @@ def apply(
         notes.append(f"{_tensors(len(others))} left out: {', '.join(f'`{h}`' for h in heads)} (--map)")
     if counters := len(mapped.dropped) - len(others):
         notes.append(f"{counters} counters of training batches play no part")
+    notes += mapped.unused
     return result
 
 
@@ -207,18 +225,13 @@ def _rule(content: str, span: Span) -> _Rule:
         )
     if ours.count("*") > stars:
         raise CompactError("CIR648", "there are more `*` on the right than on the left", span=span, help=_HOW)
-    return _Rule(re.compile(pattern), ours, span.line)
+    return _Rule(re.compile(pattern), ours, span.line, content)
 
 
-def _renamed(name: str, rules: Sequence[_Rule], path: Path) -> str:
-    for rule in rules:
-        if match := rule.pattern.fullmatch(name):
-            return _fill(rule, match, name, path)
-    return name
-
-
-def _fill(rule: _Rule, match: re.Match[str], name: str, path: Path) -> str:
-    star = iter(range(9))
+def _fill(rule: _Rule, name: str, path: Path) -> str:
+    """Our name, by a rule that fits."""
+    match, star = rule.pattern.fullmatch(name), iter(range(9))
+    assert match is not None
 
     def value(hole: re.Match[str]) -> str:
         if not hole[1]:

@@ -27,7 +27,7 @@ setup: .venv/.ready ## make .venv with everything that running and testing needs
 	@touch $@
 
 run: setup ## compile LeNet-5 to C and read 360 handwritten digits with it
-	$(BIN)/python examples/lenet5_demo.py
+	$(BIN)/python examples/digits_demo.py
 
 test: setup ## run all tests but the slow ones
 	$(BIN)/python -m pytest -n 2 -m 'not slow' $(ARGS)

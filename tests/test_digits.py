@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -68,25 +67,39 @@ def test_resizing_is_torch_s_bilinear() -> None:
 
 
 @pytest.mark.slow
-def test_recipe_learns(need: Callable[[str], None]) -> None:
+@pytest.mark.parametrize(
+    ("name", "defines"), [("lenet5", {}), ("resnet8_cifar", {"dataset": "digits"})], ids=["lenet5", "resnet8"]
+)
+def test_recipe_learns(name: str, defines: dict[str, str], need: Callable[[str], None]) -> None:
     """Three epochs on 640 digits instead of 40 on all: above chance, the same twice, every weight moved."""
     need("sklearn")
     torch = pytest.importorskip("torch", reason="no torch here: pip install torch")
-    from examples.train_lenet5 import accuracy, initialize, train
-    from tests.torch_models.lenet5 import lenet5
+    from compactir.codegen.torch import emit_torch, load_torch
+    from examples.train_digits import accuracy, answers_of, authored, initialize, tensors, train
 
-    def tensors(digits: Digits, count: int) -> tuple[Any, Any]:
-        images = torch.from_numpy(to_inputs(digits.images[:count]))
-        return images, torch.from_numpy(digits.labels[:count]).long()
-
-    images, labels = tensors(read_digits()[0], 640)
-    test = tensors(read_held_out(), 360)
-    model = train(lenet5(), images, labels, seed=1, epochs=3)
-    again = train(lenet5(), images, labels, seed=1, epochs=3)
-    fresh = lenet5()
+    graph = authored(name, defines)
+    answers = answers_of(graph)
+    learned = read_digits()[0]
+    images, labels = tensors(Digits(learned.images[:640], learned.labels[:640]), 1)
+    test = tensors(read_held_out(), 1)
+    model, again = (
+        train(load_torch(emit_torch(graph), graph), images, labels, answers, seed=1, epochs=3)
+        for _ in range(2)
+    )
+    fresh = load_torch(emit_torch(graph), graph).eval()
     initialize(fresh, 1)
-    assert accuracy(model, *test) > 0.6
-    assert accuracy(fresh, *test) < 0.3
+    assert accuracy(model, *test, answers) > 0.6
+    assert accuracy(fresh, *test, answers) < 0.3
     for p, q, r in zip(model.parameters(), again.parameters(), fresh.parameters(), strict=True):
         assert torch.equal(p, q)
-        assert (p != r).all()
+        assert not p.requires_grad or (p != r).any()
+
+
+def test_a_network_without_a_weights_file_is_not_trained() -> None:
+    pytest.importorskip("torch", reason="no torch here: pip install torch")
+    from examples.train_digits import authored
+
+    with pytest.raises(ValueError, match="no `weights` line"):
+        authored("resnet8_cifar", {})
+    with pytest.raises(ValueError, match="not ten numbers"):
+        authored("resnet8_cifar", {"dataset": "digits", "size": "64"})

@@ -116,7 +116,6 @@ def test_the_zoo_is_up_to_date() -> None:
 OF_ONE_NETWORK = {
     "Table": "C3 of LeNet-5 is the only irregular table of the papers; every channel mask can be said so",
     "Row": "a row of such a table",
-    "Weights": "LeNet-5 is the only network that is trained here",
 }
 """Constructs that one network alone may use, and why the language has them."""
 

@@ -180,12 +180,13 @@ _ENTRIES = [
         "The network declares a `choice`, and no `-D` says which alternative to take.",
         "A choice spans a search space; what is compiled is one network.",
         "network n { input x: f32[4]\n  choice act { a: relu  b: relu6 }\n  output y = x -> act\n}",
-        "Fix it: `-D act=a`. In a block, `-D unit3.act=a` fixes it for one use alone.",
+        "Fix it: `-D act=a`; in a block, `-D unit3.act=a` for one use alone. Or give it a default:\n"
+        '`choice act = "a" { … }`.',
     ),
     Code(
         "CIR120",
         "no such alternative",
-        "A `-D` fixes a choice to an alternative that it does not have.",
+        "A choice has not the alternative that a `-D`, or its default, names.",
         "See CIR119.",
         "$ compactc model.arch -D mixer=k9",
         "Take one of the alternatives that the help line lists.",
@@ -321,15 +322,6 @@ _ENTRIES = [
         'Take another label; in a loop, `as "unit{i}"` makes one from the loop\'s variable.',
     ),
     Code(
-        "CIR143",
-        "a contradiction in a table",
-        "A table lists an output twice, or a range backwards.",
-        "Each output has one row.",
-        "network n { input x: f32[2, 8, 8]\n"
-        "  output y = x -> conv(2, kernel=3, connect=table { 0: 0; 0: 1 })\n}",
-        "Merge the rows, or correct the number. Ranges are half open: `1..4` is 1 2 3.",
-    ),
-    Code(
         "CIR144",
         "an assertion does not hold",
         "An `assert` of the file is false for these parameters.",
@@ -416,7 +408,7 @@ _ENTRIES = [
     Code(
         "CIR209",
         "a channel that does not exist",
-        "A table, slice, gather, permutation or split names channels that are not there, or leaves some out.",
+        "A list of channels or connections names some that are not there, or leaves some out.",
         "Channel lists are checked against the tensor that they pick from.",
         "network n { input x: f32[4, 8, 8]\n  output y = x -> gather([0, 2, 4])\n}",
         "Channels count from 0; the message says how many there are.",

@@ -55,7 +55,8 @@ class Reading:
 
     def read(self, outputs: Array) -> npt.NDArray[np.intp]:
         """The digit that each row of outputs says."""
-        return outputs.argmin(axis=1) if self.distances else outputs.argmax(axis=1)
+        answers: npt.NDArray[np.intp] = (outputs.argmin if self.distances else outputs.argmax)(axis=1)
+        return answers
 
 
 def compile_to(

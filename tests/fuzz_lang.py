@@ -36,9 +36,9 @@ TOKEN = re.compile(r"\s+|\w+|\"[^\"\n]*\"|->|\.\.|\*\*|//|[<>=!]=|.", re.DOTALL)
 WORDS = [
     *'(){}[]=,.;:#"+-*/%<>\n', "->", "..", "**", "//", "==", '"""', "\u00e9", "\x00", "\t",
     " as ", " if ", " else ", " for ", " in ", " and ", " or ", "not ", "true", "return ", "input ",
-    "output ", "block b(x) {", "network m {", "choice c {", "table {", 'weights "w"', "as y", "0..3", "max(",
-    "x.channels", "0", "1", "-1", "1/3", "0.5", "1e9", "99999999999", "x", "conv(8, kernel=3)", "concat",
-    "split([1/2, 1/2])", "stack(b, count=2)",
+    "output ", "block b(x) {", "network m {", "choice c {", 'choice c = "a" {', 'weights "w"', "as y", "0..3",
+    "max(", "x.channels", "0", "1", "-1", "1/3", "0.5", "1e9", "99999999999", "x", "conv(8, kernel=3)",
+    "concat", "split([1/2, 1/2])", "stack(b, count=2)",
 ]
 # fmt: on
 

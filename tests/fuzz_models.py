@@ -25,7 +25,7 @@ block residual(x, out: int, k=3) {
   if x.channels == out { y = y + x } else { y = y -> relu }
   return y
 }
-block halves(x) { (a, b) = x -> split([1/2, 1/2]); return b, a }
+block halves(x) { (a, b) = x -> split([1/2, 1/2]); return (b, a) }
 def even(v: int) -> int { return max(2, v // 2 * 2) }
 """
 
@@ -118,11 +118,10 @@ def _shares(w: Writer, c: int, s: int) -> tuple[str, int, int]:
     return f"conv({c}, kernel={w.any_of([1, 3])}, groups=[1/2, 1/4, 1/4])", c, s
 
 
-def _table(w: Writer, c: int, s: int) -> tuple[str, int, int]:
+def _listed(w: Writer, c: int, s: int) -> tuple[str, int, int]:
     out = w.any_of([1, 2, 3])
     rows = [sorted(w.rng.sample(range(c), w.rng.randrange(1, min(c, 4) + 1))) for _ in range(out)]
-    text = "; ".join(f"{o}: {' '.join(map(str, row))}" for o, row in enumerate(rows))
-    return f"conv({out}, kernel=3, connect=table {{ {text} }})", out, s
+    return f"conv({out}, kernel=3, connect={rows})", out, s
 
 
 def _masked(w: Writer, c: int, s: int) -> tuple[str, int, int]:
@@ -185,7 +184,7 @@ STEPS: list[Callable[[Writer, int, int], tuple[str, int, int]]] = [
     _conv,
     _conv,
     _shares,
-    _table,
+    _listed,
     _masked,
     _depthwise,
     _activation,
@@ -207,7 +206,7 @@ def _branches(w: Writer, at: Map, indent: str, depth: int) -> Map:
     """Two ways that are added, multiplied or joined."""
     a, b = w.fresh(), w.fresh()
     w.line(indent, f"{a} = {at.name} -> conv({at.channels}, kernel=3) -> bn")
-    w.line(indent, f"{b}, _ = {at.name} -> relu, {w.number(1)}")
+    w.line(indent, f"({b}, _) = ({at.name} -> relu, {w.number(1)})")
     how = w.rng.choice([f"{a} + {b}", f"{a} * {b} -> relu", f"concat({a}, {b})", f"({b}, {a}) -> concat"])
     w.line(indent, f"{at.name} = {how}")
     return Map(at.name, at.channels * (2 if "concat" in how else 1), at.size)

@@ -123,7 +123,7 @@ WRITTEN = (
     ("conv(16, kernel=1, groups=[1/2, 1/4, 1/4])", 8),
     ("depthwise(kernel=3)", 8),
     ("depthwise(kernel=[3, 5])", 8),
-    ("conv(3, kernel=5, pad=0, connect=table { 0: 0 1 2; 1: 1 2 3; 2: 0 2 3 })", 4),
+    ("conv(3, kernel=5, pad=0, connect=[[0, 1, 2], [1, 2, 3], [0, 2, 3]])", 4),
     ("conv(16, kernel=1, connect=learned(groups=4))", 8),
 )
 """How the language spells connectivities, and the input channels to show them on."""
@@ -183,7 +183,7 @@ def plan_section() -> str:
 UNIT = """network unit {
   input image: f32[3, 32, 32]
   x = image -> conv(16, kernel=3, stride=2) as stem
-  keep, work = x -> split([1/2, 1/2])
+  (keep, work) = x -> split([1/2, 1/2])
   work = work -> conv(8, kernel=1) as first -> depthwise(kernel=3) as filter -> conv(8, kernel=1) as last
   y = concat(keep, work) -> shuffle(groups=2)
   output scores = y -> conv(4, kernel=1) as head -> global_avg_pool

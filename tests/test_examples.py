@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from importlib.resources import files
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from compactir import cli, driver, reference
 from compactir.ir.verify import verify
-from compactir.lang import ast, parse, parse_file
+from compactir.lang import ast, parse_file
+from compactir.lang.parser import _Builder, _parser
 from compactir.tools.zoo import Expected, counted, expectations, table
 from compactir.weights.init import draw
 from tests.conftest import ROOT
@@ -113,29 +114,73 @@ def test_the_zoo_is_up_to_date() -> None:
 
 # -- syntax --------------------------------------------------------------------------------------------------
 
-OF_ONE_NETWORK = {
-    "Table": "C3 of LeNet-5 is the only irregular table of the papers; every channel mask can be said so",
-    "Row": "a row of such a table",
+OF_NO_NETWORK = {
+    "a label on a call or a sum",
+    "else if",
+    "import as",
+    "an open choice",
+    "several results of a block",
+    "an output that has its name already",
+    "several inputs or outputs",
 }
-"""Constructs that one network alone may use, and why the language has them."""
+"""Constructs that no example needs; docs/language.md says of each why it is there."""
+
+RULES = {name for name in vars(_Builder) if not name.startswith("_") and not name.endswith("_")}
+"""The rules of the grammar that make nodes of the syntax tree, operators of one kind together."""
 
 
-def constructs(tree: ast.File, seen: frozenset[str] = frozenset()) -> set[str]:
-    """The kinds of syntax in a file, and in what it imports from the standard library."""
-    found, level = set(), list[ast.Node](tree.items)
-    while level:
-        found |= {type(node).__name__ for node in level}
-        level = [child for node in level for child in ast.children(node)]
-    library = files("compactir.lang") / "std"
-    for item in tree.items:
-        if isinstance(item, ast.Import) and item.path.startswith("std/") and item.path not in seen:
-            text = library.joinpath(item.path.removeprefix("std/")).read_text(encoding="utf-8")
-            found |= constructs(parse(text, item.path), seen | {item.path})
-    return found
+def rules(path: Path) -> Iterator[str]:
+    """The rules that the text of a file needs; what it imports is not looked into."""
+    for node in _parser().parse(path.read_text(encoding="utf-8"), start="file").iter_subtrees():
+        yield "a label on a call or a sum" if node.data == "labelled" else str(node.data)
 
 
-def test_no_syntax_is_there_for_one_network_alone() -> None:
+def forms(path: Path) -> Iterator[str]:
+    """Forms of a rule that the manual describes as something of its own."""
+    for node in (node for item in parse_file(path).items for node in ast.walk(item)):
+        match node:
+            case ast.Imported() if node.alias != node.name:
+                yield "import as"
+            case ast.If() if len(node.branches) > 1:
+                yield "else if"
+            case ast.Choice():
+                yield "an open choice" if node.default is None else "a choice with a default"
+            case ast.Return() if isinstance(node.value, ast.Tuple):
+                yield "several results of a block"
+            case ast.Output() if node.value is None:
+                yield "an output that has its name already"
+            case ast.Network() if sum(isinstance(s, (ast.Input, ast.Output)) for s in node.body) > 2:
+                yield "several inputs or outputs"
+            case ast.For() | ast.Comprehension() if node.target.items:
+                yield "a loop over tuples"
+            case ast.Comprehension() if node.condition:
+                yield "a comprehension with a condition"
+            case ast.Call() if node.function == "stack":
+                yield "stack"
+
+
+def test_no_construct_is_there_for_one_network_alone() -> None:
     users: Counter[str] = Counter()
-    for path in sorted((ROOT / "examples").glob("*.arch")):
-        users.update(constructs(parse_file(path)))
-    assert {kind for kind, count in users.items() if count == 1} == set(OF_ONE_NETWORK)
+    for path in PATHS:
+        users.update({*rules(path), *forms(path)})
+    assert "labelled" in RULES
+    named = (RULES - {"labelled"}) | set(users) | OF_NO_NETWORK
+    assert {what for what in named if users[what] == 1} == set()
+    assert {what for what in named if users[what] == 0} == OF_NO_NETWORK
+
+
+def test_the_manual_says_why_there_is_what_no_example_needs() -> None:
+    manual = (ROOT / "docs/language.md").read_text(encoding="utf-8").partition("## Grammar")[2]
+    assert (
+        set(re.findall(r"^\| (.+?)(?:: `.*)? \| \w", manual, re.MULTILINE)) - {"construct"} == OF_NO_NETWORK
+    )
+
+
+def test_what_one_example_alone_would_use_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "n.arch"
+    text = """import relu as r from "b.arch"
+block b(x) { if x.size == 1 { y = x } else if x.size == 2 { y = x } else { y = x + x as z }; return (x, y) }
+network n { input a: f32[1]; input b: f32[1]; choice c { d: relu }; output b }
+"""
+    path.write_text(text, encoding="utf-8")
+    assert {*rules(path), *forms(path)} >= OF_NO_NETWORK

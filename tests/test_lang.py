@@ -271,7 +271,7 @@ def test_spans_point_at_the_call() -> None:
 
 
 def test_blocks_return_several_values() -> None:
-    halves = "block halves(x) { (a, b) = x -> split([1/4, 3/4])\n return b, a }"
+    halves = "block halves(x) { (a, b) = x -> split([1/4, 3/4])\n return (b, a) }"
     graph = network("  (b, a) = x -> halves\n  y = (a, b) -> concat", before=halves)
     assert [v.type.channels for v in graph.nodes[-1].args] == [2, 6]
     assert names(graph) == ["halves1.split1_1", "halves1.split1_2", "concat1"]
@@ -330,6 +330,21 @@ def test_choices_are_fixed_by_defines() -> None:
     assert names(network(body, mixer="skip")) == ["identity1", "last"]
 
 
+def test_a_choice_has_a_default() -> None:
+    """A value, computed where the choice stands; `-D` comes first."""
+    unit = "block unit(x, act: str) { choice last = act { a: relu  b: sigmoid }\n return x -> last }"
+    body = '  y = x -> unit("a") -> unit("b")'
+    assert [n.op.name for n in network(body, before=unit).nodes] == ["relu", "sigmoid"]
+    fixed = network(body, before=unit, **{"unit1.last": "b"})
+    assert [n.op.name for n in fixed.nodes] == ["sigmoid", "sigmoid"]
+    with pytest.raises(CompactError, match="no alternative `c`") as caught:
+        network('  y = x -> unit("c")', before=unit)
+    assert caught.value.code == "CIR120"
+    with pytest.raises(CompactError, match="no alternative 3") as caught:
+        network("  choice c = 1 + 2 { a: relu }\n  y = x -> c")
+    assert caught.value.code == "CIR120"
+
+
 def test_a_choice_can_be_fixed_for_one_scope() -> None:
     unit = "block unit(x) { choice act { a: relu  b: sigmoid }\n return x -> act }"
     graph = network("  y = x -> unit -> unit", before=unit, act="a", **{"unit2.act": "b"})
@@ -356,8 +371,8 @@ def test_stack_of_different_units() -> None:
 # -- connectivity ------------------------------------------------------------------------------------------
 
 
-def test_tables() -> None:
-    body = "  y = x -> conv(3, kernel=3, connect=table {\n 0: 0 1 2\n 1: 2..5; 2: 0 4..8 })"
+def test_listed_connections() -> None:
+    body = "  y = x -> conv(3, kernel=3, connect=[[0, 1, 2], 2..5, [0] + (4..8)])"
     conv = network(body).nodes[0].op
     expected = np.zeros((3, 8), bool)
     for output, inputs in enumerate([[0, 1, 2], [2, 3, 4], [0, 4, 5, 6, 7]]):
@@ -581,8 +596,8 @@ network other {
         ("v = x -> acts(act=3)", "CIR131", "a step is needed"),
         ('v = x -> conv(8, kernel="a")', "CIR131", "a whole number or a list of whole numbers"),
         ("v = x -> conv(8, 3, groups=true)", "CIR131", "a list of fractions or whole numbers"),
-        ("v = x -> conv(8, 3, connect=[1])", "CIR131", "a table or `learned(...)`"),
-        ("v = x -> conv(8, 3, connect=table { 0: 0 } + 1)", "CIR134", "a table and a number"),
+        ("v = x -> conv(8, 3, connect=[1])", "CIR131", "a list of lists of whole numbers or `learned(...)`"),
+        ("v = x -> conv(8, 3, connect=[[0.5]])", "CIR132", "element 0 of element 0 of `connect`"),
         ("v = x -> bn(eps=[1])", "CIR131", "must be a number, this is a list"),
         ("v = x -> learned(groups=2)", "CIR130", "takes no tensor"),
         ("v = x -> conv(8, kernel=[3, 2.5])", "CIR132", "element 1 of `kernel`"),

@@ -43,17 +43,18 @@ network n(width:float=1.0,classes : int=10,
        # inner comment
      -> relu
 
-  z = y->conv(3,kernel=3,connect=table{0:0 1 2;1:1..3
+  z = y->conv(3,kernel=3,connect=[[0,1 ,2],
+   1 .. 3,
    # row comment
-   2:3
-   3 : 3 ; 4: 5}) as z
+   [3 ],
+   [3 ],[ 5]]) as z
   if a==-1 and not b{ y=x }
   else if c { y = x -> conv(3) ; z = 3 } else {
 
     y = 3
     # end comment
   }
-  choice m { k3:conv(3)->bn k5 :  conv(5)
+  choice m=a+1{ k3:conv(3)->bn k5 :  conv(5)
     skip: identity
       -> relu }
   w = [
@@ -82,17 +83,16 @@ network n(width: float = 1.0, classes: int = 10,
       # inner comment
       -> relu
 
-  z = y -> conv(3, kernel=3, connect=table {
-    0: 0 1 2; 1: 1..3
-    # row comment
-    2: 3
-    3: 3; 4: 5
-  }) as z
+  z = y -> conv(3, kernel=3, connect=[[0, 1, 2],
+                                      1..3,
+                                      # row comment
+                                      [3],
+                                      [3], [5]]) as z
   if a == -1 and not b { y = x } else if c { y = x -> conv(3); z = 3 } else {
     y = 3
     # end comment
   }
-  choice m {
+  choice m = a + 1 {
     k3: conv(3) -> bn  k5: conv(5)
     skip: identity
         -> relu

@@ -22,7 +22,7 @@ from compactir.ir.types import Array, TensorType
 from compactir.ops import OPS, SPELLINGS
 from compactir.ops.activation import Relu, Relu6
 from compactir.ops.combine import Add, Mul
-from compactir.ops.conv import Conv, Masked, Table, balanced, learned, pruned
+from compactir.ops.conv import Conv, Masked, balanced, learned, pruned
 from compactir.ops.norm import BatchNorm
 from compactir.ops.tensor import TensorOp
 from tests.graphs import random_weights
@@ -256,10 +256,10 @@ def test_depthwise_shares_its_channels_among_kernels() -> None:
     )
 
 
-def test_conv_reads_shares_tables_and_learned() -> None:
+def test_conv_reads_shares_lists_and_learned() -> None:
     uneven = spelled("conv", X, 4, 1, groups=[Fraction(1, 2), Fraction(1, 4), Fraction(1, 4)])
     assert [(f.count, f.ins, f.outs) for f in uneven.connect.families] == [(1, 4, 2), (2, 2, 1)]
-    table = spelled("conv", X, 2, 3, connect=Table(((0, (0, 1)), (1, (5, 7, 2)))))
+    table = spelled("conv", X, 2, 3, connect=[[0, 1], [5, 7, 2]])
     assert table.connect.mask.sum() == 5
     assert spelled("conv", X, 8, 1, connect=learned(4)).masked == Masked("learned(4)")
 
@@ -347,24 +347,25 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str]] = [
     ("split", lambda: spelled("split", X, [8, 0]), "CIR209", "at least one channel"),
     ("split sum", lambda: spelled("split", X, [4, 5]), "CIR203", "4, 5"),
     (
-        "table input",
-        lambda: spelled("conv", X, 1, 1, connect=Table(((0, (8,)),))),
+        "connect input",
+        lambda: spelled("conv", X, 1, 1, connect=[[8]]),
         "CIR209",
         "input channel 8",
     ),
     (
-        "table output",
-        lambda: spelled("conv", X, 1, 1, connect=Table(((1, (0,)),))),
+        "connect output",
+        lambda: spelled("conv", X, 1, 1, connect=[[0], [0]]),
         "CIR209",
-        "output channel 1",
+        "the inputs of 2 outputs, there are 1",
     ),
     (
-        "table row",
-        lambda: spelled("conv", X, 2, 1, connect=Table(((0, (0,)),))),
+        "connect missing",
+        lambda: spelled("conv", X, 2, 1, connect=[[0]]),
         "CIR209",
-        "no row for output 1",
+        "one list per output",
     ),
-    ("table twice", lambda: spelled("conv", X, 1, 1, connect=Table(((0, (1, 1)),))), "CIR209", "twice"),
+    ("connect twice", lambda: spelled("conv", X, 1, 1, connect=[[1, 1]]), "CIR209", "twice"),
+    ("connect nothing", lambda: spelled("conv", X, 1, 1, connect=[[]]), "CIR209", "no input for output 0"),
     ("concat sizes", lambda: result_type(OPS["concat"](), [X, f32(1, 8, 3, 3)]), "CIR210", "same stride"),
     ("concat nothing", lambda: result_type(OPS["concat"](), []), "CIR210", "at least one"),
     ("add channels", lambda: _infer(Add(), X, f32(1, 4, 6, 6)), "CIR211", "to 8 channels"),

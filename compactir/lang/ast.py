@@ -77,7 +77,7 @@ class Name(Expr):
 
 @dataclass(frozen=True)
 class Tuple(Expr):
-    """`(a, b)`; also `a, b` after `=` and `return`."""
+    """`(a, b)`."""
 
     items: tuple[Expr, ...]
 
@@ -170,21 +170,6 @@ class Attribute(Expr):
     value: Expr
     name: str
     name_span: Span = field(compare=False, repr=False)
-
-
-@dataclass(frozen=True)
-class Row(Node):
-    """`3: 0 1 4..6` of a table: the output channel, and its inputs as half-open ranges."""
-
-    key: int
-    entries: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
-class Table(Expr):
-    """`table { 0: 0 1 2; 1: 1..4 }`."""
-
-    rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True)
@@ -317,7 +302,7 @@ class For(Statement):
 
 @dataclass(frozen=True)
 class Return(Statement):
-    """`return y`; several values return as a tuple."""
+    """`return y`; several values are a tuple."""
 
     value: Expr
 
@@ -332,9 +317,10 @@ class Alternative(Node):
 
 @dataclass(frozen=True)
 class Choice(Statement):
-    """`choice mixer { k3: …  skip: identity }`: afterwards `-> mixer` is a step."""
+    """`choice mixer = "k3" { k3: …  skip: identity }`: afterwards `-> mixer` is a step."""
 
     name: str
+    default: Expr | None
     alternatives: tuple[Alternative, ...]
 
 

@@ -279,25 +279,35 @@ class _Elaborator(Stepper):
                     "CIR112", f"`{statement.name}` has two alternatives `{one.name}`", span=one.span
                 )
             alternatives[one.name] = one.value
-        options = spell_list([f"`{n}`" for n in alternatives], "or")
-        keys = [frame.dotted(statement.name), statement.name]
-        key = next((k for k in keys if k in self.defines), None)
-        if key is None:
-            first = next(iter(alternatives))
-            raise CompactError(
-                "CIR119",
-                f"the choice `{statement.name}` is not fixed: {options}",
-                span=statement.span,
-                help=f"fix it with `-D {statement.name}={first}`"
-                + (f", or here alone with `-D {keys[0]}={first}`" if frame.path else ""),
-            )
-        self.used_defines.add(key)
-        chosen = self.defines[key]
+        chosen, span = self._chosen(statement, frame)
         if chosen not in alternatives:
+            shown = f"`{chosen}`" if isinstance(chosen, str) else show(chosen)
             raise CompactError(
                 "CIR120",
-                f"the choice `{statement.name}` has no alternative `{chosen}`",
-                span=statement.span,
-                help=did_you_mean(chosen, alternatives) or f"it has {options}",
+                f"the choice `{statement.name}` has no alternative {shown}",
+                span=span,
+                help=did_you_mean(str(chosen), alternatives) or f"it has {_options(statement)}",
             )
         frame.names[statement.name] = StepValue(alternatives[chosen], frame, f"choice `{statement.name}`")
+
+    def _chosen(self, statement: ast.Choice, frame: Frame) -> tuple[Any, Span]:
+        """What `-D` says for this scope, or for all, or the default. Errors: CIR119 where nothing does."""
+        own = frame.dotted(statement.name)
+        for key in (own, statement.name):
+            if key in self.defines:
+                self.used_defines.add(key)
+                return self.defines[key], statement.span
+        if statement.default is not None:
+            return self.eval(statement.default, frame), statement.default.span
+        first = statement.alternatives[0].name
+        raise CompactError(
+            "CIR119",
+            f"the choice `{statement.name}` is not fixed: {_options(statement)}",
+            span=statement.span,
+            help=f"fix it with `-D {statement.name}={first}`"
+            + (f", or here alone with `-D {own}={first}`" if frame.path else ""),
+        )
+
+
+def _options(statement: ast.Choice) -> str:
+    return spell_list([f"`{one.name}`" for one in statement.alternatives], "or")

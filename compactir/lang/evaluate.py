@@ -14,7 +14,6 @@ from compactir.ir.graph import Value
 from compactir.lang import ast
 from compactir.lang.modules import Module
 from compactir.lang.values import MAX_ITEMS, Items, binary, bounded, half_up, is_number, kind, show, whole
-from compactir.ops.conv import Table
 
 MAX_WORK = 2_000_000
 PROPERTIES = ("channels", "height", "width", "size", "shape")
@@ -170,7 +169,7 @@ class Evaluator(ABC):
     def origin(self, expr: ast.Expr, value: Any, frame: Frame) -> list[str]:
         """The note `60 = round_channels(240 * width / 4) with width = 1.0`; none for a literal."""
         inner = expr.value if isinstance(expr, ast.Labelled) else expr
-        literal = (ast.Number, ast.Bool, ast.String, ast.List, ast.Tuple, ast.Table)
+        literal = (ast.Number, ast.Bool, ast.String, ast.List, ast.Tuple)
         if isinstance(inner, literal) or len(show(value)) > 40:
             return []
         text = source_text(expr, frame)
@@ -296,22 +295,6 @@ class Evaluator(ABC):
                 or "it has " + ", ".join(f"`.{p}`" for p in PROPERTIES),
             )
         return tensor_property(value, expr.name)
-
-    def _table(self, expr: ast.Table, frame: Frame) -> Any:
-        rows: dict[int, tuple[int, ...]] = {}
-        for row in expr.rows:
-            if row.key in rows:
-                raise CompactError("CIR143", f"the table has two rows for output {row.key}", span=row.span)
-            for start, stop in row.entries:
-                if start >= stop:
-                    message = f"the range {start}..{stop} is empty or runs backwards"
-                    raise CompactError(
-                        "CIR143", message, span=row.span, help="ranges are half open: `1..4` is 1 2 3"
-                    )
-            if sum(stop - start for start, stop in row.entries) > MAX_ITEMS:
-                raise CompactError("CIR121", f"the row has more than {MAX_ITEMS} channels", span=row.span)
-            rows[row.key] = tuple(c for start, stop in row.entries for c in range(start, stop))
-        return Table(tuple(rows.items()))
 
 
 class Loop:

@@ -48,14 +48,14 @@ class _Piece:
     text: str
     line: int
     end_line: int
-    starts: bool  # a statement, row or alternative begins here
+    starts: bool  # a statement or alternative begins here
     breaks: bool  # there is a line end before it
     gap: str = ""  # what stands before it within a line
     blank: bool = False  # there is an empty line before it and its comments
     inside: _Piece | None = None  # innermost open bracket
     statement: _Piece | None = None  # where its statement begins
     partner: _Piece | None = None  # of a bracket
-    brace: str = ""  # of `{` and `}`: body, choice or table
+    brace: str = ""  # of `{` and `}`: body or choice
     is_empty: bool = False  # of a brace: nothing inside, no comment either
     above: list[Comment] = field(default_factory=list)
     behind: Comment | None = None
@@ -104,10 +104,7 @@ def _nest(pieces: list[_Piece]) -> None:
         if piece.type in _OPENING:
             inside = piece
         if piece.type == "LBRACE":
-            before = [p.type for p in pieces[max(0, i - 2) : i]]
-            piece.brace = (
-                "choice" if "_CHOICE" in before else "table" if before[-1:] == ["_TABLE"] else "body"
-            )
+            piece.brace = "choice" if statement.type == "_CHOICE" else "body"
 
 
 def _space(pieces: list[_Piece]) -> None:
@@ -268,10 +265,8 @@ class _Layout:
         return self.indents[statement] + CONTINUATION if statement is not None else 0
 
     def _base(self, brace: _Piece) -> int:
-        """The indent of a closing brace: its statement's, or that of the line where a table opens."""
-        if brace.brace == "table" or brace.statement is None:
-            return self.indents[brace]
-        return self.indents[brace.statement]
+        """The indent of a closing brace: its statement's."""
+        return self.indents[brace if brace.statement is None else brace.statement]
 
     def _put(self, piece: _Piece) -> None:
         if piece.starts:

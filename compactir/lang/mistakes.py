@@ -201,25 +201,22 @@ EXAMPLES: dict[str, list[str]] = {
         "assert a",
         "{ }",
     ],
-    "a table is `table { 0: 0 1 2; 1: 3..6 }` | after the colon stand channels and ranges, without commas": [
-        "network n { y = table { 0 1 } }",
-        "network n { y = table { 0: 1, 2 } }",
-        "network n { y = table { 0: a } }",
-        "network n { y = table { a: 1 } }",
-        "network n { y = table { 0: 1 1: 2 } }",
-        "network n { y = table { 0: 1.. } }",
-        "network n { y = table { 0: 1..a } }",
-        "network n { y = table { 0 } }",
-        "network n { y = table { 0: [1] } }",
-        "network n { y = table { 0: 1.5 } }",
-        "network n { y = table { 0: -1 } }",
-    ],
-    "a choice is `choice name { first: step -> step  second: step }`": [
+    'a choice is `choice name = "first" { first: step -> step  second: step }`': [
+        "network n { choice c = { } }",
         "network n { choice c { } }",
         "network n { choice c { a } }",
         "network n { choice c { a: } }",
         "network n { choice c { conv(3) } }",
         "network n { choice c { a: b, c: d } }",
+    ],
+    "several names or values stand in brackets: `(a, b)`": [
+        "network n { a, b = c }",
+        "network n { a = b, c }",
+        "network n { a = b -> c, d }",
+        "network n { a = 3, 4 }",
+        "network n { for a, b in c { } }",
+        "block n(x) { return x, x }",
+        "block n(x) { return x -> c, x }",
     ],
     'a label is `as name` or `as "name{i}"`': [
         "network n { y = x -> conv(3) as }",
@@ -234,7 +231,7 @@ EXAMPLES: dict[str, list[str]] = {
         "network n { for 3 in a { } }",
         "network n { for (i) in a { } }",
     ],
-    "braces hold statements | a list is written `[a, b]`, a table `table { 0: 1 }`": [
+    "braces hold statements | a list is written `[a, b]`": [
         "network n { y = { } }",
         "network n { y = {a: 3} }",
         "network n { y = f({}) }",
@@ -243,7 +240,7 @@ EXAMPLES: dict[str, list[str]] = {
 """`message | help` -> texts that make this mistake; the parser's state and token at the error decide."""
 
 ENDS_VALUE = frozenset({"NAME", "INT", "FLOAT", "STRING", "TRUE", "FALSE", "RPAR", "RSQB"})
-_BEGINS_VALUE = frozenset({"NAME", "INT", "FLOAT", "STRING", "TRUE", "FALSE", "LSQB", "LPAR", "_TABLE"})
+_BEGINS_VALUE = frozenset({"NAME", "INT", "FLOAT", "STRING", "TRUE", "FALSE", "LSQB", "LPAR"})
 _NEEDS_VALUE = frozenset(
     {
         "PLUS",
@@ -321,7 +318,6 @@ TOKEN_NAMES = {
     "_OUTPUT": "`output`",
     "_CHOICE": "`choice`",
     "_WEIGHTS": "`weights`",
-    "_TABLE": "`table`",
     "$END": "the end of the file",
 }
 

@@ -43,7 +43,7 @@ def parse_expression(text: str, file: str = "<expression>") -> ast.Expr:
 
 
 def tokens(text: str) -> Iterator[lark.Token]:
-    """The tokens of a text that parses; `_NL` stands where statements, rows or alternatives are separated."""
+    """The tokens of a text that parses; `_NL` stands where statements or alternatives are separated."""
     return _parser().lex(text)
 
 
@@ -160,7 +160,7 @@ def _check_depth(roots: tuple[ast.Node, ...]) -> None:
 
 
 class _LineEnds:
-    """Lets a line end through only where it separates statements, rows or alternatives."""
+    """Lets a line end through only where it separates statements or alternatives."""
 
     always_accept = ("_NL", "SEMICOLON")
     _opening = frozenset({"LPAR", "LSQB", "LBRACE"})
@@ -210,10 +210,6 @@ Parts = list[Any]  # inside the builder `list` and `tuple` are rules of the gram
 
 class _Doc(str):
     """A docstring on its way up."""
-
-
-class _Entry(tuple[int, int]):
-    """Half-open channels of a table's row on their way up."""
 
 
 class _Arguments(tuple[ast.Argument, ...]):
@@ -312,7 +308,7 @@ class _Builder(Transformer_NonRecursive[Any, Any]):
         return ast.Return(self._span(at), parts[0])
 
     def choice(self, at: Any, parts: Parts) -> ast.Choice:
-        return ast.Choice(self._span(at), str(parts[0]), tuple(parts[1:]))
+        return ast.Choice(self._span(at), str(parts[0]), parts[1], tuple(parts[2:]))
 
     def alternative(self, at: Any, parts: Parts) -> ast.Alternative:
         return ast.Alternative(self._span(at), str(parts[0]), parts[1])
@@ -329,14 +325,10 @@ class _Builder(Transformer_NonRecursive[Any, Any]):
     def target_tuple(self, at: Any, parts: Parts) -> ast.Target:
         return ast.Target(self._span(at), None, tuple(parts))
 
-    bare_targets = target_tuple
-
     # ... expressions
 
     def tuple(self, at: Any, parts: Parts) -> ast.Tuple:
         return ast.Tuple(self._span(at), _items(parts))
-
-    bare_tuple = tuple
 
     def list(self, at: Any, parts: Parts) -> ast.List:
         return ast.List(self._span(at), _items(parts))
@@ -405,23 +397,7 @@ class _Builder(Transformer_NonRecursive[Any, Any]):
         is_template = parts[0].type == "STRING"
         return ast.Label(self._span(at), str(parts[0][1:-1] if is_template else parts[0]), is_template)
 
-    def table(self, at: Any, parts: Parts) -> ast.Table:
-        return ast.Table(self._span(at), _items(p for p in parts if p is not None))
-
-    def row(self, at: Any, parts: Parts) -> ast.Row:
-        return ast.Row(self._span(at), self._whole(parts[0]), _items(_items(p) for p in parts[1:]))
-
-    def entry(self, _: Any, parts: Parts) -> _Entry:
-        channel = self._whole(parts[0])
-        return _Entry((channel, channel + 1))
-
-    def entries(self, _: Any, parts: Parts) -> _Entry:
-        return _Entry((self._whole(parts[0]), self._whole(parts[1])))
-
     # ... numbers
-
-    def _whole(self, token: lark.Token) -> int:
-        return int(self._value(token))
 
     def _value(self, token: lark.Token) -> int | Fraction:
         text = token.replace("_", "").lower()

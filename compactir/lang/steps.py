@@ -540,14 +540,11 @@ class Stepper(Evaluator):
 
 
 def _row_to_blame(problem: CompactError, bound: Bound) -> Span | None:
-    """The row of a table that names the channel that the message quotes first."""
-    numbers = re.findall(r"(output|input) (?:channel )?(\d+)", problem.message)
-    tables = [one.node.value for one in bound.given.values() if isinstance(one.node.value, ast.Table)]
-    for side, number in numbers[:1]:
-        for row in (row for table in tables for row in table.rows):
-            channel = int(number)
-            if channel == row.key if side == "output" else any(a <= channel < b for a, b in row.entries):
-                return row.span
+    """The element of `connect=[…]` for the output that the message names first."""
+    number = re.search(r"output (\d+)", problem.message)
+    given = bound.given.get("connect")
+    if number and given and isinstance(given.node.value, ast.List):
+        return given.node.value.items[int(number[1])].span
     return None
 
 

@@ -270,8 +270,12 @@ def wanted(hint: Any) -> str:
         return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
     if typing.get_origin(hint) in (list, tuple, Sequence):
         inner = wanted((typing.get_args(hint) or (Any,))[0])
-        return "a list of " + inner.replace("a whole number", "whole numbers").replace(
-            "a fraction", "fractions"
-        )
-    words_of_language = {"Table": "a table", "Masked": "`learned(...)`"}
+        for one, many in [
+            ("a whole number", "whole numbers"),
+            ("a fraction", "fractions"),
+            ("a list", "lists"),
+        ]:
+            inner = inner.replace(one, many)
+        return "a list of " + inner
+    words_of_language = {"Masked": "`learned(...)`"}
     return _WANTED.get(hint) or words_of_language.get(getattr(hint, "__name__", ""), f"a {hint}")

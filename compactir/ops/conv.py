@@ -22,13 +22,6 @@ Padding = int | str | list[int] | None
 
 
 @dataclass(frozen=True)
-class Table:
-    """`connect=table { 0: 0 1 2; 1: 1 2 3 }`: the inputs of every output."""
-
-    rows: tuple[tuple[int, tuple[int, ...]], ...]
-
-
-@dataclass(frozen=True)
 class Masked:
     """`connect=learned(groups=4)` and its kin: a connection mask that comes with the weights.
 
@@ -299,10 +292,10 @@ def conv(
     pad: Padding = None,
     dilation: Size = 1,
     groups: int | list[Fraction | int] = 1,
-    connect: Table | Masked | None = None,
+    connect: list[list[int]] | Masked | None = None,
     bias: bool = False,
 ) -> Conv:
-    """Convolution to `out` channels; `groups` is a number or shares, `connect` a table or `learned(…)`."""
+    """To `out` channels; `groups` is a number or shares, `connect` lists of inputs or `learned(…)`."""
     op = Conv(Connectivity.dense(1, 1))
     _, ins, h, w = need_map(op, x)
     k, s, d = pair(kernel, "kernel"), pair(stride, "stride"), pair(dilation, "dilation")
@@ -314,21 +307,21 @@ def conv(
     if isinstance(groups, list):
         sizes = list(zip(shares(ins, groups, "input"), shares(out, groups, "output"), strict=True))
         return Conv(Connectivity.parts(sizes, [k] * len(sizes), [p] * len(sizes)), s, d, bias)
-    if isinstance(connect, Table):
-        return Conv(_from_table(connect, ins, out, k, p), s, d, bias)
+    if isinstance(connect, list):
+        return Conv(_listed(connect, ins, out, k, p), s, d, bias)
     grouped = Conv(Connectivity.grouped(ins, out, groups, k, p), s, d, bias, connect)
     if connect is not None:
         connect.check(ins // groups, out, k)
     return grouped
 
 
-def _check_one_connection(groups: int | list[Fraction | int], connect: Table | Masked) -> None:
-    """A table says everything, a mask lies over equal groups. Errors: CIR208 for what plays no part."""
-    if isinstance(connect, Table) and groups != 1:
+def _check_one_connection(groups: int | list[Fraction | int], connect: list[list[int]] | Masked) -> None:
+    """A list says everything, a mask lies over equal groups. Errors: CIR208 for what plays no part."""
+    if isinstance(connect, list) and groups != 1:
         raise CompactError(
             "CIR208",
-            "`groups` and a table both say which channels are connected",
-            help="leave `groups` out: the table lists the inputs of every output",
+            "`groups` and a list of connections both say which channels are connected",
+            help="leave `groups` out: the list has the inputs of every output",
         )
     if isinstance(groups, list) and isinstance(connect, Masked):
         kind = connect.init.partition("(")[0]
@@ -339,22 +332,25 @@ def _check_one_connection(groups: int | list[Fraction | int], connect: Table | M
         )
 
 
-def _from_table(table: Table, ins: int, out: int, kernel: Kernel, pad: Pad) -> Connectivity:
-    rows = dict(table.rows)
-    for o, inputs in rows.items():
-        for channel, limit, what in [(o, out, "output"), *((i, ins, "input") for i in inputs)]:
-            if not 0 <= channel < limit:
-                raise CompactError("CIR209", f"the table names {what} channel {channel}, there are {limit}")
-        if len(set(inputs)) != len(inputs):
-            raise CompactError("CIR209", f"the table lists an input of output {o} twice")
-    missing = [o for o in range(out) if o not in rows]
-    if missing:
+def _listed(connect: list[list[int]], ins: int, out: int, kernel: Kernel, pad: Pad) -> Connectivity:
+    """Element o holds the inputs of output o. Errors: CIR209 not there, missing, there twice."""
+    if len(connect) != out:
         raise CompactError(
             "CIR209",
-            f"the table has no row for output {', '.join(map(str, missing[:8]))}",
-            help="one row per output",
+            f"`connect` lists the inputs of {len(connect)} outputs, there are {out}",
+            help="one list per output",
         )
-    return Connectivity.table(ins, rows, kernel, pad)
+    for o, inputs in enumerate(connect):
+        for channel in inputs:
+            if not 0 <= channel < ins:
+                raise CompactError(
+                    "CIR209", f"`connect` names input channel {channel} for output {o}, there are {ins}"
+                )
+        if not inputs:
+            raise CompactError("CIR209", f"`connect` names no input for output {o}")
+        if len(set(inputs)) != len(inputs):
+            raise CompactError("CIR209", f"`connect` names an input of output {o} twice")
+    return Connectivity.table(ins, dict(enumerate(connect)), kernel, pad)
 
 
 @spelling

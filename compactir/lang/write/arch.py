@@ -22,7 +22,7 @@ __all__ = ["Written", "write_arch"]
 
 _KEYWORDS = (
     "and as assert block def else false for from if import in network not or return true "
-    "input output weights choice table stack min max sum len floor ceil round abs"
+    "input output weights choice stack min max sum len floor ceil round abs"
 )
 _WORDS = frozenset(_KEYWORDS.split())
 

@@ -18,7 +18,7 @@ from compactir.ir.graph import Node
 from compactir.ir.op import Op
 from compactir.ops import SPELLINGS, signature
 from compactir.ops.arrange import Gather
-from compactir.ops.conv import Conv, Masked, Table
+from compactir.ops.conv import Conv, Masked
 
 __all__ = ["Call", "call_of", "defaults", "shares", "spelled"]
 
@@ -130,7 +130,7 @@ def _convolutions(op: Conv) -> Iterator[tuple[str, dict[str, Any]]]:
             parts = _parts(op.connect)
             if parts:
                 yield "conv", out | {"kernel": kernels[0]} | given | {"groups": parts}
-            yield "conv", out | {"kernel": kernels[0]} | given | {"connect": _table(op.connect)}
+            yield "conv", out | {"kernel": kernels[0]} | given | {"connect": _rows(op.connect)}
     if len(families) == 1:
         return
 
@@ -162,14 +162,20 @@ def _parts(connect: Connectivity) -> list[Fraction] | None:
     return shares if shares == there else None
 
 
-def _table(connect: Connectivity) -> Table:
+def _rows(connect: Connectivity) -> list[list[int] | range]:
+    """The inputs of every output; where they are consecutive, as a range."""
     rows = {
-        int(o): tuple(int(i) for i in block.inputs)
+        int(o): [int(i) for i in block.inputs]
         for family in connect.families
         for block in family.blocks()
         for o in block.outputs
     }
-    return Table(tuple(sorted(rows.items())))
+    return [_range(rows.get(o, [])) for o in range(connect.out_channels)]
+
+
+def _range(channels: list[int]) -> list[int] | range:
+    run = range(channels[0], channels[-1] + 1) if channels else range(0)
+    return run if len(run) > 3 and channels == list(run) else channels
 
 
 def shares(sizes: list[int]) -> list[Fraction]:
@@ -192,27 +198,13 @@ def spelled(value: Any) -> str:
         return f"[{', '.join(map(spelled, value))}]"
     if isinstance(value, Mapping):
         raise TypeError("the language has no mappings")
-    if isinstance(value, Table):
-        return "table { " + "; ".join(f"{o}: {_ranges(inputs)}" for o, inputs in value.rows) + " }"
+    if isinstance(value, range):
+        return f"{value.start}..{value.stop}"
     if isinstance(value, Masked):
         return _masked(value.init)
     if isinstance(value, float) and value == int(value) and abs(value) < 1e9:
         return str(int(value)) if str(value) != "-0.0" else "-0.0"
     return str(value)
-
-
-def _ranges(channels: tuple[int, ...]) -> str:
-    """`0 1 4..9`."""
-    words, at = list[str](), 0
-    while at < len(channels):
-        end = at
-        while end + 1 < len(channels) and channels[end + 1] == channels[end] + 1:
-            end += 1
-        words += (
-            [f"{channels[at]}..{channels[end] + 1}"] if end > at + 1 else map(str, channels[at : end + 1])
-        )
-        at = end + 1
-    return " ".join(words)
 
 
 _MASKS = {

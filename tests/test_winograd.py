@@ -65,25 +65,25 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("always")
-@pytest.mark.parametrize("l2_bytes", [1 << 20, 20_000], ids=["whole", "strips"])
+@pytest.mark.parametrize("cache", [1 << 24, 20_000], ids=["whole", "strips"])
 @pytest.mark.parametrize("target", ["c", "x86", "x86-avx512", "arm"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_plans_are_right(shape: str, target: str, l2_bytes: int) -> None:
-    plan = planned(network(*SHAPES[shape]), target, l2_bytes=l2_bytes)
+def test_plans_are_right(shape: str, target: str, cache: int) -> None:
+    plan = planned(network(*SHAPES[shape]), target, l1_bytes=cache, l2_bytes=cache)
     assert transforms(plan) == 1
     verify_plan(plan)
 
 
-CASES = [(shape, 1, l2) for shape in SHAPES for l2 in (1 << 20, 20_000)] + [("odd", 0, 1 << 20)]
+CASES = [(shape, 1, cache) for shape in SHAPES for cache in (1 << 24, 20_000)] + [("odd", 0, 1 << 24)]
 
 
 @pytest.mark.usefixtures("always")
 @pytest.mark.compiler
-@pytest.mark.parametrize(("shape", "pad", "l2_bytes"), CASES)
-def test_the_same_numbers(shape: str, pad: int, l2_bytes: int) -> None:
+@pytest.mark.parametrize(("shape", "pad", "cache"), CASES)
+def test_the_same_numbers(shape: str, pad: int, cache: int) -> None:
     ins, height, width, outs = SHAPES[shape]
     graph = network(ins, height + 2, width + 2, outs, pad)
-    target = replace(load_target("native"), l2_bytes=l2_bytes)
+    target = replace(load_target("native"), l1_bytes=cache, l2_bytes=cache)
     made = driver.plan(driver.Authored(graph, {}), target, threads=2)
     assert transforms(made.lowered.plan) >= 1
     generated = driver.generate(made)
@@ -127,3 +127,13 @@ def test_the_transforms_are_those_of_the_paper() -> None:
     y = a @ ((winograd.G @ g @ winograd.G.T) * (b @ d @ b.T)) @ a.T
     direct = [[(d[i : i + 3, j : j + 3] * g).sum() for j in range(4)] for i in range(4)]
     assert np.abs(y - direct).max() < 1e-12
+
+
+def test_the_choice_is_explained() -> None:
+    """With both estimates, or because transformed filters would fill the cache; silent where switched off."""
+    wide, deep = network(64, 28, 28, 128), network(512, 7, 7, 512)
+    for graph, done, why in ((wide, True, "the direct sum"), (deep, False, "would leave the cache")):
+        [decision] = lower(graph, load_target("x86")).decisions
+        assert (decision.rule, decision.done) == ("winograd", done)
+        assert why in decision.why
+        assert not lower(graph, replace(load_target("x86"), winograd=False)).decisions

@@ -6,7 +6,7 @@ Views add nothing: they only rewrite channel maps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from compactir.codegen.lower import convolution, lanewise, memory, parts, regions, views
@@ -18,6 +18,7 @@ from compactir.ir.channel_map import ChannelMap
 from compactir.ir.graph import Graph, Node, Param, Value
 from compactir.ir.plan import Buffer, Call, Copy, Plan, Step
 from compactir.ir.types import Array
+from compactir.passes import Decision
 from compactir.targets import Target
 
 __all__ = ["Choices", "Lowered", "convolution", "lanewise", "lower", "views"]
@@ -31,6 +32,8 @@ class Lowered:
     weights: Array
     places: Mapping[str, ChannelMap] = field(default_factory=dict)
     """Where each value of the graph lies: what `verify --per-layer` reads."""
+    decisions: Sequence[Decision] = ()
+    """Which kernels were chosen where there is a choice, and why."""
 
 
 def lower(graph: Graph, target: Target, threads: int = 1, choices: Choices | None = None) -> Lowered:
@@ -79,7 +82,8 @@ def lower(graph: Graph, target: Target, threads: int = 1, choices: Choices | Non
     )
     if threads > 1:
         plan = parts.with_waits(plan)
-    return Lowered(plan, state.packer.blob(), {v.name: m for v, m in state.maps.items()})
+    places = {v.name: m for v, m in state.maps.items()}
+    return Lowered(plan, state.packer.blob(), places, state.decisions)
 
 
 def _need_maps(graph: Graph, target: Target) -> None:

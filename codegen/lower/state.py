@@ -15,6 +15,7 @@ from compactir.ir.graph import Graph, Node, Param, Value
 from compactir.ir.op import Op
 from compactir.ir.plan import Buffer, Call, Copy, Step, Tensor
 from compactir.ir.types import Array, TensorType
+from compactir.passes import Decision
 from compactir.targets import Target
 
 Rows = list[list[int]]
@@ -46,6 +47,7 @@ class Lowering:
         self.buffers: dict[str, Buffer] = {}
         self.steps: list[Step] = []
         self.packer = Packer()
+        self.decisions: list[Decision] = []
         self.fused: set[str] = set()
         """Names of the values that fused regions make."""
         self.held: dict[Value, int] = {}

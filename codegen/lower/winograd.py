@@ -22,9 +22,11 @@ from compactir.codegen.lower import tiles
 from compactir.codegen.lower.pack import panel
 from compactir.codegen.lower.state import Lowering, spatial
 from compactir.ir.channel_map import ChannelMap
+from compactir.ir.channels import divisors
 from compactir.ir.connectivity import Pad
 from compactir.ir.plan import Buffer, Call, Conv, Stage, Step, WinogradInput, WinogradOutput
 from compactir.ir.types import Array
+from compactir.passes import Decision
 from compactir.targets import Target
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ _INPUT, _OUTPUT = (288, 288), (200, 200)
 _NEARER = 0.9
 """What the estimate has to be below, as a share of the direct sum's: estimates are no better than that."""
 
+_NEAR, _FAR = 1 / 32, 1 / 10
+"""Cycles per byte from the second cache, and from beyond."""
 _LARGEST = 4 << 20
 """Bytes of a layer's transformed filters, four times the filters, or a third of the last cache if it is more.
 
@@ -127,8 +131,18 @@ def suits(state: Lowering, part: Part) -> bool:
         return False
     filters = 4 * POINTS * part.depth * len(part.blocks) * state.lanes
     if filters > max(_LARGEST, state.target.l3_bytes // 3):
-        return False
-    return _cycles(state.target, part) < _NEARER * _direct(state.target, part)
+        return _decide(
+            state, part, False, f"transformed filters of {filters / 1e6:.1f} MB would leave the cache"
+        )
+    direct, around = _direct(state.target, part), _cycles(state.target, part)
+    estimates = f"about {around / 1e6:.2f} million cycles; the direct sum: {direct / 1e6:.2f}"
+    return _decide(state, part, around < _NEARER * direct, estimates)
+
+
+def _decide(state: Lowering, part: Part, done: bool, why: str) -> bool:
+    node = part.run.node
+    state.decisions.append(Decision("winograd", node.name, node.span, done, why))
+    return done
 
 
 def _direct(target: Target, part: Part) -> float:
@@ -138,16 +152,44 @@ def _direct(target: Target, part: Part) -> float:
 
 
 def _cycles(target: Target, part: Part) -> float:
-    count, ins, outs = prod(part.grid), -(-part.depth // target.lanes), len(part.blocks)
-    shape = tiles.Shape(count, outs, part.depth)
-    products = POINTS * tiles.cost(target, shape, tiles.choose(target, shape, part.half(target)))
+    """Of the whole layer, with strips as they suit it best."""
+    count, ins = prod(part.grid), part.ins(target.lanes)
     around = sum(
         count * blocks * max(work / target.fma_per_cycle, moves / target.loads_per_cycle)
-        for blocks, (work, moves) in ((ins, _INPUT), (outs, _OUTPUT))
+        for blocks, (work, moves) in ((ins, _INPUT), (len(part.blocks), _OUTPUT))
     )
-    # Coefficients go forth and back, and the filters are four times as many: bytes beyond the second cache.
-    moved = 4 * target.lanes * POINTS * (2 * count * (ins + outs) + target.lanes * ins * outs)
-    return products + around + max(0, moved - target.l2_bytes) / 24
+    return around + _products_cycles(target, part, 1, _strip(target, part, 1))
+
+
+def _strip(target: Target, part: Part, units: int) -> int:
+    """Rows of tiles at once: the fastest of all, or a power of two, within twice the second cache."""
+    rows, columns = part.grid
+    row = 4 * target.lanes * POINTS * columns * units * (part.ins(target.lanes) + len(part.blocks))
+    whole = [n for n in divisors(rows) if n == rows or n.bit_count() == 1]
+    fitting = [n for n in whole if n == 1 or n * row <= 2 * target.l2_bytes]
+    return min(fitting, key=lambda n: _products_cycles(target, part, units, n))
+
+
+def _products_cycles(target: Target, part: Part, units: int, strip: int) -> float:
+    """Of all products, `strip` rows of tiles at a time, and of what they need from beyond the first cache.
+
+    Coefficients are written and read once, and make room for others twice; every strip reads all filters.
+    """
+    outs, strips = len(part.blocks), part.grid[0] // strip
+    shape = tiles.Shape(strip * part.grid[1], outs, part.depth)
+    products = POINTS * units * tiles.cost(target, shape, tiles.choose(target, shape, part.half(target)))
+    vector = 4 * target.lanes * POINTS * units
+    coefficients = vector * shape.pixels * (part.ins(target.lanes) + outs)
+    filters = vector * part.depth * outs
+    moved = 4 * coefficients * _distance(target, coefficients)
+    moved += filters * _distance(target, coefficients + filters)
+    return strips * (products + moved)
+
+
+def _distance(target: Target, size: int) -> float:
+    """Cycles per byte of what is used over and over, by the cache that holds it."""
+    missed = max(0, 1 - target.l1_bytes / size)
+    return missed * (_NEAR if size <= target.l2_bytes else _FAR)
 
 
 def together(parts: Sequence[Part], target: Target) -> list[list[Part]]:
@@ -164,7 +206,7 @@ def steps(state: Lowering, parts: Sequence[Part]) -> list[Step]:
     part, run = parts[0], parts[0].run
     v, pixels = state.lanes, prod(part.grid)
     ins, outs = (len(parts) * n for n in (part.ins(v), len(part.blocks)))
-    strip = _strip(state.target, part.grid, ins + outs)
+    strip = _strip(state.target, part, len(parts))
     banded = strip < part.grid[0]
     stem, shape = run.node.out.name, (strip, part.grid[1])
     forth = state.buffer(f"{stem}.tiles", shape, POINTS * ins)
@@ -196,16 +238,6 @@ def steps(state: Lowering, parts: Sequence[Part]) -> list[Step]:
         replace(whole, name=f"{name}.products", calls=calls[1], read=first + whole.read - read, written=last),
         replace(whole, name=f"{name}.sums", calls=calls[2], macs=0, executed=0, read=last),
     ]
-
-
-def _strip(target: Target, grid: tuple[int, int], blocks: int) -> int:
-    """Tile rows at once: all where the coefficients fit into twice the second cache, else what it holds."""
-    rows, columns = grid
-    row = 4 * target.lanes * POINTS * columns * blocks
-    if rows * row <= 2 * target.l2_bytes:
-        return rows
-    fitting = [n for n in (2, 4, 8) if rows % n == 0 and n * row <= target.l2_bytes]
-    return max(fitting, default=1)
 
 
 def _forth(parts: Sequence[Part], buffer: Buffer, banded: bool) -> Call:

@@ -1,4 +1,4 @@
-"""`compactc explain`: what an error code means; what the passes did to a model, and why not more."""
+"""`compactc explain`: what an error code means; what was done to a model, and why not more."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from compactir.diagnostics import CATALOGUE, CompactError, explain, spell_list
-from compactir.driver import optimize, read
+from compactir.driver import plan, read
 from compactir.tools import terminal
 from compactir.tools.source import source_of, target_of
 
@@ -25,11 +25,12 @@ def main(args: Namespace) -> int:
         return explain_code(args.what, args.json)
     with terminal.working(f"compiling {args.what}", quiet=args.json):
         authored = read(source_of(args, args.what), warn=False)
-        _, log = optimize(authored, target_of(args), also=args.also)
+        planned = plan(authored, target_of(args), also=args.also)
+    decisions = [*planned.log.decisions, *planned.lowered.decisions]
     if args.json:
-        terminal.print_json({"network": authored.graph.name, "decisions": [_json(d) for d in log.decisions]})
+        terminal.print_json({"network": authored.graph.name, "decisions": [_json(d) for d in decisions]})
     else:
-        print_decisions(authored.graph.name, log.decisions)
+        print_decisions(authored.graph.name, decisions)
     return 0
 
 

@@ -120,13 +120,15 @@ class Row:
 
     name: str
     arena: int
+    transformed: int
+    """The workspace as compiled by default: the same, but where 3×3 layers go by Winograd's method."""
     unfused: int
     fused: int
     whole: int
     """The bound of the fused graph with values that die as a whole."""
     shared: bool
     working: int
-    """Of the peak, what holds no value: tiles of Winograd's method, scratch of kernels."""
+    """Of the peak, what holds no value: scratch of kernels."""
     peak: Peak | None
 
     @property
@@ -149,7 +151,7 @@ class Row:
         if self.whole > WHOLE * self.fused:
             reasons.append("channels of one value die apart")
         if self.working > (WHOLE - 1) * self.fused:
-            reasons.append(f"{self.working / 1e6:.3f} of working memory, mostly Winograd's tiles")
+            reasons.append(f"{self.working / 1e6:.3f} of working memory")
         if self.arena - self.working > WHOLE * self.whole:
             reasons.append("dead lanes: blocks are filled up to whole vectors")
         return "; ".join(reasons) or "channels that die apart and dead lanes, a little of both"
@@ -158,14 +160,20 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         """As the table shows them."""
         sizes = [f"{n / 1e6:.3f}" for n in (self.unfused, self.fused, self.arena)]
+        extra = self.transformed != self.arena
+        default = (
+            f"{self.transformed / 1e6:.3f} ({self.transformed / self.fused:.2f})" if extra else "the same"
+        )
         alive = [f"`{name}` {size / 1e6:.3f}" for name, size in self.peak.buffers[:3]] if self.peak else []
         at = f"`{self.peak.step}`: {', '.join(alive)}" if self.peak else ""
-        return f"`{self.name}`", *sizes, f"{self.ratio:.2f}", at, self.why
+        return f"`{self.name}`", *sizes, f"{self.ratio:.2f}", default, at, self.why
 
 
 def measure(authored: driver.Authored, target: str) -> Row:
-    """Plan a network and weigh its workspace, without Winograd's coefficients: no value of the graph."""
-    planned = driver.plan(authored, replace(load_target(target), winograd=False))
+    """Plan a network and weigh its workspace, without Winograd's coefficients and with them."""
+    direct = replace(load_target(target), winograd=False)
+    planned = driver.plan(authored, direct)
+    transformed = driver.plan(authored, load_target(target)).lowered.plan.arena
     graph, plan = planned.graph, planned.lowered.plan
     fused, peak = life(graph), find_peak(plan)
     holding = {piece.buffer for places in planned.lowered.places.values() for piece in places.pieces}
@@ -173,6 +181,7 @@ def measure(authored: driver.Authored, target: str) -> Row:
     return Row(
         graph.name,
         FLOAT * plan.arena,
+        FLOAT * transformed,
         life(graph, fused=False).most,
         fused.most,
         fused.whole.most,
@@ -182,31 +191,42 @@ def measure(authored: driver.Authored, target: str) -> Row:
     )
 
 
-HEADING = ("network", "unfused bound", "fused bound", "workspace", "ratio", "at the peak", "why more")
+HEADING = (
+    "network",
+    "unfused bound",
+    "fused bound",
+    "workspace",
+    "ratio",
+    "by default",
+    "at the peak",
+    "why more",
+)
 TEXT = """\
 # Memory
 
 Made by `python -m compactir.tools.memory examples --target x86 --write docs/memory.md`; do not edit.
 
-Megabytes (10⁶ bytes) of one call on one image, one thread, without the caller's tensors; target `{target}`,
-`--no-winograd`: where 3×3 layers are transformed, coefficients take up to twice the second cache more.
+Megabytes (10⁶ bytes) of one call on one image, one thread, without the caller's tensors; target `{target}`.
 
 - **bound**: the most bytes of values that live at one step, channel by channel, each from the step that makes
   it to the last that reads it. Views and concats are free, elementwise steps work in place. *unfused*: every
   value of the graph after the passes is whole. *fused*: of values inside fused regions only the rows that
   are needed at a time.
-- **workspace**: what the generated code asks for, **ratio**: over the fused bound. It can be below 1: a sum
-  may overwrite its operand. Promised are {whole} where values die as a whole and fill their vectors, and
-  {shared} elsewhere.
+- **workspace**: what the generated code asks for with `--no-winograd`, **ratio**: over the fused bound. It
+  can be below 1: a sum may overwrite its operand. Promised are {whole} where values die as a whole and fill
+  their vectors, and {shared} elsewhere.
+- **by default**: the workspace and its ratio where the cost model chose Winograd's method for 3×3 layers. It
+  buys speed with memory: coefficients of a strip of tiles, up to twice the second cache. A device that has
+  no room for them takes `--no-winograd`; `compactc explain` names the layers.
 - **why more**: channels of one value that die at different steps share its buffer, so that concats and splits
   copy nothing (no network copies an element). A block of fewer channels than a vector has lanes is filled up
   with dead ones, and groups get blocks of their own where that executes fewer multiply-adds, for at most
-  half as much memory again. Layers by Winograd's method need working memory for their tiles.
+  half as much memory again.
 - **at the peak**: the step, and the largest buffers that live there. `compactc report` lists all, and the
   three edits that would lower the peak most.
 
 | {heading} |
-|---|---:|---:|---:|---:|---|---|
+|---|---:|---:|---:|---:|---:|---|---|
 """
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from compactir.diagnostics import CompactError
 
 __all__ = ["check_file", "check_folder", "put", "replacing"]
 
+_ANOTHER = "give another folder with `-o`; `-o -` prints to the terminal"
+_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 _PREFIX = 40
 """Characters of the name that the file aside begins with: with the rest it may not exceed 255 bytes."""
 
@@ -39,7 +42,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def put(path: Path, content: str | bytes | Iterable[bytes]) -> Path:
     """Write a file, all of it or nothing; an older one passes its permissions on. Returns `path`.
 
-    Devices and pipes are written to.
+    Devices and pipes are written to; `/dev/stdout` and its like are the stream itself, wherever it leads.
 
     Raises:
         CompactError: CIR652 when it cannot be written.
@@ -48,8 +51,10 @@ def put(path: Path, content: str | bytes | Iterable[bytes]) -> Path:
     parts = [content.encode()] if isinstance(content, str) else content
     parts = [parts] if isinstance(parts, bytes) else parts
     try:
-        if path.exists() and not path.is_file():
-            with path.open("wb") as file:
+        if (stream := _stream(path)) is not None or (path.exists() and not path.is_file()):
+            if sys.stdout:
+                sys.stdout.flush()
+            with open(path if stream is None else os.dup(stream), "wb") as file:
                 file.writelines(parts)
             return path
         with replacing(path) as aside:
@@ -65,8 +70,16 @@ def put(path: Path, content: str | bytes | Iterable[bytes]) -> Path:
     return path
 
 
+def _stream(path: Path) -> int | None:
+    """The descriptor behind `/dev/stdout` or `/dev/fd/3`: opened anew, a file there would be replaced."""
+    name = str(path).removeprefix("/dev/fd/")
+    return _STREAMS.get(name, int(name) if name.isdecimal() and name != str(path) else None)
+
+
 def check_file(path: Path) -> None:
     """Errors: CIR652 where a file could not be written, as far as that can be known before."""
+    if _stream(path) is not None:
+        return
     folder = path.parent
     if os.path.isdir(path):
         raise _refused(f"`{path}` is a folder, a file is to be written", "give the path of a file")
@@ -85,9 +98,9 @@ def check_folder(path: Path) -> None:
     there = next(p for p in (path, *path.parents) if os.path.lexists(p))
     if not os.path.isdir(there):
         kind = "a file" if os.path.isfile(there) else "no folder"
-        raise _refused(f"`{there}` is {kind}, the output is a folder", "give another folder with `-o`")
+        raise _refused(f"`{there}` is {kind}, the output is a folder", _ANOTHER)
     if not os.access(there, os.W_OK):
-        raise _refused(f"the folder `{there}` is write-protected", "give another folder with `-o`")
+        raise _refused(f"the folder `{there}` is write-protected", _ANOTHER)
 
 
 def _refused(problem: str, help: str) -> CompactError:

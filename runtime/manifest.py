@@ -19,6 +19,7 @@ import numpy as np
 from compactir.diagnostics import CompactError, spell_list
 from compactir.ir.signature import signature
 from compactir.ir.types import DTYPES
+from compactir.targets import target_names
 
 __all__ = ["FILE", "FORMAT", "Buffer", "Manifest", "Step", "Tensor", "read_manifest"]
 
@@ -195,6 +196,10 @@ _FIELDS: dict[str, tuple[type, ...]] = {
 _OPTIONAL = ("header", "source", "steps", "memory", "threads", "levels")
 
 
+_LEAST = {"threads": 1, "workspace_bytes": 0, "weights_bytes": 0, "align": 1}
+"""Keys of numbers and the smallest that makes sense."""
+
+
 def _check_format(data: Json, folder: Path) -> None:
     number = data.get("format")
     if not isinstance(number, int):
@@ -225,8 +230,16 @@ def _check_fields(data: Json, folder: Path) -> None:
         rows = data.get(key, [])
         if not isinstance(rows, list) or any(not isinstance(row, str) for row in rows):
             raise _damaged(folder, f"the field `{key}` is not a list of names")
-    if data.get("threads", 1) < 1:
-        raise _damaged(folder, f"the field `threads` is {data['threads']}")
+    for key, least in _LEAST.items():
+        if data.get(key, least) < least:
+            raise _damaged(folder, f"the field `{key}` is {data[key]}")
+    if data["target"] not in target_names():
+        raise _damaged(
+            folder, f"the field `target` is `{data['target']}`, which this compactir does not know"
+        )
+    for key in ("inputs", "outputs"):
+        if not data[key]:
+            raise _damaged(folder, f"the field `{key}` is empty")
     for level in data.get("levels", []):
         if not isinstance(level, str) or Path(level).name != level:
             raise _damaged(folder, "the field `levels` is not a list of folders in this one")
@@ -266,6 +279,8 @@ def _tensors(rows: Sequence[Json]) -> tuple[Tensor, ...]:
     tensors = tuple(Tensor(str(r["name"]), r["dtype"], tuple(int(n) for n in r["shape"])) for r in rows)
     if odd := [t.dtype for t in tensors if t.dtype not in DTYPES]:
         raise ValueError(f"unknown element type {odd[0]}")
+    if bad := [t for t in tensors if min(t.shape, default=0) < 1]:
+        raise ValueError(f"{bad[0]} has no elements")
     return tensors
 
 

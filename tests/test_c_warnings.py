@@ -220,6 +220,7 @@ NAMES = [
     "日本語",
     "a-b.c",
     "main",
+    "math",
     "linux",
     "_x",
     "with space",

@@ -151,3 +151,15 @@ def test_every_type_of_an_operation_has_words() -> None:
     for name in SPELLINGS:
         for parameter in signature(name).attributes.values():
             assert "<" not in wanted(parameter.annotation), (name, parameter)
+
+
+def test_names_in_c() -> None:
+    """The table of network names and C symbols."""
+    from compactir.codegen.c.emit import macro_prefix, symbol_for
+
+    rows = re.findall(r"^\| (.*?) \| (`\S*_run`.*?) \|", TEXT, re.MULTILINE)
+    quoted = [[re.findall("`(.*?)`", cell) for cell in row] for row in rows]
+    pairs = [pair for names, symbols in quoted for pair in zip(names, symbols, strict=True)]
+    assert len(pairs) > 10
+    assert all(f"{symbol_for(name)}_run" == symbol for name, symbol in pairs)
+    assert [macro_prefix(name) for name in ("Net", "NET", "net")] == ["Net", "net", "NET"]

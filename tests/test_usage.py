@@ -6,6 +6,9 @@ The model of these commands does not exist, so that whatever is refused was judg
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -222,3 +225,38 @@ def test_usage_mistakes_for_programs(capsys: pytest.CaptureFixture[str]) -> None
     (error,) = json.loads(said.out)["errors"]
     assert error["code"] == "CIR600"
     assert said.err == ""
+
+
+PIPED = [
+    ("tiny.arch -D depth=1 --init 0 -o /dev/stdout", 1, "CIR652"),
+    ("run tiny.arch none.npy -o /dev/stdout", 2, "CIR665"),
+    ("opt tiny.arch -D depth=1 --init 0 -o /dev/stdout", 0, "cir 1\n"),
+    ("opt tiny.arch -D depth=1 --init 0 -o /dev/null --save-weights /dev/stdout", 0, '{"conv1.weight":'),
+    ("import tiny.arch -o /dev/stdout", 2, "CIR681"),
+    ("import tiny.arch -D depth=1 -o -", 0, "network tiny("),
+    ("export tiny.arch -o /dev/stdout", 2, "CIR682"),
+]
+
+
+def compactc(command: str) -> subprocess.CompletedProcess[bytes]:
+    """The command line of a shell, its output into a pipe."""
+    Path("tiny.arch").write_text(MODEL, encoding="utf-8")
+    python = f'"{sys.executable}" -m compactir'
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent.parent)}
+    return subprocess.run(["sh", "-c", f"{python} {command}"], env=environment, capture_output=True)
+
+
+@pytest.mark.parametrize(("command", "code", "said"), PIPED)
+def test_standard_output_as_a_file(command: str, code: int, said: str) -> None:
+    """It works, or is refused with a message."""
+    done = compactc(command)
+    assert done.returncode == code, done.stderr
+    assert said in (done.stderr if code else done.stdout).decode(errors="replace")
+
+
+def test_a_redirected_standard_output_is_not_replaced() -> None:
+    """What is printed afterwards goes into the same file."""
+    done = compactc("opt tiny.arch -D depth=1 --init 0 --save-weights /dev/stdout > kept")
+    assert (done.returncode, done.stderr) == (0, b"")
+    kept = Path("kept").read_bytes()
+    assert kept.index(b'{"conv1.weight":') < kept.index(b"cir 1\n")

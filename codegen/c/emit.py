@@ -49,6 +49,15 @@ _WORDS = """
 _C_WORDS = frozenset(_WORDS.split())
 """Keywords of C and C++, what gcc defines outside of strict modes, names of the generated code."""
 
+_FOREIGN = """
+    assert complex ctype errno fenv inttypes iso646 limits locale math setjmp signal stdalign stdarg stdatomic
+    stdbool stddef stdint stdio stdlib stdnoreturn string tgmath threads time uchar wchar wctype
+    cpuid immintrin arm_neon pthread sched unistd malloc memory strings features endian elf poll
+    c m rt dl util gcc gcc_s torch
+"""
+_FOREIGN_FILES = frozenset(_FOREIGN.split())
+"""NAME.h, libNAME.so or NAME.py would be found in place of these headers, libraries and modules."""
+
 
 @dataclass(frozen=True)
 class CFiles:
@@ -67,11 +76,15 @@ class CFiles:
 
 
 def symbol_for(name: str) -> str:
-    """A C identifier for a network's name, whatever the name: `int` -> `int_`, `3 Netze` -> `n3_Netze`."""
+    """A C identifier for a network's name, whatever the name: `int` -> `int_`, `3 Netze` -> `n3_Netze`.
+
+    It names the files as well, and leaves headers and libraries of the system their names: `math` -> `math_`.
+    """
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     word = re.sub(r"\W+", "_", plain).strip("_") or "network"
     word = f"n{word}" if word[0].isdigit() else word
-    return f"{word}_" if word in _C_WORDS or keyword.iskeyword(word) else word
+    taken = word in _C_WORDS or word in _FOREIGN_FILES or keyword.iskeyword(word)
+    return f"{word}_" if taken else word
 
 
 def macro_prefix(symbol: str) -> str:

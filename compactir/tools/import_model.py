@@ -59,7 +59,9 @@ def check(args: Namespace) -> None:
     out, model = _out(args), Path(args.model)
     if out.suffix != ".arch":
         raise CompactError(
-            "CIR681", f"`{out}` would not be read as a model file again", help=f"name it `{out.stem}.arch`"
+            "CIR681",
+            f"`{out}` would not be read as a model file again",
+            help=f"name it `{out.stem}.arch`, or print it: `-o -`",
         )
     if out.resolve() == model.resolve():
         raise CompactError(

@@ -83,6 +83,14 @@ def test_manifest_that_is_none(tiny: Path, text: str | bytes, problem: str) -> N
         ({"steps": [{"name": "a"}]}, "malformed"),
         ({"library": "../libtiny.so"}, "`library` names something outside the folder"),
         ({"symbol": "a b"}, "not a C identifier"),
+        ({"inputs": []}, "the field `inputs` is empty"),
+        ({"outputs": []}, "the field `outputs` is empty"),
+        ({"workspace_bytes": -5}, "the field `workspace_bytes` is -5"),
+        ({"align": 0}, "the field `align` is 0"),
+        ({"threads": 0}, "the field `threads` is 0"),
+        ({"target": "zzz"}, "the field `target` is `zzz`, which this compactir does not know"),
+        ({"inputs": [{"name": "image", "dtype": "f32", "shape": []}]}, "image: f32[] has no elements"),
+        ({"inputs": [{"name": "image", "dtype": "f32", "shape": [1, -3, 4, 5]}]}, "has no elements"),
     ],
 )
 def test_damaged_manifest(tiny: Path, change: dict[str, Any], problem: str) -> None:
@@ -105,7 +113,6 @@ TENSOR = {"name": "image", "dtype": "f32", "shape": [1, 3, 4, 5]}
         {"inputs": [TENSOR | {"name": "picture"}]},
         {"inputs": [TENSOR, TENSOR | {"name": "another"}]},
         {"outputs": [TENSOR | {"name": "y", "shape": [1, 3, 2, 2]}]},
-        {"outputs": []},
         {"align": 4},
         {"cpu_features": ["sse"]},
         {"steps": [{"name": "one", "kernel": "map", "op": "relu", "macs": 0, "bytes_moved": 0}]},
@@ -270,11 +277,11 @@ def test_cpu_without_the_features(tiny: Path, monkeypatch: pytest.MonkeyPatch) -
     def never(*_: object) -> None:
         raise AssertionError("the library was opened before the check")
 
-    edit(tiny, cpu_features=["sse9", "flux"], target="x86-flux")
+    edit(tiny, cpu_features=["sse9", "flux"], target="x86-avx512")
     monkeypatch.setattr(native, "_open", never)
     error = error_of(tiny)
     assert error.code == "CIR615"
-    assert error.message == "`tiny` is compiled for `x86-flux`; this CPU lacks flux and sse9"
+    assert error.message == "`tiny` is compiled for `x86-avx512`; this CPU lacks flux and sse9"
 
 
 def test_every_native_target_runs_or_is_refused(compiled: Make, image: np.ndarray) -> None:

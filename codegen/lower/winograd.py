@@ -240,10 +240,36 @@ def steps(state: Lowering, parts: Sequence[Part]) -> list[Step]:
     ]
 
 
+@dataclass(frozen=True)
+class Order:
+    """How far apart the maps of neighboring coefficients lie, and those of neighboring blocks, in floats."""
+
+    point: int
+    block: int
+
+    @classmethod
+    def of(cls, buffer: Buffer) -> Order:
+        """All coefficients of a block together, or all blocks of a coefficient: what spreads better.
+
+        The transformations touch the 36 coefficients of a tile in turn. Where these lie a power of two apart
+        they meet in a few sets of the first-level cache and push each other out (benchmarks/LOG.md).
+        """
+        orders = cls(buffer.block, POINTS * buffer.block), cls(buffer.blocks // POINTS * buffer.block, buffer.block)
+        return max(orders, key=lambda order: len({order.point * 4 * i // 64 % _SETS for i in range(POINTS)}))
+
+    def place(self, block: int, point: int) -> int:
+        """Where a map begins."""
+        return block * self.block + point * self.point
+
+
+_SETS = 64
+"""Of the first-level cache: lines 4096 bytes apart share one, on every processor here."""
+
+
 def _forth(parts: Sequence[Part], buffer: Buffer, banded: bool) -> Call:
     """From the map to 36 coefficients of every tile."""
     part, heads = parts[0], [head for part in parts for head in part.heads]
-    blocks = buffer.blocks // POINTS
+    blocks, order = buffer.blocks // POINTS, Order.of(buffer)
     kernel = WinogradInput(
         lanes=buffer.lanes,
         size=spatial(part.run.x.type),
@@ -260,13 +286,14 @@ def _forth(parts: Sequence[Part], buffer: Buffer, banded: bool) -> Call:
         blocks=blocks,
         strip=buffer.height if banded else 1,
     )
-    places = ((point * blocks + b) * buffer.block for b in range(blocks) for point in range(POINTS))
+    places = (order.place(b, point) for b in range(blocks) for point in range(POINTS))
     return Call(kernel, ChannelMap.of(heads), ChannelMap.of((buffer.name, place) for place in places))
 
 
 def _back(state: Lowering, parts: Sequence[Part], buffer: Buffer, banded: bool) -> Call:
     """From 36 sums of every tile to its 16 outputs, with bias and epilogue."""
     part, run, blocks = parts[0], parts[0].run, buffer.blocks // POINTS
+    order = Order.of(buffer)
     written = [b for part in parts for b in part.blocks]
     out = spatial(run.node.out.type)
     kernel = WinogradOutput(
@@ -287,7 +314,7 @@ def _back(state: Lowering, parts: Sequence[Part], buffer: Buffer, banded: bool) 
         blocks=blocks,
         strip=buffer.height if banded else 1,
     )
-    places = ((point * blocks + b) * buffer.block for b in range(blocks) for point in range(POINTS))
+    places = (order.place(b, point) for b in range(blocks) for point in range(POINTS))
     lanes = np.array([part.rows[b] for b in written])
     return Call(
         kernel,
@@ -302,6 +329,7 @@ def _products(state: Lowering, parts: Sequence[Part], forth: Buffer, back: Buffe
     """A pointwise convolution of every coefficient's map, with filters of its own; strips are its rows."""
     part, v, outs = parts[0], state.lanes, len(parts[0].blocks)
     ins, pixels = part.ins(v), forth.height * forth.width
+    source, target = Order.of(forth), Order.of(back)
     strips = part.grid[0] // forth.height
     tiling = tiles.choose(state.target, tiles.Shape(pixels, outs, part.depth), part.half(state.target))
     bias = np.zeros(len(part.run.bias), np.float32)
@@ -320,7 +348,7 @@ def _products(state: Lowering, parts: Sequence[Part], forth: Buffer, back: Buffe
         y_ring=1 if strips > 1 else 0,
         ranged=strips > 1,
         depth=part.depth,
-        x_block=forth.block,
+        x_block=source.place(1, 0),
         shared=False,
         prefetch=tiling.tile > 1,
     )
@@ -330,8 +358,8 @@ def _products(state: Lowering, parts: Sequence[Part], forth: Buffer, back: Buffe
         for unit, one in enumerate(parts):
             filters = _filters(one)
             for point, span in product(range(POINTS), spans):
-                heads.append((point * len(parts) + unit) * ins * forth.block)
-                places += [((point * len(parts) + unit) * outs + i) * back.block for i in span]
+                heads.append(source.place(unit * ins, point))
+                places += [target.place(unit * outs + i, point) for i in span]
                 lanes = [c for i in span for c in one.rows[one.blocks[i]]]
                 packed.append(panel(filters[point], bias, lanes, vectors if half else 0))
         calls.append(

@@ -2,6 +2,7 @@
 
     python benchmarks/bench_engines.py [--rounds 20] [--only mobilenet_v2,lenet5_dense] [--against openvino,…]
     python benchmarks/bench_engines.py --threads 2     the table of two threads
+    python benchmarks/bench_engines.py --isa avx2      the table of AVX2: ours, and engines held to it
     python benchmarks/bench_engines.py --redraw        the page again, from the figures that are there
 
 Figures are kept in benchmarks/engines.json, one race per network; `--only` replaces those of some networks.
@@ -42,8 +43,13 @@ NETWORKS: dict[str, tuple[str, str, dict[str, str]]] = {
 }
 """Key -> title, model, definitions. LeNet-5 has a linear head, since no engine has a radial one."""
 
-RACES = {1: "races", 2: "races of two threads"}
-"""Threads -> the key of their races."""
+RACES = {
+    (1, ""): "races",
+    (2, ""): "races of two threads",
+    (1, "avx2"): "races of avx2",
+    (2, "avx2"): "races of avx2, two threads",
+}
+"""Threads and what engines are held to -> the key of their races."""
 READ_MB = (0.6, 12.0, 256.0)
 """Sizes that lie in the second cache, in the third, in memory: the roofs of the chart."""
 
@@ -56,16 +62,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20, help="turns of everybody (default 20)")
     parser.add_argument("--only", type=_names(NETWORKS), default=list(NETWORKS), help="networks, a list")
     parser.add_argument("--against", type=_names(ENGINES), default=list(ENGINES), help="engines, a list")
-    parser.add_argument("--threads", type=int, choices=list(RACES), default=1, help="threads (default 1)")
+    parser.add_argument("--threads", type=int, choices=(1, 2), default=1, help="threads (default 1)")
+    parser.add_argument("--isa", choices=("avx2",), default="", help="hold ours and the engines to it")
     parser.add_argument("--redraw", action="store_true", help="measure nothing, write the page again")
     options = parser.parse_args()
     known = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {"races": {}}
-    races = known.setdefault(RACES[options.threads], {})
+    races = known.setdefault(RACES[options.threads, options.isa], {})
     if not options.redraw:
         print(f"load average {os.getloadavg()[0]:.2f}; races are only final on a quiet machine")
         known["reads"] = _reads()
         for key in options.only:
-            races[key] = _race(key, options.against, options.rounds, options.threads)
+            races[key] = _race(key, options)
             FIGURES.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if not known["races"]:
         parser.error("there are no figures to draw yet: run it without --redraw")
@@ -82,17 +89,18 @@ def _names(known: Any) -> Any:
     return read
 
 
-def _race(key: str, against: list[str], rounds: int, threads: int) -> dict[str, Any]:
+def _race(key: str, options: argparse.Namespace) -> dict[str, Any]:
     from compactir.driver import Source
     from compactir.targets import load_target
-    from compactir.tools.bench.command import bench
+    from compactir.tools.bench.command import LEVELS, bench
     from compactir.tools.bench.race import Settings
     from compactir.tools.bench.tables import print_result
 
     _, model, defines = NETWORKS[key]
     source = Source(ROOT / f"examples/{model}.arch", defines, seed=0)
-    settings = Settings(threads, rounds)
-    result = bench(source, load_target("native"), against, settings, None, lambda what: None)
+    settings = Settings(options.threads, options.rounds, isa=options.isa)
+    target = load_target(LEVELS.get(options.isa, "native"))
+    result = bench(source, target, options.against, settings, None, lambda what: None)
     print_result(result)
     print(flush=True)
     return result.to_json()

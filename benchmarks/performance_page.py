@@ -35,6 +35,12 @@ TWO = """\
 
 The same on two cores; the peak is that of both.
 """
+AVX2 = """\
+## AVX2
+
+The same on one thread with our target `x86`, and with the engines held to AVX2 that can be; the peak is that
+of 256-bit multiply-adds. A share above 100 % is Winograd's: fewer multiplications than the graph counts.
+"""
 STARTS = """\
 ## Start-up, memory, size: {title}
 
@@ -57,8 +63,26 @@ def page(known: Mapping[str, Any], titles: Mapping[str, str], charts: Sequence[s
     pairs: dict[str, Race] = known.get("races of two threads", {})
     if pairs:
         parts += [TWO, *_warning(pairs), *_table(pairs, titles)]
+    narrow: dict[str, Race] = known.get("races of avx2", {})
+    if narrow:
+        parts += [AVX2, *_held(narrow), *_warning(narrow), *_table(narrow, titles)]
     parts += [*_starts(races, titles), *_remarks(races, titles), *_settings(races)]
     return "\n".join(parts)
+
+
+def _held(races: Mapping[str, Race]) -> Iterator[str]:
+    """How engines were held, and which cannot be."""
+    from compactir.tools.bench.engines import engine
+
+    for name in _engines(races):
+        held = engine(name).held.get("avx2")
+        words = " ".join(f"`{key}={value}`" for key, value in (held or {}).items())
+        if held is None:
+            yield f"* {name}: not here. Nothing holds it to AVX2, it takes the best kernels of the processor"
+        else:
+            yield f"* {name}: {words or 'has no kernels beyond AVX2'}"
+    peaks = [race["peak"]["best"] for race in races.values()]
+    yield f"\nPeak: {min(peaks):.0f} to {max(peaks):.0f} GFLOP/s.\n"
 
 
 def _alt(chart: str) -> str:
@@ -129,7 +153,7 @@ def _speed(races: Mapping[str, Race], titles: Mapping[str, str]) -> Iterator[str
 
 
 def _table(races: Mapping[str, Race], titles: Mapping[str, str]) -> Iterator[str]:
-    engines = _engines(races)
+    engines = [name for name in _engines(races) if any(entry_of(race, name) for race in races.values())]
     yield f"| network | MMAC | compactir, ms | of peak | {' | '.join(engines)} |"
     yield f"|---|---|---|---|{'---|' * len(engines)}"
     for key in (key for key in titles if key in races):

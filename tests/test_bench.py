@@ -155,12 +155,16 @@ class Session:
 
 class Fake(Engine):
     name = "fake:Fake"
+    held = {held}
     packages = ("numpy",)
     modules = ("{module}",)
 
     def convert(self, case, form):
         print("converting", flush=True)
         {convert}
+
+    def beyond(self, session, isa):
+        return "" if os.environ.get("FAKE_MAX") == isa else "kernels of tomorrow"
 
     def bring(self):
         os.write(1, b"what engines like to say on standard output\\n")
@@ -175,8 +179,14 @@ class Fake(Engine):
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Write an engine of our own, with what goes wrong in it; returns its name."""
 
-    def make(factor: str = "1", convert: str = "pass", load: str = "pass", module: str = "numpy") -> str:
-        text = ENGINE.format(factor=factor, convert=convert, load=load, module=module)
+    def make(
+        factor: str = "1",
+        convert: str = "pass",
+        load: str = "pass",
+        module: str = "numpy",
+        held: object = None,
+    ) -> str:
+        text = ENGINE.format(factor=factor, convert=convert, load=load, module=module, held=held or {})
         (tmp_path / "fake.py").write_text(text, encoding="utf-8")
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
         monkeypatch.syspath_prepend(str(tmp_path))
@@ -212,6 +222,33 @@ def test_who_is_wrong_is_not_timed(why: str, tiny: Path, fake: Callable[..., str
     assert (result.ratio(other) is None) == (state != "timed")
     assert (result.best is None) == (state != "timed")
     assert [line for line in remarks(result) if line.startswith(f"fake:Fake: {other.note}")] or not note
+
+
+@COMPILER
+@pytest.mark.parametrize(
+    ("held", "state", "note"),
+    [
+        ({"avx2": {"FAKE_MAX": "avx2"}}, "timed", ""),
+        ({"avx2": {"FAKE_MAX": "neon"}}, "failed", "held to avx2, and ran kernels of tomorrow"),
+        ({}, "unfit", "nothing holds it to avx2"),
+    ],
+)
+def test_engines_are_held_to_an_instruction_set(
+    held: object, state: str, note: str, tiny: Path, fake: Callable[..., str]
+) -> None:
+    name = fake(held=held)
+    result = bench(
+        Source(tiny, seed=0), load_target("x86"), [name], replace(SHORT, isa="avx2"), None, quietly
+    )
+    ours, other = result.entries
+    assert (ours.state, other.state) == ("timed", state)
+    assert note in other.note
+    assert result.peak.isa == result.held == "avx2"
+
+
+def test_every_engine_that_is_held_says_how() -> None:
+    assert [name for name in ENGINES if "avx2" in engine(name).held] == ["openvino", "mnn", "torch"]
+    assert set(command.LEVELS) == {"avx2"}
 
 
 @COMPILER

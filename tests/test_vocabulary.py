@@ -156,6 +156,7 @@ def words(fma: Callable[[F32, F32, F32], F32]) -> dict[str, Word]:
         "v_load_halves": Word("v_load_halves(p, q + V_LANES / 2)", low_high, 2),
         "v_store_halves": Word("stored_halves(a)", lambda a: a),
         "v_halves": Word("v_halves(a, b)", low_high, 2),
+        "v_pick": Word("picked(a)", lambda a: a[:, np.arange(a.shape[1]) * 3 % a.shape[1]]),
         "v_add": Word("v_add(a, b)", np.add, 2),
         "v_sub": Word("v_sub(a, b)", np.subtract, 2),
         "v_mul": Word("v_mul(a, b)", np.multiply, 2),
@@ -233,6 +234,11 @@ static vf32 stored_halves(vf32 a) {
   float *const low = edge - V_LANES / 2, *const high = low - V_LANES;
   v_store_halves(low, high, a);
   return v_load_halves(low, high);
+}
+static vf32 picked(vf32 a) {
+  int32_t from[V_LANES];
+  for (int i = 0; i < V_LANES; ++i) from[i] = i * 3 % V_LANES;
+  return v_pick(a, from);
 }
 static vf32 pinned(vf32 a) { V_PIN(a); return a; }
 static vf32 after_barrier(vf32 a) { V_BARRIER(); return a; }

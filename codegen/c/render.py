@@ -11,13 +11,14 @@ import jinja2
 
 from compactir.codegen.c.beside import LEAST_WORDS, beside, weight_registers
 from compactir.codegen.c.finish import chain, literal
-from compactir.codegen.lower.tiles import segments
+from compactir.codegen.lower.tiles import Segment, segments
 from compactir.ir.plan import (
     Call,
     Conv,
     Depthwise,
     GlobalPool,
     Grid,
+    Grouped,
     Kernel,
     Map,
     Pool,
@@ -130,11 +131,24 @@ def _context(kernel: Kernel, target: Target) -> dict[str, Any]:
             "least_words": LEAST_WORDS,
             "reading": _READING[kernel.reads],
         }
+    if isinstance(kernel, Grouped):
+        context["rotated"] = [(lane + kernel.lanes // 2) % kernel.lanes for lane in range(kernel.lanes)]
+        context["uses"] = wrapped([str(use) for use in kernel.uses])
+        context["columns"] = lambda segment: _columns(kernel, segment)
     if isinstance(kernel, Resize):
         context["rows"], context["columns"] = _resized(kernel)
     if isinstance(kernel, Pool):
         context["shares"] = wrapped([literal(1 / d) for d in kernel.divisors])
     return context
+
+
+def _columns(kernel: Grid, segment: Segment) -> list[tuple[int, list[tuple[int, int]]]]:
+    """The input columns of a tile, counted from its first tap, with the (pixel, tap) pairs of each."""
+    users: dict[int, list[tuple[int, int]]] = {}
+    for kx, (start, end) in enumerate(segment.live):
+        for m in range(start, end):
+            users.setdefault(m * kernel.stride[1] + kx * kernel.dilation[1], []).append((m, kx))
+    return sorted(users.items())
 
 
 def _resized(kernel: Resize) -> list[list[str]]:
@@ -200,4 +214,4 @@ def wrapped(items: Sequence[str], width: int = 110, indent: str = "    ") -> str
 
 def has_weights(call: Call) -> bool:
     """Whether the kernel of a call reads packed weights."""
-    return isinstance(call.kernel, Conv | Depthwise | WinogradOutput)
+    return isinstance(call.kernel, Conv | Depthwise | Grouped | WinogradOutput)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
-from compactir.codegen.lower import tiles, winograd
+from compactir.codegen.lower import narrow, tiles, winograd
 from compactir.codegen.lower.pack import filters, panel
 from compactir.codegen.lower.state import Block, Lowering, Rows, lowers, natural, spatial
 from compactir.diagnostics import CompactError
@@ -16,7 +17,7 @@ from compactir.ir.channel_map import ChannelMap
 from compactir.ir.connectivity import Connectivity, Pad
 from compactir.ir.graph import Node, Value
 from compactir.ir.op import Op
-from compactir.ir.plan import Buffer, Call
+from compactir.ir.plan import Buffer, Call, Grouped
 from compactir.ir.plan import Conv as ConvKernel
 from compactir.ir.plan import Depthwise as DepthwiseKernel
 from compactir.ir.types import Array
@@ -172,6 +173,17 @@ class Group:
     blocks: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Narrow:
+    """An output block for the lane by lane kernel, with the arguments of its `_grid`."""
+
+    grid: dict[str, Any]
+    block: int
+    weights: Array
+    terms: Sequence[narrow.Term]
+    half: bool
+
+
 def _panels(state: Lowering, run: Operands) -> None:
     node, connect = run.node, run.connect
     xmap = state.map(run.x)
@@ -185,12 +197,14 @@ def _panels(state: Lowering, run: Operands) -> None:
     reads = np.zeros((connect.out_channels, len(order)), np.bool_)
     np.logical_or.at(reads.T, index, connect.mask.T)
     _, windows = _windows(connect)
-    rows = _rows(state, run, reads)
+    source_lanes = state.buffers[xmap.buffers[0]].lanes
+    rows = _rows(state, run, reads, [(name, offset // source_lanes) for name, offset in order])
     extras = [state.aligned(v, rows).blocks(state.lanes) for v in run.extra]
     buffer, _ = state.result(node.out, rows, direct=True)
     source = state.buffers[xmap.buffers[0]]
     calls: dict[ConvKernel, list[tuple[list[tuple[str, int]], Sequence[int], Array]]] = {}
     transformed: list[winograd.Part] = []
+    narrowed: list[Narrow] = []
     for group in _groups(rows, reads, windows):
         inputs = [order[i] for i in group.inputs]
         mode, x_block = _reading(state, inputs)
@@ -199,18 +213,29 @@ def _panels(state: Lowering, run: Operands) -> None:
             first, words = _words(inputs, state.target.x_step)
             chosen, inputs = [chosen[i] for i in first], [inputs[i] for i in first]
         weights = _crop(dense, reach, group.window)[:, chosen]
+        grid = _grid(state, run, source, buffer, group.window, 1)
+        depth = len(inputs) * grid["window"][0] * grid["window"][1]
+        half = _half_empty(state, buffer, rows[group.blocks[-1]])
+        shape = tiles.Shape(grid["out"][1], len(group.blocks), depth, words * depth // max(1, len(inputs)))
+        part = None
         if inputs and source.lanes == state.lanes and weights.shape[2:] == (3, 3):
             covered, spread = winograd.whole_blocks(state, source, inputs, weights)
             part = winograd.Part(
                 run, source, buffer, covered, len(inputs), spread, group.window, rows, group.blocks, extras
             )
-            if winograd.suits(state, part):
-                transformed.append(part)
+            part = part if winograd.suits(state, part) else None
+        live = [c for b in group.blocks for c in rows[b] if c >= 0]
+        sparse = bool(inputs) and float(reads[np.ix_(live, group.inputs)].mean()) < narrow.DENSE
+        if sparse and narrow.suits(state, run, source, buffer, grid["window"][1]):
+            lanewise = {b: narrow.terms(inputs, rows[b], reads[:, chosen], state.lanes) for b in group.blocks}
+            count = sum(len(found) for found, _ in lanewise.values())
+            own = narrow.cycles(state.target, grid["window"], run.stride[1], grid["out"], count)
+            if narrow.is_nearer(own, _estimate(state, shape, half, grid["out"][0], part)):
+                narrowed += [Narrow(grid, b, weights, *lanewise[b]) for b in group.blocks]
                 continue
-        grid = _grid(state, run, source, buffer, group.window, 1)
-        depth = len(inputs) * grid["window"][0] * grid["window"][1]
-        half = _half_empty(state, buffer, rows[group.blocks[-1]])
-        shape = tiles.Shape(grid["out"][1], len(group.blocks), depth, words * depth // max(1, len(inputs)))
+        if part:
+            transformed.append(part)
+            continue
         tiling = state.choices.take(state.target, shape, half, _kind(grid, mode, x_block))
         grid["tile"] = tiles.split(grid["out"][1], tiling.tile)[0][0]
         at = 0
@@ -239,7 +264,12 @@ def _panels(state: Lowering, run: Operands) -> None:
                 at += vectors
     emitted = [_call(state, kernel, panels, buffer, extras) for kernel, panels in calls.items()]
     executed = sum(c.kernel.panels * c.kernel.executed for c in emitted if isinstance(c.kernel, ConvKernel))
+    lanewise_calls = _lanewise(state, run, rows, buffer, extras, narrowed)
+    executed += sum(
+        c.kernel.blocks * c.kernel.executed for c in lanewise_calls if isinstance(c.kernel, Grouped)
+    )
     executed *= prod(spatial(node.out.type))
+    emitted += lanewise_calls
     if not transformed:
         state.step(node, emitted, executed=executed)
         return
@@ -249,6 +279,53 @@ def _panels(state: Lowering, run: Operands) -> None:
     for parts in winograd.together(transformed, state.target):
         state.steps += winograd.steps(state, parts)
     state.steps[-1] = replace(state.steps[-1], name=node.name)
+
+
+def _estimate(
+    state: Lowering, shape: tiles.Shape, half: bool, height: int, part: winograd.Part | None
+) -> float:
+    """Cycles of some output blocks by the transformation, or by the direct sum of all rows."""
+    if part:
+        return winograd.cycles(state.target, part)
+    return height * tiles.cost(state.target, shape, tiles.choose(state.target, shape, half))
+
+
+def _lanewise(
+    state: Lowering,
+    run: Operands,
+    rows: Rows,
+    buffer: Buffer,
+    extras: list[list[tuple[str, int]]],
+    narrowed: Sequence[Narrow],
+) -> list[Call]:
+    """Calls of the lane by lane kernel: blocks with equally many terms share one."""
+    groups: dict[tuple[object, ...], list[Narrow]] = {}
+    for one in narrowed:
+        groups.setdefault((one.grid["window"], one.grid["pad"], len(one.terms), one.half), []).append(one)
+    calls = []
+    for members in groups.values():
+        first = members[0]
+        picks = [tuple(lane for lane, _ in term.picks) for one in members for term in one.terms]
+        sources = tuple(sorted(set(picks)))
+        kernel = Grouped(
+            **first.grid | {"tile": narrow.tile_of(state.target, first.grid["out"][1])},
+            blocks=len(members),
+            terms=len(first.terms),
+            half=first.half,
+            sources=sources,
+            uses=tuple(map(sources.index, picks)),
+        )
+        packed = [narrow.packed(m.weights, run.bias, rows[m.block], m.terms, m.half) for m in members]
+        calls.append(
+            Call(
+                kernel,
+                ChannelMap.of(term.head for one in members for term in one.terms),
+                ChannelMap.of((buffer.name, one.block * buffer.block) for one in members),
+                state.packer.add(np.concatenate(packed)),
+                tuple(state.starts([e[one.block] for one in members]) for e in extras),
+            )
+        )
+    return calls
 
 
 def _kind(grid: dict, mode: str, x_block: int) -> str:  # type: ignore[type-arg]  # arguments of a kernel
@@ -292,8 +369,11 @@ def _physical(run: Operands, index: Array, count: int) -> tuple[Array, Pad]:
     return physical, reach
 
 
-def _rows(state: Lowering, run: Operands, reads: Array) -> Rows:
-    """Which channel each output lane carries: as a partner needs it, else what executes the fewest MACs."""
+def _rows(state: Lowering, run: Operands, reads: Array, blocks: Sequence[tuple[str, int]]) -> Rows:
+    """Which channel each output lane carries: as a partner needs it, else what executes the fewest MACs.
+
+    `blocks`: where the inputs lie.
+    """
     channels = run.connect.out_channels
     for value in [*run.extra, *_partners(state, run.node.out)]:
         rows = state.rows(state.blocked(value)) if value in state.maps else None
@@ -301,22 +381,40 @@ def _rows(state: Lowering, run: Operands, reads: Array) -> Rows:
             return rows
     options = [natural(channels, state.lanes)]
     if sum(family.count for family in run.connect.families) > 1:
-        grouped: Rows = []
-        for family in run.connect.families:
-            for block in family.blocks():
-                grouped += [
-                    [block.outputs[i] if i >= 0 else -1 for i in lanes]
-                    for lanes in natural(len(block.outputs), state.lanes)
-                ]
-        covered = {c for lanes in grouped for c in lanes}
-        missing = [c for c in range(channels) if c not in covered]
-        grouped += [
-            [missing[i] if i >= 0 else -1 for i in lanes] for lanes in natural(len(missing), state.lanes)
-        ]
-        if len(grouped) <= _ROOM * len(options[0]):
-            options.append(grouped)
+        groups = [list(b.outputs) for family in run.connect.families for b in family.blocks()]
+        covered = {c for group in groups for c in group}
+        groups.append([c for c in range(channels) if c not in covered])
+        numbers = {block: i for i, block in enumerate(dict.fromkeys(blocks))}
+        lies = np.zeros((len(blocks), len(numbers)), np.int64)
+        lies[np.arange(len(blocks)), [numbers[block] for block in blocks]] = 1
+        per_block = reads.astype(np.int64) @ lies
+        near = sorted(groups, key=lambda g: np.flatnonzero(per_block[list(g)].any(axis=0)).tolist())
+        others = _apart(groups, state.lanes), _side_by_side(near, state.lanes)
+        options += [rows for rows in others if len(rows) <= _ROOM * len(options[0])]
+    if len(options) == 1:
+        return options[0]
     halves = state.target.isa in _BROADCASTING and spatial(run.node.out.type) != (1, 1)
-    return min(options, key=lambda rows: _executed(rows, reads, halves))
+    return min(options, key=lambda rows: (_executed(rows, reads, halves), _terms(rows, per_block)))
+
+
+def _apart(groups: Sequence[Sequence[int]], lanes: int) -> Rows:
+    """Every group begins a block."""
+    return [[g[i] if i >= 0 else -1 for i in block] for g in groups for block in natural(len(g), lanes)]
+
+
+def _side_by_side(groups: Sequence[Sequence[int]], lanes: int) -> Rows:
+    """Groups share blocks as long as they fit: only a group larger than a block lies in two."""
+    rows: Rows = []
+    room = 0
+    for group in groups:
+        if len(group) > room:
+            rows += [[-1] * lanes for _ in range(-(-len(group) // lanes))]
+            room = lanes * -(-len(group) // lanes)
+        for channel in group:
+            at = len(rows) * lanes - room
+            rows[at // lanes][at % lanes] = channel
+            room -= 1
+    return rows
 
 
 def _partners(state: Lowering, value: Value) -> list[Value]:
@@ -330,6 +428,11 @@ def _partners(state: Lowering, value: Value) -> list[Value]:
             elif getattr(node.op, "elementwise", False):
                 frontier.append(node.out)
     return found
+
+
+def _terms(rows: Rows, reads: Array) -> int:
+    """Of the lane by lane kernel; `reads` (outputs, blocks) counts inputs."""
+    return sum(int(reads[[c for c in lanes if c >= 0]].max(axis=0).sum()) for lanes in rows)
 
 
 def _executed(rows: Rows, reads: Array, halves: bool) -> float:

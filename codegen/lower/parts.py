@@ -18,6 +18,7 @@ from compactir.ir.plan import (
     Copy,
     Depthwise,
     Grid,
+    Grouped,
     Kernel,
     Plan,
     Pool,
@@ -94,6 +95,8 @@ def _cycles(k: Kernel, target: Target) -> float:
         return prod(k.out) * k.panels * k.executed / (k.lanes * target.fma_per_cycle)
     if isinstance(k, Depthwise | Pool):
         return prod(k.out) * k.blocks * max(prod(k.window) / target.fma_per_cycle, 4 * k.lanes / _ELEMENTS)
+    if isinstance(k, Grouped):
+        return prod(k.out) * k.blocks * k.terms * prod(k.window) / target.fma_per_cycle
     if isinstance(k, WinogradInput):
         return 120.0 * k.blocks * prod(k.out)
     if isinstance(k, WinogradOutput):

@@ -134,7 +134,7 @@ def suits(state: Lowering, part: Part) -> bool:
         return _decide(
             state, part, False, f"transformed filters of {filters / 1e6:.1f} MB would leave the cache"
         )
-    direct, around = _direct(state.target, part), _cycles(state.target, part)
+    direct, around = _direct(state.target, part), cycles(state.target, part)
     estimates = f"about {around / 1e6:.2f} million cycles; the direct sum: {direct / 1e6:.2f}"
     return _decide(state, part, around < _NEARER * direct, estimates)
 
@@ -151,7 +151,7 @@ def _direct(target: Target, part: Part) -> float:
     return height * tiles.cost(target, shape, tiles.choose(target, shape, part.half(target)))
 
 
-def _cycles(target: Target, part: Part) -> float:
+def cycles(target: Target, part: Part) -> float:
     """Of the whole layer, with strips as they suit it best."""
     count, ins = prod(part.grid), part.ins(target.lanes)
     around = sum(
@@ -254,7 +254,10 @@ class Order:
         The transformations touch the 36 coefficients of a tile in turn. Where these lie a power of two apart
         they meet in a few sets of the first-level cache and push each other out (benchmarks/LOG.md).
         """
-        orders = cls(buffer.block, POINTS * buffer.block), cls(buffer.blocks // POINTS * buffer.block, buffer.block)
+        orders = (
+            cls(buffer.block, POINTS * buffer.block),
+            cls(buffer.blocks // POINTS * buffer.block, buffer.block),
+        )
         return max(orders, key=lambda order: len({order.point * 4 * i // 64 % _SETS for i in range(POINTS)}))
 
     def place(self, block: int, point: int) -> int:

@@ -168,6 +168,31 @@ class Depthwise(Grid):
 
 
 @dataclass(frozen=True)
+class Grouped(Grid):
+    """Narrow groups, lane by lane: every lane of a block sums what it needs of `terms` blocks of the input.
+
+    Lane l of term t of block b reads lane `sources[uses[b·terms + t]][l]` of the t-th block that b's entries
+    of the table name. `half`: the upper half carries further terms of the lower half, and is added to it.
+    """
+
+    blocks: int = 1
+    terms: int = 1
+    half: bool = False
+    sources: tuple[tuple[int, ...], ...] = ()
+    uses: tuple[int, ...] = ()
+
+    @property
+    def block_floats(self) -> int:
+        """Packed size of one block: its bias, then one vector per term and tap."""
+        return (1 + self.terms * prod(self.window)) * self.lanes
+
+    @property
+    def executed(self) -> int:
+        """Multiply-accumulates of one block for one output pixel, lanes that nobody reads included."""
+        return self.terms * prod(self.window) * self.lanes
+
+
+@dataclass(frozen=True)
 class Pool(Grid):
     """Windowed maximum or mean; `divisors`: one number for all windows, else one per output pixel."""
 
@@ -388,6 +413,7 @@ _CLASSES: dict[str, type] = {
         Buffer,
         Conv,
         Depthwise,
+        Grouped,
         Pool,
         Map,
         WinogradInput,

@@ -20,6 +20,7 @@ from compactir.ir.plan import (
     Depthwise,
     GlobalPool,
     Grid,
+    Grouped,
     Kernel,
     Map,
     Pool,
@@ -105,6 +106,8 @@ def touched(call: Call, first: int = 0, last: int | None = None) -> Touched:
     k = call.kernel
     if isinstance(k, Conv):
         return _conv(k, call, first, k.out[0] if last is None else last)
+    if isinstance(k, Grouped):
+        return _grouped(k, call, first, k.out[0] if last is None else last)
     if isinstance(k, WinogradOutput):
         return _from_tiles(k, call, first, -(-k.size[0] // k.strip) if last is None else last)
     if isinstance(k, WinogradInput):
@@ -167,6 +170,15 @@ def _conv(k: Conv, call: Call, first: int, last: int) -> Touched:
     )
 
 
+def _grouped(k: Grouped, call: Call, first: int, last: int) -> Touched:
+    """Every term picks some lanes of a block, one by one."""
+    heads = zip(call.x.places, k.uses, strict=True)
+    picked = {(buffer, start + lane) for (buffer, start), use in heads for lane in k.sources[use]}
+    whole = [(_all(call.y), k.lanes)]
+    x = _windows(k, ChannelMap.of(sorted(picked)), first, last, 1)
+    return Touched((*x, *_extras(k, call, whole, first, last)), _results(k, call, whole, first, last), False)
+
+
 def _from_tiles(k: WinogradOutput, call: Call, first: int, last: int) -> Touched:
     """Every output reads all sums of its tile; strips are the unit."""
     first, last = first * k.strip, min(last * k.strip, k.size[0])
@@ -200,7 +212,7 @@ def _windows(k: Grid, m: ChannelMap, first: int, last: int, lanes: int) -> tuple
     if not rows.count or not columns.count:
         return ()
     row, pixel = k.x_strides
-    strict = isinstance(k, Conv)
+    strict = isinstance(k, Conv | Grouped)
     return (Access("x", m, _all(m), columns, pixel, lanes, rows, row, strict, k.x_ring),)
 
 
@@ -246,6 +258,8 @@ def table_lengths(kernel: Kernel) -> tuple[int, int]:
         return inputs * (1 if kernel.shared else kernel.panels), kernel.panels * kernel.vectors
     if isinstance(kernel, Column | Copy):
         return kernel.channels, kernel.channels
+    if isinstance(kernel, Grouped):
+        return kernel.blocks * kernel.terms, kernel.blocks
     if isinstance(kernel, WinogradInput):
         return kernel.blocks, 36 * kernel.blocks
     if isinstance(kernel, WinogradOutput):
@@ -258,7 +272,9 @@ def packed_floats(kernel: Kernel) -> int:
     """How many packed weights a kernel reads."""
     if isinstance(kernel, Conv):
         return kernel.panels * kernel.panel_floats
-    return kernel.blocks * kernel.block_floats if isinstance(kernel, Depthwise | WinogradOutput) else 0
+    if isinstance(kernel, Depthwise | Grouped | WinogradOutput):
+        return kernel.blocks * kernel.block_floats
+    return 0
 
 
 def scratch_floats(kernel: Column | Across) -> int:

@@ -23,6 +23,7 @@ from compactir.ir.plan import (
     Depthwise,
     GlobalPool,
     Grid,
+    Grouped,
     Kernel,
     Map,
     Plan,
@@ -41,6 +42,8 @@ def axes(kernel: Kernel) -> dict[str, int]:
     """Along what a kernel can be cut, and into how many units."""
     if isinstance(kernel, WinogradOutput):
         return {"blocks": kernel.blocks}
+    if isinstance(kernel, Grouped):
+        return {"rows": kernel.out[0]}
     if isinstance(kernel, Grid):
         found = {"rows": kernel.out[0]} if kernel.out[0] > 1 else {}
         if isinstance(kernel, Conv | Depthwise) and is_plain(kernel):

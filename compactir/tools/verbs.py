@@ -347,6 +347,7 @@ VERBS = (
             ("compactc bench mobilenet_v2.arch", "against what is installed"),
             ("compactc bench lenet5.arch -D output=linear --against onnxruntime,litert", "against two"),
             ("compactc bench shufflenet_v2.arch --rounds 50 --json", "longer, for programs"),
+            ("compactc bench mobilenet_v2.arch --isa avx2", "as on a processor without AVX-512"),
         ),
         (
             MODEL,
@@ -367,6 +368,15 @@ VERBS = (
                 metavar="N",
                 kind="threads",
                 default=1,
+            ),
+            Option(
+                "isa",
+                "hold the engines to this instruction set, those that can be (the others do not take part); "
+                "ours is compiled for it too, unless --target says otherwise",
+                ("--isa",),
+                metavar="SET",
+                kind="choice",
+                choices=("avx2",),
             ),
             Option(
                 "rounds",

@@ -48,6 +48,9 @@ V_FN vi32 vi_shr23(vi32 a) { return _mm512_srli_epi32(a, 23); }
 V_FN vi32 vi_shr1(vi32 a) { return _mm512_srli_epi32(a, 1); }
 V_FN vf32 v_abs(vf32 a) { return vi_float(vi_and(vi_bits(a), vi_set1(0x7fffffffu))); }
 
+V_FN vf32 v_pick(vf32 a, const int32_t *from) { /* lane i of the result is lane from[i] */
+  return _mm512_permutexvar_ps(_mm512_loadu_si512((const void *)from), a);
+}
 V_FN vf32 v_halves(vf32 a, vf32 b) { return _mm512_mask_blend_ps((__mmask16)0xff00, a, b); }
 V_FN vf32 v_load_halves(const float *p, const float *q) {
   return _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(p)), _mm256_loadu_ps(q), 1);

@@ -58,6 +58,12 @@ V_FN vi32 vi_shl23(vi32 a) { return vshlq_n_u32(a, 23); }
 V_FN vi32 vi_shr23(vi32 a) { return vshrq_n_u32(a, 23); }
 V_FN vi32 vi_shr1(vi32 a) { return vshrq_n_u32(a, 1); }
 
+V_FN vf32 v_pick(vf32 a, const int32_t *from) { /* lane i of the result is lane from[i] */
+  float n[4], r[4];
+  vst1q_f32(n, a);
+  for (int i = 0; i < 4; ++i) r[i] = n[from[i]];
+  return vld1q_f32(r);
+}
 V_FN vf32 v_halves(vf32 a, vf32 b) { return vcombine_f32(vget_low_f32(a), vget_high_f32(b)); }
 V_FN vf32 v_load_halves(const float *p, const float *q) { return vcombine_f32(vld1_f32(p), vld1_f32(q)); }
 V_FN void v_store_halves(float *p, float *q, vf32 a) {

@@ -84,6 +84,7 @@ V_BIG float v_sqrt_1(float a) {
 }
 V_FN vf32 v_sqrt(vf32 a) { vf32 r; V_EACH r.f[i] = v_sqrt_1(a.f[i]); return r; }
 
+V_FN vf32 v_pick(vf32 a, const int32_t *from) { vf32 r; V_EACH r.f[i] = a.f[from[i]]; return r; }
 V_FN vf32 v_halves(vf32 a, vf32 b) { vf32 r; V_EACH r.f[i] = i < V_LANES / 2 ? a.f[i] : b.f[i]; return r; }
 V_FN vf32 v_load_halves(const float *p, const float *q) {
   vf32 r;

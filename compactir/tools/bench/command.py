@@ -25,14 +25,18 @@ from compactir.tools.bench.race import Record, Say, Settings, race
 from compactir.tools.bench.tables import print_result
 from compactir.tools.source import source_of, target_of
 
-__all__ = ["bench", "main"]
+__all__ = ["LEVELS", "bench", "main"]
+
+LEVELS = {"avx2": "x86"}
+"""What engines can be held to -> our target for it."""
 
 
 def main(args: Namespace) -> int:
     """Race, print; 1 where an output was wrong."""
-    settings = Settings(args.threads, args.rounds)
+    settings = Settings(args.threads, args.rounds, isa=args.isa or "")
+    target = load_target(LEVELS[args.isa]) if args.isa and args.target == "native" else target_of(args)
     with terminal.working(f"compiling {args.model}", quiet=args.json) as say:
-        result = bench(source_of(args), target_of(args), args.against or ENGINES, settings, args.cc, say)
+        result = bench(source_of(args), target, args.against or ENGINES, settings, args.cc, say)
     if args.json:
         terminal.print_json(result.to_json())
     else:

@@ -109,6 +109,8 @@ class Result:
     peak: Peak
     entries: tuple[Entry, ...]
     circumstances: Circumstances
+    held: str = ""
+    """The instruction set that engines were held to, "" where they took what they liked."""
 
     def entry(self, engine: str) -> Entry | None:
         """The part of one engine."""

@@ -51,6 +51,8 @@ class Settings:
     """How many processes are started to see how long that takes; medians are given."""
     cores: tuple[int, ...] = ()
     """Where everything runs; by default the last ones that this process may use."""
+    isa: str = ""
+    """What engines are held to; those that nothing holds do not take part."""
 
     def pinned(self) -> tuple[int, ...]:
         """The cores, as many as there are threads."""
@@ -69,8 +71,9 @@ class Process:
     def __init__(self, case: Case, runner: Engine, form: str, settings: Settings) -> None:
         self.engine, self.form, self.case = runner, form, case
         order = {"do": "race", "threads": settings.threads, "cores": settings.pinned()}
+        order["isa"] = settings.isa
         self._said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  # `close` does
-        self._process = _spawn(case, runner.name, form, order, self._said)
+        self._process = _spawn(case, runner, form, order, self._said)
         self.cpu_ns = 0
         try:
             self.start = Start(**self._answer())
@@ -131,11 +134,14 @@ class Process:
         return _reason(self._said, status)
 
 
-def _spawn(case: Case, name: str, form: str, order: dict[str, Any], said: IO[str]) -> subprocess.Popen[str]:
-    whole = json.dumps({"folder": str(case.folder), "engine": name, "form": form} | order)
+def _spawn(
+    case: Case, runner: Engine, form: str, order: dict[str, Any], said: IO[str]
+) -> subprocess.Popen[str]:
+    whole = json.dumps({"folder": str(case.folder), "engine": runner.name, "form": form} | order)
     root = str(Path(compactir.__file__).parent.parent)
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": str(order.get("threads", 1))}
+    environment |= runner.held.get(order.get("isa", ""), {})
     return subprocess.Popen(
         [sys.executable, "-m", "compactir.tools.bench.worker", whole],
         stdin=subprocess.PIPE,
@@ -159,7 +165,7 @@ def _reason(said: IO[str], status: int) -> str:
 def convert(case: Case, runner: Engine, form: str) -> None:
     """Bring one form of the network to an engine, in a process of its own. Errors: EngineError."""
     with tempfile.TemporaryFile("w+", errors="replace") as said:
-        process = _spawn(case, runner.name, form, {"do": "convert"}, said)
+        process = _spawn(case, runner, form, {"do": "convert"}, said)
         try:
             process.communicate(timeout=PATIENCE_S)
         except subprocess.TimeoutExpired:
@@ -193,7 +199,7 @@ def enter(case: Case, name: str, settings: Settings) -> Trial:
         note = f"not installed: pip install {' '.join(missing)}"
         return Trial(Entry(name, "", figures.MISSING, note))
     entry = Entry(name, runner.version(), figures.TIMED, threads=settings.threads, settings=runner.settings)
-    if why := runner.unfit(case):
+    if why := runner.unfit(case) or _free(runner, settings.isa):
         return Trial(replace(entry, state=figures.UNFIT, note=why))
     best: Trial | None = None
     failures = []
@@ -208,6 +214,13 @@ def enter(case: Case, name: str, settings: Settings) -> Trial:
         else:
             trial.process.close()
     return replace(best, entry=_started(best, settings)) if best else failures[0]
+
+
+def _free(runner: Engine, isa: str) -> str:
+    """Why an engine cannot be held to an instruction set."""
+    if not isa or isa in runner.held or runner.name == OURS:
+        return ""
+    return f"nothing holds it to {isa}: it takes the best kernels that the processor has"
 
 
 def _started(trial: Trial, settings: Settings) -> Entry:
@@ -291,7 +304,7 @@ def race(case: Case, engines: Sequence[str], settings: Settings, record: Record,
         rounds=settings.rounds,
     )
     head = (case.network, case.target, record.batch, case.macs, record.bytes_moved, settings.threads)
-    return Result(*head, fastest, entries, circumstances)
+    return Result(*head, fastest, entries, circumstances, settings.isa)
 
 
 def _peak(times: Times, rounds: int, target: Target) -> Peak:

@@ -14,7 +14,8 @@ def print_result(result: Result) -> None:
     """Speed, start-up, remarks."""
     what = f"{result.network} for {result.target}, batch {result.batch}, {result.macs:,} MACs"
     count = f"{result.threads} thread" + "s" * (result.threads > 1)
-    terminal.table(f"{what}: {count}, float32", *_speed(result))
+    held = f", engines held to {result.held}" if result.held else ""
+    terminal.table(f"{what}: {count}, float32{held}", *_speed(result))
     terminal.table("start-up and size", *_startup(result))
     for line in remarks(result):
         print(line)

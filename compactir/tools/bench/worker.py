@@ -1,7 +1,7 @@
 """The process of one engine: `python -m compactir.tools.bench.worker ORDER`, ORDER being JSON.
 
     {"do": "convert", "folder": F, "engine": E, "form": M}       bring the model to the engine, then end
-    {"do": "race", …, "threads": N, "cores": [C, …]}             load, run once, then answer questions:
+    {"do": "race", …, "threads": N, "cores": [C, …], "isa": I}   load, run once, then answer questions:
 
 Questions come as JSON lines on standard input, answers go as JSON lines to standard output; what an engine
 prints goes to standard error. The first answer is sent without a question: the start (`Start`), with the
@@ -92,6 +92,8 @@ def _begin(runner: Any, case: Any, order: dict[str, Any]) -> tuple[Any, Start]:
     times.append(perf_counter_ns())
     session.run()
     times.append(perf_counter_ns())
+    if (isa := order.get("isa")) and (kernels := runner.beyond(session, isa)):
+        raise RuntimeError(f"it was to be held to {isa}, and ran {kernels}")
     brought, loaded, ran = ((b - a) / 1e6 for a, b in pairwise(times))
     return session, Start(brought, loaded, ran, baseline, peak_rss(), getattr(session, "rounds", 0))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,6 +34,8 @@ class Engine(ABC):
     """What Python imports, in the same order."""
     settings: ClassVar[str] = ""
     """How it is driven, for whoever reads the figures."""
+    held: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+    """Instruction set -> the environment in which it takes none beyond; absent where nothing holds it."""
     forms: ClassVar[bool] = True
     """Whether it tries the other forms of a network: our own compiler gets what was written."""
 
@@ -58,6 +60,10 @@ class Engine(ABC):
 
     def convert(self, case: Case, form: str) -> None:  # noqa: B027  # most engines read ONNX as it is
         """Write what `load` reads. Runs in a process of its own, before and apart from everything timed."""
+
+    def beyond(self, session: Session, isa: str) -> str:
+        """After a run: what it ran beyond what it was held to, "" where nothing is known."""
+        return ""
 
     @abstractmethod
     def bring(self) -> None:

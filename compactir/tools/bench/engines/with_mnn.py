@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from compactir.tools.bench.engines.base import Engine
 
@@ -17,6 +17,7 @@ class Mnn(Engine):
     name = "mnn"
     packages = ("MNN",)
     modules = ("MNN",)
+    held: ClassVar[dict[str, dict[str, str]]] = {"avx2": {}}  # it has nothing beyond
     settings = "precision high; the wheel has AVX2 kernels at most"
 
     def convert(self, case: Case, form: str) -> None:

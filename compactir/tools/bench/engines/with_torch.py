@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from compactir.tools.bench.engines.base import Engine
+from compactir.tools.bench.engines.base import Engine, Session
 
 if TYPE_CHECKING:
     from compactir.ir.types import Array
@@ -18,6 +18,7 @@ class Torch(Engine):
     name = "torch"
     packages = ("torch",)
     modules = ("torch",)
+    held: ClassVar = {"avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}}
     settings = "TorchScript, frozen, oneDNN graph fusion (without, where that fails), inference mode"
 
     def convert(self, case: Case, form: str) -> None:
@@ -41,6 +42,13 @@ class Torch(Engine):
     def bring(self) -> None:
         """Import it."""
         import torch  # noqa: F401  # the import is what is timed
+
+    def beyond(self, session: Session, isa: str) -> str:
+        """What ATen's own kernels use; oneDNN obeys the same kind of variable and does not say."""
+        import torch
+
+        used: str = torch.backends.cpu.get_cpu_capability()
+        return used if isa == "avx2" and "512" in used else ""
 
     def load(self, case: Case, form: str, threads: int) -> _Session:
         """The script; it compiles itself in its first two runs."""

@@ -23,6 +23,7 @@ from compactir.ir.plan import Depthwise as DepthwiseKernel
 from compactir.ir.types import Array
 from compactir.ops.conv import Conv
 from compactir.ops.linear import Linear, Rbf
+from compactir.passes import Decision
 
 _BROADCASTING = ("avx2", "avx512")
 """Where an input reaches all lanes by a load: a vector of two pixels costs nothing more."""
@@ -217,7 +218,7 @@ def _panels(state: Lowering, run: Operands) -> None:
         depth = len(inputs) * grid["window"][0] * grid["window"][1]
         half = _half_empty(state, buffer, rows[group.blocks[-1]])
         shape = tiles.Shape(grid["out"][1], len(group.blocks), depth, words * depth // max(1, len(inputs)))
-        part = None
+        part, decided = None, len(state.decisions)
         if inputs and source.lanes == state.lanes and weights.shape[2:] == (3, 3):
             covered, spread = winograd.whole_blocks(state, source, inputs, weights)
             part = winograd.Part(
@@ -230,7 +231,11 @@ def _panels(state: Lowering, run: Operands) -> None:
             lanewise = {b: narrow.terms(inputs, rows[b], reads[:, chosen], state.lanes) for b in group.blocks}
             count = sum(len(found) for found, _ in lanewise.values())
             own = narrow.cycles(state.target, grid["window"], run.stride[1], grid["out"], count)
-            if narrow.is_nearer(own, _estimate(state, shape, half, grid["out"][0], part)):
+            others = _estimate(state, shape, half, grid["out"][0], part)
+            if narrow.is_nearer(own, others):
+                why = f"about {own / 1e6:.2f} million cycles, the next best way {others / 1e6:.2f}"
+                del state.decisions[decided:]  # Winograd's, overruled
+                state.decisions.append(Decision("lane-by-lane", node.name, node.span, True, why))
                 narrowed += [Narrow(grid, b, weights, *lanewise[b]) for b in group.blocks]
                 continue
         if part:

@@ -252,6 +252,43 @@ def test_golden(name: str, golden: Callable[[Path, str], None]) -> None:
     golden(ROOT / "tests" / "golden" / "torch" / f"{name}.py", emit_torch(graph))
 
 
+def test_every_file_names_its_weights() -> None:
+    graph = elaborate(parse_file(ROOT / "examples" / "lenet5.arch"))
+    assert 'load_file("lenet5.safetensors")' in emit_torch(graph)
+    assert 'load_file("other.safetensors")' in emit_torch(
+        graph, form="deployment", weights="other.safetensors"
+    )
+
+
+def test_lists_that_begin_alike_are_one_table() -> None:
+    """The constants mean the same; those that do not fit stay as they are."""
+    from compactir.codegen.torch.text import with_shared_rows
+
+    rows = [list(range(start, 400, 7)) for start in range(5)]
+    lists = {f"LAYER{n}_CHANNELS": [c for row in rows for c in row[:n]] for n in (6, 9, 40)}
+    lists |= {"ODD": [*range(9), *range(5)], "OTHER": [3, 4, 5, 1, 2, 3]}
+    plain = {name: [f"[{', '.join(map(str, values))}]"] for name, values in lists.items()}
+    written = with_shared_rows(plain, lists)
+    assert list(written) == ["LAYER_ROWS", *plain]
+    assert written["LAYER9_CHANNELS"] == ["[c for row in LAYER_ROWS for c in row[:9]]"]
+    assert (written["ODD"], written["OTHER"]) == (plain["ODD"], plain["OTHER"])
+    made: dict[str, object] = {}
+    exec("\n".join(f"{name} = {chr(10).join(lines)}" for name, lines in written.items()), made)
+    assert {name: made[name] for name in lists} == lists
+    assert all(len(line) <= 88 for lines in written.values() for line in lines)
+
+
+def test_a_block_is_explained_once() -> None:
+    text = emit_torch(elaborate(parse_file(ROOT / "examples" / "mobilenet_v2.arch")))
+    assert text.count("Expand, filter, project") == 1
+    assert '"""`InvertedResidual` with expand=1."""' in text
+
+
+def test_condensenet_is_a_few_pages() -> None:
+    text = emit_torch(elaborate(parse_file(ROOT / "examples" / "condensenet74.arch")))
+    assert text.count("\n") < 400
+
+
 @pytest.fixture(scope="module")
 def emitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with every example, some of them as deployed too, and every sample of every operation."""

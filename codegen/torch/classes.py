@@ -65,6 +65,8 @@ class Block:
     body: list[Statement]
     results: list[Ref]
     name: str = ""
+    variant: str = ""
+    """How it differs from the class that has the block's own name, where it is not that one."""
     arguments: list[Any] = field(default_factory=list)
     """Constructor arguments, `arguments.Argument`, once they are found."""
 
@@ -236,12 +238,14 @@ def name_classes(blocks: Sequence[Block], taken: set[str]) -> None:
     ranked = sorted(blocks, key=lambda b: -len(b.instances))
     for rank, block in enumerate(ranked):
         others = [o for o in blocks if o is not block]
-        tail = _difference(block, others) if rank else ""
+        tail, says = _difference(block, others) if rank else ("", "")
         block.name = class_name(block.block + tail, {*taken, *RESERVED})
+        block.variant = f"`{ranked[0].name}` {says or 'in another form'}." if rank else ""
         taken.add(block.name)
 
 
-def _difference(block: Block, others: Sequence[Block]) -> str:
+def _difference(block: Block, others: Sequence[Block]) -> tuple[str, str]:
+    """By what it differs from the others: for its name, `_expand_1`, and its docstring, `with expand=1`."""
     values = _shared_args(block)
     distinct = {
         n: {str(dict(i.scope.args).get(n)) for o in [block, *others] for i in o.instances if i.scope}
@@ -251,12 +255,13 @@ def _difference(block: Block, others: Sequence[Block]) -> str:
         seen = [dict(i.scope.args).get(name) for o in others for i in o.instances if i.scope]
         if not isinstance(value, (bool, int, str)) or value in seen:
             continue
+        told = f"with {name}={str(value).lower() if isinstance(value, bool) else value}"
         if isinstance(value, bool):
-            return f"_{name}" if value else f"_not_{name}"
-        return f"_{name}_{value}"
+            return (f"_{name}" if value else f"_not_{name}"), told
+        return f"_{name}_{value}", told
     here, there = _operations(block), sum((_operations(o) for o in others), Counter())
     new = [op for op in here if op not in there]
-    return f"_with_{new[0]}" if new else ""
+    return (f"_with_{new[0]}", f"with a {new[0]}") if new else ("", "")
 
 
 def _shared_args(block: Block) -> dict[str, object]:

@@ -28,6 +28,7 @@ from compactir.codegen.torch.text import (
     signature,
     statement,
     unused,
+    with_shared_rows,
 )
 from compactir.ir.channels import ChannelList
 from compactir.ir.graph import Graph
@@ -48,12 +49,13 @@ _IMPORTS = [
 ]
 
 
-def emit_torch(graph: Graph, *, form: Form = "training") -> str:
+def emit_torch(graph: Graph, *, form: Form = "training", weights: str | None = None) -> str:
     """The source of a PyTorch module for this network.
 
     Args:
         graph: as authored, or after passes. Weights need not be bound: none are written into the file.
         form: what the file says about itself: "training" of a graph as authored, "deployment" after passes.
+        weights: the file of weights that it says to load, by default NAME.safetensors.
 
     Returns:
         A file of classes that needs PyTorch only. The last class is the network, the only name in `__all__`;
@@ -62,16 +64,17 @@ def emit_torch(graph: Graph, *, form: Form = "training") -> str:
 
     Errors: CIR501 for an operation that has no PyTorch spelling.
     """
-    return _Emitter(graph, form).text()
+    return _Emitter(graph, form, weights or f"{_file_stem(graph.name)}.safetensors").text()
 
 
 class _Emitter:
-    def __init__(self, graph: Graph, form: Form) -> None:
-        self.graph, self.form = graph, form
+    def __init__(self, graph: Graph, form: Form, weights: str) -> None:
+        self.graph, self.form, self.weights = graph, form, weights
         self.root = build(graph)
         self.classes: dict[int, Block] = {}
         self.constructors: list[Constructor] = []
         self.constants: dict[str, list[str]] = {}
+        self.lists: dict[str, list[int]] = {}
         self.taken = {class_name(graph.name, RESERVED)}
         self.network = next(iter(self.taken))
 
@@ -81,7 +84,8 @@ class _Emitter:
             self._add(block, instances)
         parts = [self._class(c) for c in self.constructors]
         helpers = _helpers({h for c in self.constructors for layer in c.layers for h in layer.helpers})
-        constants = ["\n".join([f"{n} = {first}", *rest]) for n, (first, *rest) in self.constants.items()]
+        written = with_shared_rows(self.constants, self.lists)
+        constants = ["\n".join([f"{n} = {first}", *rest]) for n, (first, *rest) in written.items()]
         code = "\n\n\n".join([*helpers, *(["\n".join(constants)] if constants else []), *parts])
         exported = f'__all__ = ["{self.network}"]'
         top = "\n".join(docstring(0, self._about()))
@@ -137,6 +141,8 @@ class _Emitter:
             stem = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", hint)
             name = known or unused(identifier(stem).upper(), self.constants)
             self.constants[name] = lines
+            if len(lines) > 1 and isinstance(value, ChannelList):
+                self.lists[name] = [int(c) for c in value.array]
             return name
         if isinstance(value, list) and any(is_long(v) or isinstance(v, ChannelList) for v in value):
             return f"[{', '.join(self._literal(v, f'{hint}{i}') for i, v in enumerate(value))}]"
@@ -182,7 +188,8 @@ class _Emitter:
         table = "\n".join(f"{name + ':':<12}{fact}" for name, fact in facts.items() if fact)
         usage = (
             f"    model = {self.network}()\n"
-            f'    model.load_state_dict(safetensors.torch.load_file("{_file_stem(graph.name)}.safetensors"))'
+            f'    weights = safetensors.torch.load_file("{self.weights}")\n'
+            "    model.load_state_dict(weights)"
         )
         return (
             f"{graph.doc.strip() or f'The network {graph.name}.'}\n\n{table}\n\n"
@@ -207,7 +214,7 @@ def _shape(type: TensorType) -> str:
 def _doc(block: Block) -> str:
     scope = block.instances[0].scope
     if scope and scope.doc.strip():
-        return scope.doc
+        return block.variant or scope.doc  # what the author says about the block stands there once
     names = sorted((".".join(i.path) for i in block.instances), key=_natural)
     used = ", ".join(names) if len(names) <= 4 else f"{names[0]} to {names[-1]}, {len(names)} in all"
     return f"The block `{block.block}`: {used}."

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from compactir.codegen.torch.arguments import Constructor, Flag
 from compactir.codegen.torch.classes import Statement
 from compactir.codegen.torch.layers import access, me
-from compactir.codegen.torch.structure import Ref, Step, TensorRef, Use
+from compactir.codegen.torch.structure import Instance, Ref, Step, TensorRef, Use
 from compactir.codegen.torch.text import INDENT, WIDTH, identifier, statement
 
 _LETTERS = ("x", "y", "z")
@@ -149,13 +149,15 @@ class Forward:
         return self.names[ref]
 
     def _joins(self, i: int, k: int, value: _Pending) -> bool:
-        layer = self.constructor.layers[i]
+        one, layer = self.body[i].first, self.constructor.layers[i]
+        if isinstance(one, Use):
+            return k == 0 and not value.infix and layer.outs == 1 and _is_function(one.instance)
         if layer.infix:
             return value.infix in ("", "+") and layer.infix == "+" and (k == 0 or not value.infix)
         if k > 0 or layer.outs > 1 or not layer.call.endswith(")"):
             return False
         plain = "{me}({0})" in layer.call or layer.call.startswith(("F.", "torch."))
-        return layer.joins or (value.light and plain and not isinstance(self.body[i].first, Use))
+        return layer.joins or (value.light and plain)
 
     def _fits(self, i: int, k: int, text: str) -> bool:
         one, layer = self.body[i], self.constructor.layers[i]
@@ -361,6 +363,11 @@ class Forward:
         for k in range(count):
             self._called((i, k), f"{parts}[{k}]")
         return [parts]
+
+
+def _is_function(instance: Instance) -> bool:
+    """True for a block of one operation and no parameters, such as an activation of the paper's own."""
+    return len(instance.body) == 1 and all(isinstance(s, Step) and not s.owns for s in instance.body)
 
 
 # -- loops ---------------------------------------------------------------------------------------------------

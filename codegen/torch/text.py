@@ -10,8 +10,10 @@ import ast
 import keyword
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from itertools import pairwise
+from os.path import commonprefix
 
 import numpy as np
 
@@ -35,6 +37,9 @@ MODULE_NAMES = {
 
 LONG_LIST = 16
 """A list of more numbers than this becomes a named constant, several numbers to a line."""
+
+_SHARED = 3
+"""So many lists that begin alike are written as one table and beginnings of its rows."""
 
 LONG_TEXT = 60
 """The same for the text of a list of channels, where runs are short."""
@@ -103,8 +108,12 @@ def docstring(indent: int, text: str) -> list[str]:
             lines += [line.rstrip() for line in body.split("\n")]
         else:
             room = width - 3 if first else width
-            for line in body.split("\n"):
-                lines += textwrap.wrap(line, room, break_long_words=False, break_on_hyphens=False) or [""]
+            written = body.split("\n")
+            if any(len(line) > room for line in written):  # else the author's own lines are kept
+                written = textwrap.wrap(
+                    " ".join(written), room, break_long_words=False, break_on_hyphens=False
+                )
+            lines += written
     lines = [escaped(line) for line in lines] or [""]
     if len(lines) == 1 and len(lines[0]) + 6 > width:
         lines = textwrap.wrap(lines[0], width - 6, break_long_words=False, break_on_hyphens=False)
@@ -130,6 +139,51 @@ def constant(value: Sequence[object] | ChannelList) -> list[str]:
             lines.append(INDENT)
         lines[-1] += f"{text}, "
     return ["[", *(line.rstrip() for line in lines), "]  # fmt: skip"]
+
+
+def with_shared_rows(
+    constants: Mapping[str, list[str]], lists: Mapping[str, Sequence[int]]
+) -> dict[str, list[str]]:
+    """Constants of which several are the beginnings of the same rows: those are written once.
+
+    Args:
+        constants: name -> its lines.
+        lists: the lists of numbers among them. One that rises several times, each time as often, is read as
+            rows: what the groups of a convolution pick, where a layer of more channels picks more.
+    """
+    rows = {name: _rising(values) for name, values in lists.items()}
+    families: dict[int, list[str]] = {}
+    for name in sorted(rows, key=lambda name: len(lists[name])):
+        families.setdefault(len(rows[name]), []).append(name)
+    shared: dict[str, list[str]] = {}
+    replaced: dict[str, list[str]] = {}
+    for count, names in families.items():
+        longest = rows[names[-1]]
+        cut = {name: len(rows[name][0]) for name in names} if count > 1 else {}
+        fitting = [n for n in cut if [row[: cut[n]] for row in longest] == rows[n]]
+        if len(fitting) < _SHARED:
+            continue
+        stem = commonprefix(fitting).rstrip("_")  # noqa: RUF071  # of names, not of paths
+        home = unused(f"{stem}_ROWS".lstrip("_"), [*constants, *shared])
+        shared[home] = _table(longest)
+        replaced |= {name: [f"[c for row in {home} for c in row[:{cut[name]}]]"] for name in fitting}
+    return shared | {name: replaced.get(name, lines) for name, lines in constants.items()}
+
+
+def _rising(values: Sequence[int]) -> list[list[int]]:
+    """The list cut where it falls, if that makes rows of one length; else one row."""
+    falls = [i for i in range(1, len(values)) if values[i] <= values[i - 1]]
+    cut = [list(values[a:b]) for a, b in pairwise([0, *falls, len(values)])]
+    return cut if len({len(row) for row in cut}) == 1 else [list(values)]
+
+
+def _table(rows: Sequence[Sequence[int]]) -> list[str]:
+    """A list of lists of numbers for the module's level: each from a line of its own."""
+    lines = ["["]
+    for row in rows:
+        numbers = textwrap.wrap(", ".join(map(str, row)) + ",", WIDTH - 2 * len(INDENT))
+        lines += [f"{INDENT}[", *(f"{2 * INDENT}{line}" for line in numbers), f"{INDENT}],"]
+    return [*lines, "]  # fmt: skip"]
 
 
 def literal(value: object) -> str:

@@ -32,9 +32,11 @@ def emit_py(planned: Planned) -> Files:
 
     name = symbol_for(planned.graph.name)
     return {
-        f"{name}.py": emit_torch(planned.authored.graph),
+        f"{name}.py": emit_torch(planned.authored.graph, weights=f"{name}.safetensors"),
         f"{name}.safetensors": b"".join(safetensors(planned.authored.graph.weights)),
-        f"{name}_deployed.py": emit_torch(planned.graph, form="deployment"),
+        f"{name}_deployed.py": emit_torch(
+            planned.graph, form="deployment", weights=f"{name}_deployed.safetensors"
+        ),
         f"{name}_deployed.safetensors": b"".join(safetensors(planned.graph.weights)),
     }
 

@@ -61,7 +61,7 @@ def _torch(graph: Graph, out: Path) -> list[Path]:
     from compactir.codegen.torch import emit_torch
 
     weights = out.with_suffix(".safetensors")
-    return [put(out, emit_torch(graph).encode()), *_safetensors(graph, weights)]
+    return [put(out, emit_torch(graph, weights=weights.name).encode()), *_safetensors(graph, weights)]
 
 
 def _cir(graph: Graph, out: Path) -> list[Path]:

@@ -19,7 +19,7 @@ import subprocess
 import threading
 import warnings
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -77,6 +77,12 @@ class Emulated:
         with self._lock:
             answers = self._ask(request(RUN, 0, 0, inputs))
             self._fill(outputs, answers)
+
+    def runner(
+        self, inputs: Sequence[Array], outputs: Sequence[Array], threads: int = 1
+    ) -> Callable[[], None]:
+        """The same as a function."""
+        return lambda: self.run(inputs, outputs, threads)
 
     def run_steps(self, inputs: Sequence[Array], outputs: Sequence[Array], first: int, last: int) -> bytes:
         """Run the steps [first, last) in the workspace as it is; returns what the workspace holds then."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,15 +70,24 @@ class Native:
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array], threads: int = 1) -> None:
         """Run the network on C-contiguous arrays of the declared types."""
-        workspace = self.workspace()
-        tensors = (*self._pointers(inputs), *self._pointers(outputs))
-        if threads > 1:
-            status = self._run_threads(self._weights, *tensors, workspace, threads)
-        else:
-            status = self._run(self._weights, *tensors, workspace)
-        self._keep(workspace)
-        if status:
-            raise self._failed(status)
+        self.runner(inputs, outputs, threads)()
+
+    def runner(
+        self, inputs: Sequence[Array], outputs: Sequence[Array], threads: int = 1
+    ) -> Callable[[], None]:
+        """The same as a function: everything but the workspace is found once."""
+        function = self._run_threads if threads > 1 else self._run
+        tensors = (self._weights, *self._pointers(inputs), *self._pointers(outputs))
+        more = (threads,) if threads > 1 else ()
+
+        def run() -> None:
+            workspace = self.workspace()
+            status = function(*tensors, workspace, *more)
+            self._keep(workspace)
+            if status:
+                raise self._failed(status)
+
+        return run
 
     def run_steps(
         self, inputs: Sequence[Array], outputs: Sequence[Array], workspace: Any, first: int, last: int

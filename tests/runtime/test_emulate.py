@@ -44,6 +44,7 @@ def test_called_like_any_module(arm: Path, compiled: Make, image: np.ndarray, ex
     y = np.empty((1, 3, 4, 5), np.float32)
     assert m(image[0], out=y) is y
     np.testing.assert_array_equal(y, expected(image))
+    np.testing.assert_array_equal(m.bind(2 * image, out=y)(), expected(2 * image))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # it says so once
         load(arm)

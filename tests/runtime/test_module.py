@@ -103,6 +103,24 @@ def error_of(call: Callable[[], object]) -> CompactError:
     return caught.value
 
 
+def test_bound_arrays(m: Module, image: np.ndarray, expected: Expected) -> None:
+    """What they hold by then is read; what cannot be used in place is no use; a closed module says so."""
+    x, y = image.copy(), np.empty((1, 3, 4, 5), np.float32)
+    again = m.bind(x, out=y)
+    assert again() is y
+    np.testing.assert_array_equal(y, expected(image))
+    x *= 2
+    again()
+    np.testing.assert_array_equal(y, expected(2 * image))
+    named = m.bind(image=image[0], out={"y": y})()
+    np.testing.assert_array_equal(named["y"], expected(image))
+    assert error_of(lambda: m.bind(np.asfortranarray(image), out=y)).code == "CIR623"
+    assert error_of(lambda: m.bind(image, out=image)).code == "CIR624"
+    assert error_of(lambda: m.bind(out=y)).code == "CIR620"
+    m.close()
+    assert error_of(again).code == error_of(lambda: m.bind(x, out=y)).code == "CIR625"
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [

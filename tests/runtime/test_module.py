@@ -300,6 +300,11 @@ class Recorder:
         for i, out in enumerate(outputs):
             out[:] = sum(x.ravel()[0] for x in inputs) + i
 
+    def runner(
+        self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray], threads: int = 1
+    ) -> Callable[[], None]:
+        return partial(self.run, inputs, outputs, threads)
+
 
 def test_several_inputs_and_outputs(compiled: Make) -> None:
     two = Tensor("a", "f32", (2, 2)), Tensor("b", "f32", (2, 3))
@@ -314,6 +319,8 @@ def test_several_inputs_and_outputs(compiled: Make) -> None:
     p, q = np.empty((2, 1), np.float32), np.empty((2, 2), np.float32)
     m(a, b, out=[p, q])
     assert (p[0, 0], q[0, 0]) == (3, 4)
+    assert m.bind(a, b=2 * b, out=[p, q])()[0] is p
+    assert (p[0, 0], q[0, 0]) == (5, 6)
     both = np.empty((2, 2), np.float32)
     assert error_of(lambda: m(a, b, out=[p])).code == "CIR624"
     assert error_of(lambda: m(a, b, out={"p": both[:, :1], "q": both})).code == "CIR624"

@@ -9,7 +9,7 @@ ARGS    ?=
 BIN     := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test test-slow onnx-suite golden format lint types layers examples memory arm bench wheel docs fuzz fuzz-c fuzz-files coverage clean
+.PHONY: help setup run test test-slow onnx-suite golden format lint types layers examples memory arm targets bench wheel docs fuzz fuzz-c fuzz-files coverage clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -67,6 +67,9 @@ memory: setup ## plan every network of examples/, write docs/memory.md: workspac
 arm: setup ## every way to build for Arm, every example network on it, under the emulator (minutes)
 	$(BIN)/python tests/arm_matrix.py ways
 	$(BIN)/python tests/arm_matrix.py networks
+
+targets: setup ## write C of every network of examples/ for every target, run what is portable (minutes)
+	$(BIN)/python tests/target_matrix.py
 
 bench: setup ## race other engines, write docs/performance.md (see benchmarks/README.md on how to read a number)
 	$(BIN)/python -m pip install -q -e '.[bench,plot]'

@@ -368,6 +368,16 @@ def test_stack_of_different_units() -> None:
     assert "stack1.copy2.relu1" in names(graph)
 
 
+def test_stack_of_units_that_a_comprehension_lists() -> None:
+    """Each unit sees the loop's variables as they were for it, and they are gone afterwards."""
+    unit = "block unit(x, out: int) { return x -> conv(out, 1) }"
+    body = (
+        "  c = 9\n  y = x -> stack([unit(c) for c in [1, 2, 0, 3] if c > 0], sizes=[3, 3, 2]) -> conv(c, 1)"
+    )
+    graph = network(body, before=unit)
+    assert [n.out.type.channels for n in graph.nodes if n.op.name == "conv"] == [1, 2, 3, 9]
+
+
 # -- connectivity ------------------------------------------------------------------------------------------
 
 

@@ -61,7 +61,7 @@ def in_order(graph: Graph) -> list[Array]:
 def units(graph: Graph) -> list[Array]:
     """Units side by side: neighbors of equal shape are one grouped convolution, their batch norms are one."""
     found: list[Array] = []
-    for _, names in groupby(graph.params, lambda name: re.split(r"(?:stack\d+\.)?unit\d+\.", name)[0]):
+    for _, names in groupby(graph.params, lambda name: re.split(r"unit\d+\.", name)[0]):
         leaves = _by_leaf(graph, names, r".*\bunit\d+\.")
         for leaf, arrays in leaves.items():
             runs = [list(run) for _, run in groupby(arrays, np.shape)] if "conv" in leaf else [arrays]

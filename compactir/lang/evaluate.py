@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil, floor
@@ -216,14 +216,16 @@ class Evaluator(ABC):
         return Items.of(self.eval(item, frame) for item in expr.items)
 
     def _comprehension(self, expr: ast.Comprehension, frame: Frame) -> Any:
-        result = []
+        return Items.of([self.eval(expr.item, frame) for _ in self.turns(expr, frame)])
+
+    def turns(self, expr: ast.Comprehension, frame: Frame) -> Iterator[None]:
+        """Once for every element that the condition lets through, the loop's names bound."""
         with Loop(self, expr.target, frame):
             for element in self.items(expr.iterable, frame):
                 self.spend(expr.span)
                 self.bind(expr.target, element, frame)
                 if expr.condition is None or self.truth(expr.condition, frame):
-                    result.append(self.eval(expr.item, frame))
-        return Items.of(result)
+                    yield
 
     def _range(self, expr: ast.Range, frame: Frame) -> Any:
         start = self.number(expr.start, frame, "the start of a range")

@@ -520,7 +520,7 @@ class Stepper(Evaluator):
                 "CIR130", "`stack` needs a unit", span=call.span, help="write `stack(unit, count=8)`"
             )
         expr = args["unit"].value
-        listed = expr.items if isinstance(expr, ast.List) else None
+        listed = self._listed_units(expr, frame)
         count = len(listed) if listed is not None else 1
         if "count" in args:
             count = self.number(args["count"].value, frame, "`count` of `stack`")
@@ -535,8 +535,17 @@ class Stepper(Evaluator):
             raise CompactError("CIR130", "`stack` needs as many sizes as units, at least one", span=where)
         if any(Fraction(s).denominator != 1 or s < 1 for s in sizes) or sum(sizes) != x.type.channels:
             raise _does_not_stack(x, count, sizes, where)
-        units = [self._as_step(e, frame) for e in (listed if listed is not None else [expr] * count)]
+        units = listed if listed is not None else [self._as_step(expr, frame)] * count
         return units, [int(s) for s in sizes]
+
+    def _listed_units(self, expr: ast.Expr, frame: Frame) -> list[StepValue] | None:
+        """The steps of a list or a comprehension; each sees its own loop variables."""
+        if isinstance(expr, ast.List):
+            return [self._as_step(one, frame) for one in expr.items]
+        if isinstance(expr, ast.Comprehension):
+            turns = self.turns(expr, frame)
+            return [self._as_step(expr.item, replace(frame, names=dict(frame.names))) for _ in turns]
+        return None
 
 
 def _row_to_blame(problem: CompactError, bound: Bound) -> Span | None:

@@ -169,6 +169,8 @@ def _reader(option: Option) -> Callable[[str], Any]:
         return lambda text: _one_of(text, option.choices)
     if option.kind == "list":
         return lambda text: tuple(_one_of(word.strip(), option.choices) for word in text.split(","))
+    if option.most:
+        return lambda text: _at_most(_count(text), option.most)
     return READERS.get(option.kind, str)
 
 
@@ -198,6 +200,12 @@ def _count(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"`{text}` is not a whole number of at least 1")
     return int(text)
+
+
+def _at_most(number: int, most: int) -> int:
+    if number > most:
+        raise argparse.ArgumentTypeError(f"`{number}` is more than {most:,}")
+    return number
 
 
 def _decimal(text: str) -> float:
@@ -286,7 +294,10 @@ def _near(word: str, known: Sequence[str]) -> str | None:
 
 def _help(words: Sequence[str]) -> NoReturn:
     """`compactc --help`, `compactc help`, `compactc help VERB`; without any words it is a usage error."""
-    if len(words) > 1 and words[0] == "help" and words[1] in BY_NAME:
+    if len(words) > 1 and words[0] == "help":
+        if words[1] not in BY_NAME:
+            near = _near(words[1], list(BY_NAME))
+            _usage_error(f"there is no verb `{words[1]}`", near or "`compactc --help` lists them")
         make_parser(BY_NAME[words[1]]).print_help()
         raise SystemExit(FINE)
     print(overview(), end="", file=sys.stdout if words else sys.stderr)

@@ -1,21 +1,23 @@
 """Files appear complete or not at all: written aside, then renamed into place. Every writer does it here.
 
 `check_file` and `check_folder` come before the work, so that nobody waits for a path that cannot be written;
-`put` writes; `replacing` is for files that another program writes.
+`put` and `put_all` write; `replacing` is for files that another program writes.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from secrets import token_hex
 
 from compactir.diagnostics import CompactError
 
-__all__ = ["check_file", "check_folder", "put", "replacing"]
+__all__ = ["check_file", "check_folder", "put", "put_all", "replacing"]
+
+Content = str | bytes | Iterable[bytes]
 
 _ANOTHER = "give another folder with `-o`; `-o -` prints to the terminal"
 _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
@@ -39,7 +41,7 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def put(path: Path, content: str | bytes | Iterable[bytes]) -> Path:
+def put(path: Path, content: Content) -> Path:
     """Write a file, all of it or nothing; an older one passes its permissions on. Returns `path`.
 
     Devices and pipes are written to; `/dev/stdout` and its like are the stream itself, wherever it leads.
@@ -47,6 +49,20 @@ def put(path: Path, content: str | bytes | Iterable[bytes]) -> Path:
     Raises:
         CompactError: CIR652 when it cannot be written.
     """
+    put_all({path: content})
+    return path
+
+
+def put_all(files: Mapping[Path, Content]) -> None:
+    """Write files that belong together: where one cannot be written, none is. Errors as of `put`."""
+    with ExitStack() as stack:
+        for path, content in files.items():
+            stack.enter_context(_written(path, content))
+
+
+@contextmanager
+def _written(path: Path, content: Content) -> Iterator[None]:
+    """The file lies aside while the body runs, then takes its place."""
     check_file(path)
     parts = [content.encode()] if isinstance(content, str) else content
     parts = [parts] if isinstance(parts, bytes) else parts
@@ -56,18 +72,19 @@ def put(path: Path, content: str | bytes | Iterable[bytes]) -> Path:
                 sys.stdout.flush()
             with open(path if stream is None else os.dup(stream), "wb") as file:
                 file.writelines(parts)
-            return path
+            yield
+            return
         with replacing(path) as aside:
             with aside.open("xb") as file:
                 file.writelines(parts)
             if path.exists():
                 aside.chmod(path.stat().st_mode & 0o777)
+            yield
     except BrokenPipeError:  # the reader of a pipe has seen enough: no mistake
         raise
     except OSError as error:
         problem = f"`{path}` cannot be written: {error.strerror or error}"
         raise CompactError("CIR652", problem, help="free some space, or give another path") from error
-    return path
 
 
 def _stream(path: Path) -> int | None:

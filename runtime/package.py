@@ -100,8 +100,15 @@ def _build(
     def build(aside: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="compactir-") as name:
             folder = Path(name)
-            for file, content in files.items():
-                _write(folder / file, content)
+            try:
+                for file, content in files.items():
+                    _write(folder / file, content)
+            except OSError as error:
+                raise CompactError(
+                    "CIR674",
+                    f"temporary files cannot be written to {folder.parent}: {error.strerror or error}",
+                    help="free some space there, or set TMPDIR to another folder",
+                ) from error
             inputs = sorted(path for path in folder.iterdir() if path.suffix in (".c", ".S"))
             make(inputs, aside / out, target, compiler, flags=more)
 
@@ -115,10 +122,17 @@ def object_sources(manifest: Manifest, packed: bytes) -> dict[str, str | bytes]:
     return {name: incbin_source(symbol, data, manifest.content_id, manifest.align), data: packed}
 
 
-def write_folder(folder: Path, manifest: Manifest, files: Mapping[str, str | bytes | Path]) -> None:
+def write_folder(
+    folder: Path,
+    manifest: Manifest,
+    files: Mapping[str, str | bytes | Path],
+    *,
+    shown: Path | None = None,
+) -> None:
     """Write an output folder; the content of a file is text, bytes or a file to copy, its name may be `ir/x`.
 
-    All files are written beside their places first, so that a full disk changes nothing.
+    All files are written beside their places first, so that a full disk changes nothing. Errors call the
+    folder `shown`.
 
     Raises:
         CompactError: CIR652 when the folder cannot be written.
@@ -134,7 +148,7 @@ def write_folder(folder: Path, manifest: Manifest, files: Mapping[str, str | byt
                 (folder / name).parent.mkdir(exist_ok=True)
                 os.replace(Path(aside) / name, folder / name)
     except OSError as error:
-        problem = f"the output folder {folder} cannot be written: {error.strerror or error}"
+        problem = f"the output folder {shown or folder} cannot be written: {error.strerror or error}"
         raise CompactError(
             "CIR652", problem, help="free some space, or give another folder with `-o`"
         ) from error

@@ -62,7 +62,7 @@ def _appear(folder: Path, manifest: Manifest, files: Mapping[str, str | bytes | 
             help="give another folder with `-o`",
         ) from error
     try:
-        write_folder(aside, manifest, files)
+        write_folder(aside, manifest, files, shown=folder)
         aside.chmod(0o755)
         aside.rename(folder)
     except BaseException:

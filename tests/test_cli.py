@@ -87,6 +87,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "hint"),
     [
         (["reprot"], "did you mean `report`"),
+        (["help", "reprot"], "did you mean `report`"),
         (["report", "x.arch", "--jason"], "did you mean `--json`"),
         (["--taget", "arm"], "did you mean `--target`"),
         (["x.arch", "--emit", "c,lub"], "did you mean `lib`"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from compactir.diagnostics import CompactError
-from compactir.files import check_file, check_folder, put, replacing
+from compactir.files import check_file, check_folder, put, put_all, replacing
 
 
 def parts_until_the_disk_is_full() -> Iterator[bytes]:
@@ -50,6 +50,18 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
         put(path, parts_until_the_disk_is_full())
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["x"]
+
+
+def test_files_that_belong_together(tmp_path: Path) -> None:
+    """Where one cannot be written, none is."""
+    old = put(tmp_path / "old", "old")
+    files = {old: "new", tmp_path / "new": "new"}
+    with pytest.raises(CompactError, match="CIR652"):
+        put_all({**files, tmp_path / "full": parts_until_the_disk_is_full()})
+    assert os.listdir(tmp_path) == ["old"]
+    assert old.read_text() == "old"
+    put_all(files)
+    assert [path.read_text() for path in files] == ["new", "new"]
 
 
 def test_an_interrupt_leaves_the_old_file(tmp_path: Path) -> None:

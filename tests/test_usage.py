@@ -50,12 +50,13 @@ WRONG = {
     "emit": [("nope", "CIR600"), ("c,,lib", "CIR600")],
     "inline": [("nope", "CIR600")],
     "against": [("nope", "CIR600")],
+    "isa": [("sse9", "CIR600")],
     "model_of_core": [("a99", "CIR600")],
     "tune": [("soon", "CIR600")],
     "top": [("0", "CIR600")],
-    "repeats": [("0", "CIR600")],
-    "rounds": [("0", "CIR600")],
-    "runs": [("0", "CIR600")],
+    "repeats": [("0", "CIR600"), ("1000000", "CIR600")],
+    "rounds": [("0", "CIR600"), ("1000000", "CIR600")],
+    "runs": [("0", "CIR600"), ("1000000", "CIR600")],
     "input": [("none.npy", "CIR600")],
 }
 """Option → values that no file can make right."""

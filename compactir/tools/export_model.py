@@ -8,13 +8,15 @@ from pathlib import Path
 
 from compactir.diagnostics import CompactError, did_you_mean, spell_list
 from compactir.driver import read
-from compactir.files import put
+from compactir.files import Content, put_all
 from compactir.ir.graph import Graph
 from compactir.ir.text import print_graph
 from compactir.tools import terminal
 from compactir.tools.manage_cache import megabytes
 from compactir.tools.source import named, source_of
-from compactir.weights.safetensors import write_safetensors
+from compactir.weights.safetensors import safetensors
+
+Files = dict[Path, Content]
 
 
 def main(args: Namespace) -> int:
@@ -24,6 +26,7 @@ def main(args: Namespace) -> int:
         graph = read(source_of(args)).graph
         say(f"writing {out.name}")
         written = KINDS[out.suffix.lower()](graph, out)
+        put_all(written)
     for path in written:
         print(f"{named(path)}: {graph.name}, {megabytes(path.stat().st_size)}")
     return 0
@@ -43,39 +46,37 @@ def _out(args: Namespace) -> Path:
     return Path(args.out or Path(args.model).with_suffix(".onnx").name)
 
 
-def _onnx(graph: Graph, out: Path) -> list[Path]:
+def _onnx(graph: Graph, out: Path) -> Files:
     """The model as ONNX, checked by ONNX's own checker, its weights inside."""
     from compactir.codegen.onnx import export_onnx
 
-    return [put(out, export_onnx(graph).SerializeToString())]
+    return {out: export_onnx(graph).SerializeToString()}
 
 
-def _safetensors(graph: Graph, out: Path) -> list[Path]:
+def _safetensors(graph: Graph, out: Path) -> Files:
     """The weights alone, under our names."""
-    write_safetensors(out, graph.weights)
-    return [out]
+    return {out.with_suffix(".safetensors"): safetensors(graph.weights)}
 
 
-def _torch(graph: Graph, out: Path) -> list[Path]:
+def _torch(graph: Graph, out: Path) -> Files:
     """The PyTorch module as authored, and its weights beside it."""
     from compactir.codegen.torch import emit_torch
 
-    weights = out.with_suffix(".safetensors")
-    return [put(out, emit_torch(graph, weights=weights.name).encode()), *_safetensors(graph, weights)]
+    weights = _safetensors(graph, out)
+    return {out: emit_torch(graph, weights=next(iter(weights)).name), **weights}
 
 
-def _cir(graph: Graph, out: Path) -> list[Path]:
+def _cir(graph: Graph, out: Path) -> Files:
     """The graph as text, and its weights beside it, for `--weights`."""
-    weights = out.with_suffix(".safetensors")
-    _safetensors(graph, weights)
+    weights = _safetensors(graph, out)
     graph.weights_file = None
-    return [put(out, print_graph(graph).encode()), weights]
+    return {out: print_graph(graph), **weights}
 
 
-KINDS: Mapping[str, Callable[[Graph, Path], list[Path]]] = {
+KINDS: Mapping[str, Callable[[Graph, Path], Files]] = {
     ".onnx": _onnx,
     ".safetensors": _safetensors,
     ".py": _torch,
     ".cir": _cir,
 }
-"""The ending of the file → who writes it."""
+"""The ending of the file → what is written."""

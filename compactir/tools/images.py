@@ -46,6 +46,7 @@ def check_there(path: Path) -> None:
     """Errors: CIR666 for a file that does not exist."""
     if not path.exists():
         there = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        there = [name for name in there if name.endswith(path.suffix)]
         raise CompactError("CIR666", f"there is no file `{path}`", help=did_you_mean(path.name, there))
 
 

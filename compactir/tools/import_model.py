@@ -7,13 +7,13 @@ from pathlib import Path
 
 from compactir.diagnostics import CompactError
 from compactir.driver import read
-from compactir.files import put
+from compactir.files import Content, put_all
 from compactir.lang.write import write_arch
 from compactir.tools import terminal
 from compactir.tools.manage_cache import megabytes
 from compactir.tools.source import named, source_of
 from compactir.tools.usage import STDOUT
-from compactir.weights.safetensors import write_safetensors
+from compactir.weights.safetensors import safetensors
 
 
 def main(args: Namespace) -> int:
@@ -28,9 +28,8 @@ def main(args: Namespace) -> int:
         if args.out == STDOUT:
             print(written.text, end="")
             return 0
-        if bound:
-            write_safetensors(weights, written.weights)
-        put(out, written.text)
+        files: dict[Path, Content] = {weights: safetensors(written.weights)} if bound else {}
+        put_all({**files, out: written.text})
     blocks = sum(line.startswith("block ") for line in written.text.splitlines())
     print(
         f"{named(out)}: {written.lines} lines, {blocks} block{'' if blocks == 1 else 's'}, "

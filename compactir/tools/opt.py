@@ -8,14 +8,14 @@ from pathlib import Path
 
 from compactir.diagnostics import CompactError
 from compactir.driver import read
-from compactir.files import put
+from compactir.files import Content, put_all
 from compactir.ir.text import print_graph
 from compactir.passes import PASSES, Pass, parse_pipeline, pipeline, run_pipeline
 from compactir.tools import terminal
 from compactir.tools.dumps import Dumps, check_stages
 from compactir.tools.source import source_of, target_of
 from compactir.tools.usage import STDOUT
-from compactir.weights.safetensors import write_safetensors
+from compactir.weights.safetensors import safetensors
 
 
 def main(args: Namespace) -> int:
@@ -34,11 +34,13 @@ def main(args: Namespace) -> int:
     for name, text in dumps.texts.items():
         terminal.note(f"// ----- {name}\n{text}")
     text = print_graph(graph)
+    files: dict[Path, Content] = {}
     if args.save_weights:
-        write_safetensors(Path(args.save_weights), graph.weights)
+        files[Path(args.save_weights)] = safetensors(graph.weights)
     if args.out and args.out != STDOUT:
-        put(Path(args.out), text)
-    else:
+        files[Path(args.out)] = text
+    put_all(files)
+    if Path(args.out or STDOUT) not in files:
         print(text, end="")
     return 0
 

@@ -21,6 +21,8 @@ class Option:
     default: Any = None
     count: str = ""
     """"?", "*" for positional ones; "+" for options that may be repeated, "?" where the value may lack"""
+    most: int = 0
+    """The largest number that makes sense, where there is one."""
     alone: Any = None
     """The value of an option that is given without one."""
 

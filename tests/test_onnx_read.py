@@ -41,6 +41,7 @@ def agree(graph: Graph, built: Any, tolerance: float = 1e-5) -> None:
 
 W = array(4, 3, 3, 3)
 S = array(4, 3, 3)
+PADS = np.array([0, 1, -2, 3, 0, 0, 3, -4], np.int64)
 CASES: dict[str, tuple[str, int, dict[str, Array]]] = {
     "conv auto_pad upper": ('y = Conv <auto_pad="SAME_UPPER", strides=[2,2]> (x, w)', 11, {"w": W}),
     "conv auto_pad lower": ('y = Conv <auto_pad="SAME_LOWER", strides=[2,2]> (x, w)', 11, {"w": W}),
@@ -55,6 +56,21 @@ CASES: dict[str, tuple[str, int, dict[str, Array]]] = {
         11,
         {"w": array(3, 2, 3, 3)},
     ),
+    **{
+        f"transposed to a shape, {name}": (
+            f"y = ConvTranspose <strides=[3,2], {how} output_shape=[{shape}]> (x, w)",
+            11,
+            {"w": array(3, 2, 1, 4)},
+        )
+        for name, how, shape in [
+            ("an odd row less", "", "21,15"),  # naturally it is 22 x 18
+            ("an odd row less at the end", 'auto_pad="SAME_UPPER",', "21,15"),
+            ("rows more, columns less", "", "24,15"),
+            ("rows less, columns more", "", "19,19"),
+        ]
+    },
+    "padding that wraps around what is left": ('y = Pad <mode="wrap"> (x, p)', 19, {"p": PADS}),
+    "padding that mirrors what is left": ('y = Pad <mode="reflect"> (x, p)', 19, {"p": PADS}),
     "pools": (
         """a = MaxPool <kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1], ceil_mode=1> (x)
         y = AveragePool <kernel_shape=[2,2], auto_pad="SAME_UPPER"> (a)""",
@@ -296,14 +312,15 @@ def test_open_extents(tmp_path: Path) -> None:
     path = saved(tmp_path, model("g (float[n,3,height,8] x) => (float[n,3,height,8] y) { y = Relu (x) }"))
     graph = read_source(Source(path, {"height": "5"}, batch=2)).graph
     assert graph.inputs[0].type.shape == (2, 3, 5, 8)
-    for source, words in (
-        (Source(path), r"CIR634.*`height`.*is open"),
-        (Source(path, {"heigth": "5", "height": "5"}), r"CIR634.*`heigth`.*did you mean `height`"),
-        (Source(path, {"height": "tall"}), r"CIR660.*height=tall"),
-        (Source(path, network="other"), "CIR660.*--network"),
-    ):
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({}, r"CIR634.*`height`.*is open"),
+        ({"defines": {"heigth": "5", "height": "5"}}, r"CIR634.*`heigth`.*did you mean `height`"),
+        ({"defines": {"height": "tall"}}, r"CIR660.*height=tall"),
+        ({"network": "other"}, "CIR660.*--network"),
+    ]
+    for given, words in wrong:
         with pytest.raises(CompactError, match=words):
-            read_source(source)
+            read_source(Source(path, **given))
 
 
 def test_weights_of_the_model_are_used(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:

@@ -285,9 +285,8 @@ def _pad(c: Call) -> Tensor:
         widths = (max(before[axis], 0), max(after[axis], 0))
         bounded([shape_of(x)[axis] + sum(widths)])
         how: Any = {"edge": "edge", "reflect": "reflect", "wrap": "wrap"}[mode]
-        order = np.pad(np.arange(shape_of(x)[axis]), widths, mode=how)
-        start, stop = max(-before[axis], 0), len(order) - max(-after[axis], 0)
-        x = c.b.take(x, axis, order[start:stop])
+        kept = slice(max(-before[axis], 0), shape_of(x)[axis] - max(-after[axis], 0))
+        x = c.b.take(x, axis, np.pad(np.arange(shape_of(x)[axis])[kept], widths, mode=how))
     return x
 
 

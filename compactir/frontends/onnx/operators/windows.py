@@ -117,7 +117,11 @@ def _conv_transpose(c: Call) -> Tensor:
 def _transposed_pads(
     c: Call, size: Pair, kernel: Pair, stride: Pair, dilation: Pair, more: Pair, sequence: bool
 ) -> Pad:
-    """What is cut off: `pads`, or what is too much for `output_shape` or `auto_pad`."""
+    """What is cut off: `pads`, or what is too much for `output_shape` or `auto_pad`.
+
+    An odd number more at the end with SAME_UPPER, else at the beginning. Where too little is there, each axis
+    for itself, zeros follow at the end: the equations of the specification do not say, ONNX Runtime does so.
+    """
     auto = c.attribute("auto_pad", "NOTSET")
     wanted = c.node.attributes.get("output_shape")
     if wanted is not None:
@@ -130,9 +134,8 @@ def _transposed_pads(
         stride[a] * (size[a] - 1) + more[a] + (kernel[a] - 1) * dilation[a] + 1 - int(wanted[a])
         for a in (0, 1)
     ]
-    small, large = [max(t, 0) // 2 for t in total], [t - max(t, 0) // 2 for t in total]
-    first, last = (large, small) if auto != "SAME_UPPER" and min(total) >= 0 else (small, large)
-    return first[0], first[1], last[0], last[1]
+    first = [max(t - t // 2 if auto != "SAME_UPPER" else t // 2, 0) for t in total]
+    return first[0], first[1], total[0] - first[0], total[1] - first[1]
 
 
 def _spread_out(c: Call, x: Value, stride: Pair) -> Tensor:

@@ -575,10 +575,11 @@ def build(generated: Generated, cc: str | None = None) -> Path:
 def archive(generated: Generated, cc: str | None = None) -> Path:
     """The static library, in the cache. Errors: room 5xx."""
     from compactir.runtime.build import find_compiler
-    from compactir.runtime.package import build_archive
+    from compactir.runtime.package import build_library
 
     target, embed = generated.planned.target, _embedded(generated)
-    return build_archive(generated.manifest, generated.texts, target, find_compiler(target, cc), embed=embed)
+    compiler = find_compiler(target, cc)
+    return build_library(generated.manifest, generated.texts, target, compiler, embed=embed, archive=True)
 
 
 def project(generated: Generated) -> dict[str, str]:

@@ -213,7 +213,25 @@ def program_source(manifest: Manifest) -> str:
     )
 
 
-_PROGRAM = """\
+PROGRAM_START = """\
+static void *memory(size_t bytes) {{
+  unsigned char *p = malloc(bytes + {align});
+  if (!p) {{ fputs("out of memory\\n", stderr); exit(3); }}
+  return p + ({align} - (uintptr_t)p % {align}) % {align};
+}}
+
+static const void *weights(int argc, char **argv) {{
+  if (argc < 2) return {name}_inline_weights();
+  FILE *file = fopen(argv[1], "rb");
+  unsigned char *data = memory({weights_bytes});
+  if (!file || fread(data, 1, {weights_bytes}, file) != {weights_bytes}) return NULL;
+  fclose(file);
+  return data;
+}}"""
+"""Of every such program: aligned memory, and the packed weights out of a file or the library."""
+
+_PROGRAM = (
+    """\
 /* Runs {name} for whoever writes requests to the standard input and reads answers from the standard output.
    usage: program [packed-weights] <requests >answers */
 #include <stddef.h>
@@ -227,20 +245,9 @@ enum {{ INPUTS = {inputs}, TENSORS = {count}, RUN = 0, STEPS = 1 }};
 static const size_t size[TENSORS] = {{ {sizes} }};
 static unsigned char *tensor[TENSORS];
 
-static unsigned char *memory(size_t bytes) {{
-  unsigned char *p = malloc(bytes + {align});
-  if (!p) {{ fputs("out of memory\\n", stderr); exit(3); }}
-  return p + ({align} - (uintptr_t)p % {align}) % {align};
-}}
-
-static const void *weights(int argc, char **argv) {{
-  if (argc < 2) return {name}_inline_weights();
-  FILE *file = fopen(argv[1], "rb");
-  unsigned char *data = memory({weights_bytes});
-  if (!file || fread(data, 1, {weights_bytes}, file) != {weights_bytes}) return NULL;
-  fclose(file);
-  return data;
-}}
+"""
+    + PROGRAM_START
+    + """
 
 int main(int argc, char **argv) {{
   {name}_weights w;
@@ -275,6 +282,7 @@ int main(int argc, char **argv) {{
   return 0;
 }}
 """
+)
 
 
 def _target_of(folder: Path, manifest: Manifest) -> Target:

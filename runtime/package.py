@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from compactir.diagnostics import CompactError
@@ -27,7 +27,7 @@ from compactir.runtime.interface import ffi_source
 from compactir.runtime.manifest import FILE, Manifest
 from compactir.targets import Target
 
-__all__ = ["EMBEDDED", "build_archive", "build_library", "object_sources", "write_folder"]
+__all__ = ["EMBEDDED", "build_library", "object_sources", "write_folder"]
 
 EMBEDDED = "{symbol}_packed"
 """The constant with the packed weights where an assembler file brings them into the library."""
@@ -41,8 +41,9 @@ def build_library(
     *,
     embed: bytes | None = None,
     cache: Cache | None = None,
+    archive: bool = False,
 ) -> Path:
-    """The shared library of generated C, in the cache.
+    """The library of generated C, in the cache: `libNAME.so`, or `libNAME.a`.
 
     Args:
         manifest: gives the library's file name and symbol.
@@ -51,43 +52,14 @@ def build_library(
         compiler: what to compile with.
         embed: packed weights to put into the library as the constant `EMBEDDED`.
         cache: else the user's.
-
-    Raises:
-        CompactError: CIR511 when the compiler refuses, CIR651 when the cache cannot be written.
-    """
-    name = manifest.library or f"lib{manifest.symbol}.so"
-    return _build(compile_library, name, manifest, sources, target, compiler, embed, cache)
-
-
-def build_archive(
-    manifest: Manifest,
-    sources: Mapping[str, str],
-    target: Target,
-    compiler: Compiler,
-    *,
-    embed: bytes | None = None,
-    cache: Cache | None = None,
-) -> Path:
-    """The static library of generated C, `libNAME.a`, in the cache; arguments as of `build_library`.
+        archive: the static library instead of the shared one.
 
     Raises:
         CompactError: CIR511 when the compiler refuses, CIR512 without an archiver, CIR651 when the cache
             cannot be written.
     """
-    name = f"lib{manifest.symbol}.a"
-    return _build(compile_archive, name, manifest, sources, target, compiler, embed, cache)
-
-
-def _build(
-    make: Callable[..., Path],
-    out: str,
-    manifest: Manifest,
-    sources: Mapping[str, str],
-    target: Target,
-    compiler: Compiler,
-    embed: bytes | None,
-    cache: Cache | None,
-) -> Path:
+    shared = manifest.library or f"lib{manifest.symbol}.so"
+    out, make = (f"lib{manifest.symbol}.a", compile_archive) if archive else (shared, compile_library)
     files: dict[str, str | bytes] = {**sources}
     if embed is not None:
         files |= object_sources(manifest, embed)

@@ -43,6 +43,23 @@ PIP_PACKAGE = {"PIL": "pillow", "sklearn": "scikit-learn"}
 """Module -> the package that brings it, where they are called differently."""
 
 
+MODEL = """\
+network tiny(classes: int = 3) {
+  input image: f32[3, 8, 8]
+  output scores = image -> conv(4, kernel=3) -> bn -> relu -> global_avg_pool -> linear(classes)
+}
+"""
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small model in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "tiny.arch"
+    path.write_text(MODEL, encoding="utf-8")
+    return path
+
+
 @pytest.fixture(scope="session")
 def tool() -> Callable[[str], str]:
     """`tool("qemu-aarch64")` is a program's path; without it the test skips, naming the install command."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -27,6 +28,7 @@ from compactir.ir.connectivity import Connectivity, Family, Kernel, Pad
 from compactir.ir.graph import Graph, Param, Scope, Value
 from compactir.ir.op import Op
 from compactir.ir.types import Array, TensorType
+from compactir.lang import elaborate, parse_file
 from compactir.ops.activation import (
     Clip,
     HardSigmoid,
@@ -44,6 +46,7 @@ from compactir.ops.conv import Conv, Masked
 from compactir.ops.linear import Linear
 from compactir.ops.norm import Affine, BatchNorm, Lrn
 from compactir.ops.pool import AvgPool, GlobalAvgPool, MaxPool, Upsample
+from compactir.weights.init import draw
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
@@ -613,3 +616,19 @@ def _conv_features(op: Conv) -> set[str]:
         "dead outputs": sum(len(f.outputs) for f in connect.families) < connect.out_channels,
     }
     return {word for word, holds in says.items() if holds}
+
+
+def one_op(op: Op, *shapes: tuple[int, ...]) -> Graph:
+    """A graph of one operation."""
+    graph = Graph("sample")
+    xs = [graph.input(f"x{i}", TensorType.f32(*shape)) for i, shape in enumerate(shapes)]
+    graph.outputs["y"] = graph.apply(op, xs, f"{op.label}1")
+    graph.weights = random_weights(graph)
+    return graph
+
+
+def example(name: str, **defines: str) -> Graph:
+    """One of the examples, with random weights."""
+    graph = elaborate(parse_file(Path(__file__).parent.parent / "examples" / f"{name}.arch"), defines=defines)
+    graph.weights = draw(graph)
+    return graph

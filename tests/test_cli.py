@@ -18,23 +18,7 @@ from compactir import __version__, cli
 from compactir.tools import terminal
 from compactir.tools.unused import UNUSED
 from compactir.tools.verbs import BY_NAME, VERBS
-
-MODEL = """\
-network tiny(classes: int = 3) {
-  input image: f32[3, 8, 8]
-  output scores = image -> conv(4, kernel=3) -> bn -> relu -> global_avg_pool -> linear(classes)
-}
-"""
-
-
-@pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small model in the current folder."""
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "tiny.arch"
-    path.write_text(MODEL, encoding="utf-8")
-    return path
-
+from tests.conftest import MODEL
 
 COMMAND = [sys.executable, "-m", "compactir"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent.parent)}

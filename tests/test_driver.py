@@ -25,22 +25,7 @@ from compactir.ir.types import Array
 from compactir.runtime.publish import undisturbed
 from compactir.targets import load_target
 from compactir.weights.safetensors import write_safetensors
-
-MODEL = """\
-network tiny(classes: int = 3) {
-  input image: f32[3, 8, 8]
-  output scores = image -> conv(4, kernel=3) -> bn -> relu -> global_avg_pool -> linear(classes)
-}
-"""
-
-
-@pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small model in the current folder."""
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "tiny.arch"
-    path.write_text(MODEL, encoding="utf-8")
-    return path
+from tests.conftest import MODEL
 
 
 def expected(model: Path, seed: int, x: Array) -> Array:

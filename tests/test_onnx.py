@@ -18,7 +18,6 @@ from compactir.ir.channels import ChannelList
 from compactir.ir.connectivity import Connectivity, Family
 from compactir.ir.graph import Graph, Param
 from compactir.ir.types import Array, TensorType
-from compactir.lang import elaborate, parse_file
 from compactir.ops import OPS
 from compactir.ops.activation import Relu, Tanh
 from compactir.ops.arrange import Identity
@@ -26,9 +25,7 @@ from compactir.ops.combine import Add, Mul
 from compactir.ops.conv import Conv, Masked
 from compactir.passes._base import run_pipeline
 from compactir.passes.pipelines import pipeline
-from compactir.weights.init import draw
-
-from .graphs import graphs, random_weights
+from tests.graphs import example, graphs, one_op, random_weights
 
 pytest.importorskip("onnx", reason='no onnx here: pip install "compactir[onnx]"')
 ort = pytest.importorskip("onnxruntime", reason="no onnxruntime here: pip install onnxruntime")
@@ -59,22 +56,6 @@ def assert_same(graph: Graph) -> Any:
         assert a.shape == b.shape
         assert np.abs(a - b).max() <= TOLERANCE * max(np.abs(b).max(), 1e-30)
     return model
-
-
-def one_op(op: Any, *shapes: tuple[int, ...]) -> Graph:
-    """A graph of one operation."""
-    graph = Graph("sample")
-    xs = [graph.input(f"x{i}", TensorType.f32(*shape)) for i, shape in enumerate(shapes)]
-    graph.outputs["y"] = graph.apply(op, xs, f"{op.label}1")
-    graph.weights = random_weights(graph)
-    return graph
-
-
-def network(name: str, **defines: str) -> Graph:
-    """One of the examples, with random weights."""
-    graph = elaborate(parse_file(ROOT / "examples" / f"{name}.arch"), defines=defines)
-    graph.weights = draw(graph)
-    return graph
 
 
 def operators(model: Any) -> set[str]:
@@ -144,7 +125,7 @@ def test_random_graphs_as_authored_and_after_passes(graph: Graph) -> None:
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "shufflenet_v2", "lenet5", "mixnet", "seesawnet"])
 def test_examples_and_the_test_can_fail(name: str) -> None:
-    graph = network(name, **({} if name == "lenet5" else {"size": "64"}))
+    graph = example(name, **({} if name == "lenet5" else {"size": "64"}))
     model = assert_same(graph)
     inputs = reference.random_inputs(graph)
     convolutions = [n for n in graph.nodes if isinstance(n.op, Conv) and not n.op.connect.is_depthwise]
@@ -157,7 +138,7 @@ def test_examples_and_the_test_can_fail(name: str) -> None:
 
 
 def test_what_a_reader_of_the_model_finds() -> None:
-    graph = network("mobilenet_v2", width="0.5", size="32")
+    graph = example("mobilenet_v2", width="0.5", size="32")
     model = export_onnx(graph)
     assert model.producer_name == "compactir"
     assert [(i.name, [d.dim_value for d in i.type.tensor_type.shape.dim]) for i in model.graph.input] == [

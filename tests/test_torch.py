@@ -34,8 +34,7 @@ from compactir.ops.pool import GlobalAvgPool
 from compactir.passes._base import run_pipeline
 from compactir.passes.pipelines import pipeline
 from compactir.weights.init import draw
-
-from .graphs import graphs, random_weights
+from tests.graphs import example, graphs, one_op, random_weights
 
 torch = pytest.importorskip("torch", reason='no torch here: pip install "compactir[torch]"')
 
@@ -61,22 +60,6 @@ def distance(graph: Graph, seed: int = 0, source: str | None = None) -> float:
         assert a.shape == b.shape
         worst = max(worst, float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30)))
     return worst
-
-
-def one_op(op: Any, *shapes: tuple[int, ...]) -> Graph:
-    """A graph of one operation."""
-    graph = Graph("sample")
-    xs = [graph.input(f"x{i}", TensorType.f32(*shape)) for i, shape in enumerate(shapes)]
-    graph.outputs["y"] = graph.apply(op, xs, f"{op.label}1")
-    graph.weights = random_weights(graph)
-    return graph
-
-
-def network(name: str, **defines: str) -> Graph:
-    """One of the examples, with random weights."""
-    graph = elaborate(parse_file(ROOT / "examples" / f"{name}.arch"), defines=defines)
-    graph.weights = draw(graph)
-    return graph
 
 
 def elaborated(text: str) -> Graph:
@@ -154,7 +137,7 @@ def test_masks_of_gathered_blocks() -> None:
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "shufflenet_v2", "lenet5"])
 def test_examples_and_the_test_can_fail(name: str) -> None:
-    graph = network(name, **({} if name == "lenet5" else {"size": "64"}))
+    graph = example(name, **({} if name == "lenet5" else {"size": "64"}))
     source = emit_torch(graph)
     assert distance(graph, source=source) <= TOLERANCE
     convolutions = [n for n in graph.nodes if isinstance(n.op, Conv) and not n.op.connect.is_depthwise]
@@ -194,7 +177,7 @@ def test_random_graphs_as_authored_and_after_passes(graph: Graph) -> None:
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "shufflenet_v2", "lenet5"])
 def test_state_and_gradients(name: str) -> None:
-    graph = network(name, **({} if name == "lenet5" else {"size": "64", "width": "0.5"}))
+    graph = example(name, **({} if name == "lenet5" else {"size": "64", "width": "0.5"}))
     module = load_torch(emit_torch(graph), graph)
     assert keys(module) == set(graph.params)
     trained = dict(module.named_parameters())
@@ -379,7 +362,7 @@ def test_hostile_texts_stay_texts() -> None:
 
 
 def test_load_from_a_path_and_mistakes(tmp_path: Path) -> None:
-    graph = network("lenet5")
+    graph = example("lenet5")
     path = tmp_path / "lenet5.py"
     path.write_text(emit_torch(graph), encoding="utf-8")
     assert keys(load_torch(path, graph)) == set(graph.params)

@@ -10,6 +10,7 @@ from pathlib import Path
 from compactir.driver import Generated, contents
 from compactir.runtime.build import Compiler, compile_program
 from compactir.runtime.cache import content_key, open_cache
+from compactir.runtime.emulate import PROGRAM_START
 from compactir.runtime.interface import cdef
 from compactir.runtime.manifest import Manifest
 from compactir.tools.count.emulator import Block, Interval, run_counted
@@ -80,7 +81,8 @@ def counting_source(manifest: Manifest) -> str:
     )
 
 
-_PROGRAM = """\
+_PROGRAM = (
+    """\
 /* Runs {name} twice on random numbers, the second time with a mark before every step.
    usage: program [packed-weights] */
 #include <stddef.h>
@@ -95,20 +97,9 @@ enum {{ INPUTS = {inputs}, TENSORS = {count} }};
 static const size_t size[TENSORS] = {{ {sizes} }};
 static float *tensor[TENSORS];
 
-static void *memory(size_t bytes) {{
-  unsigned char *p = malloc(bytes + {align});
-  if (!p) {{ fputs("out of memory\\n", stderr); exit(3); }}
-  return p + ({align} - (uintptr_t)p % {align}) % {align};
-}}
-
-static const void *weights(int argc, char **argv) {{
-  if (argc < 2) return {name}_inline_weights();
-  FILE *file = fopen(argv[1], "rb");
-  unsigned char *data = memory({weights_bytes});
-  if (!file || fread(data, 1, {weights_bytes}, file) != {weights_bytes}) return NULL;
-  fclose(file);
-  return data;
-}}
+"""
+    + PROGRAM_START
+    + """
 
 int main(int argc, char **argv) {{
   {name}_weights w;
@@ -138,3 +129,4 @@ int main(int argc, char **argv) {{
   return 0;
 }}
 """
+)

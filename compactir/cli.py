@@ -97,9 +97,10 @@ def _check_use(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
             and getattr(args, option.name, None) == ""
         ):
             parser.error(f"`{option.flags[-1] if option.flags else option.metavar}` is empty")
-    names = [name for name, _ in getattr(args, "define", [])]
-    if twice := [name for name in names if names.count(name) > 1]:
-        parser.error(f"`-D {twice[0]}` is given twice")
+    for option in args.verb.options:
+        names = [name for name, _ in getattr(args, option.name)] if option.kind == "define" else []
+        if twice := [name for name in names if names.count(name) > 1]:
+            parser.error(f"`{option.flags[0]} {twice[0]}` is given twice")
 
 
 def _verb(words: Sequence[str]) -> tuple[str, Sequence[str]]:
@@ -360,9 +361,10 @@ def _of_the_system(error: OSError | MemoryError) -> Exception:
 
     if isinstance(error, MemoryError):
         return CompactError("CIR673", "the memory is full", help="try a smaller `--batch`, or input size")
-    where = f"`{error.filename}`: " if error.filename else ""
     reason = (error.strerror or str(error)).lower()
-    return CompactError("CIR674", f"the system refuses: {where}{reason}")
+    where = f"`{error.filename}`: " if error.filename else ""
+    help = None if where else "look at where standard output goes, and temporary files (TMPDIR)"
+    return CompactError("CIR674", f"the system refuses: {where}{reason}", help=help)
 
 
 def _our_bug(error: Exception) -> int:

@@ -428,8 +428,8 @@ def test_run_on_an_image(
         (["pickle.npy"], "CIR666", "arrays of Python objects are refused"),
         (["text.png"], "CIR666", "cannot be read as an image"),
         (["--input", "imagee=nine.npy"], "CIR620", "did you mean `image`"),
-        (["nine.npy", "nine.npy"], "CIR620", "2 files for 1 inputs"),
-        ([], "CIR620", "0 files for 1 inputs"),
+        (["nine.npy", "nine.npy"], "CIR620", "2 files for 1 open input"),
+        ([], "CIR620", "0 files for 1 open input"),
     ],
 )
 def test_run_mistakes(

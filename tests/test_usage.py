@@ -76,6 +76,7 @@ TOGETHER = [
     ("none.onnx --network a", "CIR660"),
     ("none.onnx -D size=big", "CIR660"),
     ("run none.arch none.npy -o scores.txt", "CIR665"),
+    ("run none.arch --input a=x.npy --input a=y.npy", "CIR600"),
     ("explain CIR999", "CIR664"),
     ("explain none.cir -D a=1", "CIR660"),
     ("verify none.arch --per-layer --against torch", "CIR671"),
@@ -253,6 +254,16 @@ def test_standard_output_as_a_file(command: str, code: int, said: str) -> None:
     done = compactc(command)
     assert done.returncode == code, done.stderr
     assert said in (done.stderr if code else done.stdout).decode(errors="replace")
+
+
+@pytest.mark.parametrize("command", ["targets", "opt tiny.arch -D depth=1 --init 0"])
+def test_a_full_disk_behind_standard_output(command: str) -> None:
+    done = compactc(f"{command} > /dev/full")
+    assert done.returncode == 1
+    said = done.stderr.decode().splitlines()
+    assert said[0] == "error[CIR674]: the system refuses: no space left on device"
+    assert "where standard output goes" in said[1]
+    assert len(said) == 2
 
 
 def test_a_redirected_standard_output_is_not_replaced() -> None:

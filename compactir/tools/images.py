@@ -98,6 +98,8 @@ def _fit(array: Array, path: Path, tensor: Tensor) -> Array:
 
 def _how_to_fit(found: tuple[int, ...], tensor: Tensor) -> str | None:
     batch, *item = tensor.shape
+    if 0 in found:
+        return "there is nothing in it"
     if len(item) == 3 and found[-3:] == (*item[1:], item[0]):
         return "the channels come first here: transpose it before it is saved"
     if list(found[1:]) == item:
@@ -127,7 +129,12 @@ def _image(path: Path, tensor: Tensor) -> Array:
             opened.load()
             picture = _eight_bits(opened).convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
     except Exception as error:  # pillow's plugins raise many things on a damaged file
-        raise CompactError("CIR666", f"`{path}` cannot be read as an image", notes=[_reason(error)]) from None
+        raise CompactError(
+            "CIR666",
+            f"`{path}` cannot be read as an image",
+            notes=[_reason(error)],
+            help="inputs are images that pillow reads, such as PNG and JPEG, or .npy and .npz files",
+        ) from None
     if picture.size != (width, height):
         terminal.note(
             f"note: {path.name} is resized from {picture.width}×{picture.height} to {width}×{height}"
@@ -148,4 +155,5 @@ def _eight_bits(image: Any) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (said or type(error).__name__).splitlines()[0].lower()

@@ -70,10 +70,14 @@ def files_by_input(module: Module, files: Sequence[str], named: Mapping[str, str
         what = spell_list([f"`{name}`" for name in open_names]) or "no more"
         raise CompactError(
             "CIR620",
-            f"{len(files)} files for {len(open_names)} inputs of `{module.name}`",
+            f"{_count(len(files), 'file')} for {_count(len(open_names), 'open input')} of `{module.name}`",
             help=f"it takes {what}: one file each, or `--input NAME=FILE`",
         )
     return dict(named) | dict(zip(open_names, files, strict=True))
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def run(module: Module, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], float]:

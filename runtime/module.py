@@ -63,7 +63,10 @@ def load(path: str | Path) -> Module:
 def _best_level(folder: Path, lowest: Manifest) -> tuple[Path, Manifest]:
     """Of a network that was compiled for several levels, the best one that this CPU runs, or the lowest."""
     for name in lowest.levels:
-        level = read_manifest(folder / name)
+        try:
+            level = read_manifest(folder / name)
+        except CompactError as error:
+            raise error.at(None, f"it is a level of the module in {folder}") from None
         if not set(level.cpu_features) - cpu_features():
             return folder / name, level
     return folder, lowest
@@ -363,11 +366,11 @@ class Module:
         if wanted is None:
             return most
         if not 1 <= wanted <= most:
-            what = f"{most} threads" if most > 1 else "one thread"
+            what, limit = (f"{most} threads", f"1 to {most}") if most > 1 else ("one thread", "1")
             raise CompactError(
                 "CIR628",
                 f"`{self.name}` cannot run on {wanted} threads: it is compiled for {what}",
-                help=f"give 1 to {most}, or compile it with `--threads {max(wanted, 1)}`",
+                help=f"give {limit}, or compile it with `--threads {max(wanted, 1)}`",
             )
         return wanted
 

@@ -91,6 +91,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["x.arch", "--dump-ir", "all", "-o", "-", "--cc", "gcc"], "`--cc` changes nothing here"),
         (["run", ".", "a.npy", "--init", "seed=1"], "`--init` changes nothing here: the folder is compiled"),
         (["run", ".", "a.npy", "--weights", "w.npz"], "`--weights` changes nothing here"),
+        (["profile", ".", "-D", "a=1"], "`--define` changes nothing here: the folder is compiled already"),
         (["run", "x.arch", "a.npy", "--mean", "0.5"], "`--mean` changes nothing here: arrays are taken"),
         (["run", "x.arch", "--input", "x=a.npz", "--std", "2"], "`--std` changes nothing here"),
         (["report", "x.arch", "--baseline", "70,1,1"], "`--baseline` changes nothing here: TCA and TSA need"),
@@ -147,6 +148,11 @@ def test_nothing_at_all_prints_the_help_and_is_a_usage_mistake(capsys: pytest.Ca
 def test_a_folder_is_not_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([str(tmp_path)]) == 2
     assert "compactc run" in capsys.readouterr().err
+    assert cli.main(["report", str(tmp_path)]) == 1
+    assert "is a folder, not a model" in capsys.readouterr().err
+    (tmp_path / "manifest.json").touch()
+    assert cli.main(["report", str(tmp_path)]) == 1
+    assert "is a folder, what was compiled, not the model" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["x.arch"], ["--target", "c", "x.cir"], ["compile", "x.arch", "--json"]])

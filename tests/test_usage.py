@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from compactir import cli
+from compactir.targets import machine
 from compactir.tools.options import Option
 from compactir.tools.usage import MEANINGS, PLACES
 from compactir.tools.verbs import VERBS, Verb
@@ -67,6 +68,8 @@ TOGETHER = [
     ("none.arch --threads 2 --freestanding", "CIR506"),
     ("none.arch --threads 2 --target cortex-m4", "CIR506"),
     ("none.arch --target cortex-m7 --emit lib", "CIR506"),
+    *((f"{verb} none.arch --target cortex-m4", "CIR506") for verb in ("run", "profile", "verify", "bench")),
+    ("diff none.arch@cortex-m4 none.arch@c", "CIR506"),
     ("none.arch -o -", "CIR665"),
     ("none.arch -o - --emit c --json", "CIR665"),
     ("none.arch --weights w.npz --init seed=1", "CIR661"),
@@ -105,7 +108,7 @@ def wrong_values() -> Iterator[tuple[str, str]]:
 
 def takes_one_target() -> Iterator[tuple[str, str]]:
     for verb in VERBS:
-        if any(option.kind == "target" for option in verb.options):
+        if any(option.kind in ("target", "loaded") for option in verb.options):
             yield (
                 " ".join([verb.name, *FIRST.get(verb.name, ["none.arch"]), "--target=x86,x86-avx512"]),
                 "CIR502",
@@ -169,6 +172,9 @@ def test_places_that_cannot_be_written_are_judged_before_the_work(
     assert Path("file").read_text(encoding="utf-8") == "precious"
 
 
+FOREIGN = "x86" if machine() == "aarch64" else "arm"
+"""A target that this machine does not run."""
+
 MODEL = """\
 network tiny(width: float = 1.0, depth: int) {
   input image: f32[3, 8, 8]
@@ -193,6 +199,9 @@ network tiny(width: float = 1.0, depth: int) {
         ("verify tiny.arch -D depth=1 --module none", "CIR611"),
         ("verify tiny.arch -D depth=1 --inputs none", "CIR666"),
         ("tiny.arch -D depth=1 --init 0 --cc none", "CIR512"),
+        (f"none.arch --tune --target {FOREIGN}", "CIR627"),
+        (f"profile none.arch --target {FOREIGN}", "CIR627"),
+        (f"bench none.arch --target {FOREIGN}", "CIR627"),
         ("fmt --check untidy.arch", ""),
     ],
 )

@@ -62,9 +62,10 @@ def read_text(path: str | Path, limit: int | None = MAX_CHARACTERS) -> str:
     except FileNotFoundError:
         raise CompactError("CIR113", f"there is no file `{name}`", help=_nearby_files(Path(path))) from None
     except IsADirectoryError:
-        raise CompactError(
-            "CIR113", f"`{name}` is a folder", help=_nearby_files(Path(path, "model.arch"))
-        ) from None
+        built = (Path(path) / "manifest.json").exists()
+        what = "what was compiled, not the model" if built else "not a model"
+        help = "give the model file" if built else _nearby_files(Path(path, "model.arch"))
+        raise CompactError("CIR113", f"`{name}` is a folder, {what}", help=help) from None
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or str(problem)
         raise CompactError("CIR113", f"cannot read `{name}`: {reason.lower()}") from None

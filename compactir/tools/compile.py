@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compactir.diagnostics import CompactError
+from compactir.diagnostics import CompactError, spell_list
 from compactir.driver import (
     Planned,
     archive,
@@ -30,7 +30,7 @@ from compactir.tools.dumps import Dumps, check_stages
 from compactir.tools.emit import extras, printable
 from compactir.tools.footprint import footprint
 from compactir.tools.manage_cache import megabytes
-from compactir.tools.source import levels_of, named, source_of
+from compactir.tools.source import check_runs_here, levels_of, named, source_of
 from compactir.tools.usage import STDOUT
 
 if TYPE_CHECKING:
@@ -52,8 +52,6 @@ def main(args: Namespace) -> int:
     kinds = _kinds(args, target)
     dumps = Dumps(args.dump_ir)
     if args.tune:
-        from compactir.tools.tune import check_runs_here
-
         check_runs_here(target)
     with terminal.working(f"reading {args.model}", quiet=args.json) as say:
         authored = read(source_of(args))
@@ -177,7 +175,7 @@ def sentence(folder: Path, loads: bool) -> str:
     """What was written, for people."""
     manifest = read_manifest(folder)
     files = [name for name in manifest.raw["files"] if "/" not in name]
-    levels = " and ".join([manifest.target, *reversed(manifest.levels)])
+    levels = spell_list([manifest.target, *reversed(manifest.levels)])
     return (
         f"{named(folder)}: {manifest.network} for {levels}, "
         f"weights {megabytes(manifest.weights_bytes)}, workspace {megabytes(manifest.workspace_bytes)}\n"

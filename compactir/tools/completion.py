@@ -18,7 +18,7 @@ def main(args: Namespace) -> int:
 
 def words(option: Option) -> Sequence[str]:
     """What can stand as the value of an option; empty where it is a file or free text."""
-    if option.kind in ("target", "targets"):
+    if option.kind in ("target", "targets", "loaded"):
         return (*target_names(), "native")
     if option.kind in ("passes", "stage"):
         from compactir.passes import PASSES

@@ -16,7 +16,17 @@ from typing import Any
 
 from compactir import reference
 from compactir.diagnostics import CompactError, did_you_mean, spell_list
-from compactir.driver import Authored, build, generate, load, optimize, plan, read, write_to_cache
+from compactir.driver import (
+    Authored,
+    build,
+    check_freestanding,
+    generate,
+    load,
+    optimize,
+    plan,
+    read,
+    write_to_cache,
+)
 from compactir.ir.graph import Graph
 from compactir.ir.text import print_graph
 from compactir.ir.types import Array
@@ -68,6 +78,8 @@ def check(args: Namespace) -> None:
                 "CIR675", "the first of the two needs a file", help="`compactc diff FILE@STAGE @STAGE`"
             )
         _check_stage(what, args)
+        if what in (*target_names(), "native"):
+            check_freestanding(load_target(what), library=True)
 
 
 def _check_stage(what: str, args: Namespace) -> None:
@@ -127,12 +139,20 @@ def _evaluate(left: Side, right: Side) -> None:
     shapes = [{v.name: v.type.shape for v in s.graph.inputs} for s in (left, right)]
     if shapes[0] != shapes[1] or set(left.graph.outputs) != set(right.graph.outputs):
         raise CompactError(
-            "CIR676", "the two have different inputs or outputs", notes=[str(shape) for shape in shapes]
+            "CIR676",
+            "the two have different inputs or outputs",
+            notes=[_takes_and_gives(it) for it in (left, right)],
+            help="give two forms of one network, with the same `-D` and `--batch`",
         )
     for it in (left, right):
         results = reference.trace(it.graph, reference.random_inputs(it.graph))
         it.values = {value.name: array for value, array in results.items()}
         it.outputs = it.outputs or {name: results[value] for name, value in it.graph.outputs.items()}
+
+
+def _takes_and_gives(it: Side) -> str:
+    takes = spell_list([f"`{v.name}` {list(v.type.shape)}" for v in it.graph.inputs])
+    return f"{it.name} takes {takes} and returns {spell_list([f'`{name}`' for name in it.graph.outputs])}"
 
 
 def structure(left: Side, right: Side) -> list[str]:

@@ -15,7 +15,7 @@ class Option:
     flags: tuple[str, ...] = ()
     metavar: str = ""
     kind: str = "text"
-    """text, flag, choice, list; number, threads, percent, floats, size; define, init; target,
+    """text, flag, choice, list; number, threads, percent, floats, size; define, init; target, loaded,
     targets, passes, stage (of `--dump-ir`); read: model, file, folder; written: out, outdir"""
     choices: tuple[str, ...] = ()
     default: Any = None
@@ -95,6 +95,8 @@ TARGETS = replace(
     "this CPU), or levels of one processor, of which loading takes the best: x86,x86-avx512",
     kind="targets",
 )
+LOADED = replace(TARGET, kind="loaded")
+"""Of the verbs that load the library."""
 CC = Option(
     "cc",
     "the C compiler: gcc, clang, zig or a path (default: the first that is found)",

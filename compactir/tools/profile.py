@@ -8,9 +8,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from compactir.driver import build, generate, load, plan, read, write_to_cache
+from compactir.runtime.manifest import read_manifest
 from compactir.targets import Target, load_target
 from compactir.tools import terminal
-from compactir.tools.source import source_of, target_of
+from compactir.tools.source import check_runs_here, source_of, target_of
 
 if TYPE_CHECKING:
     from compactir.runtime.module import Module
@@ -21,6 +22,8 @@ LOOPS = 20
 
 def main(args: Namespace) -> int:
     """Compile (or load), time, print."""
+    is_built = Path(args.model).is_dir()
+    check_runs_here(load_target(read_manifest(Path(args.model)).target) if is_built else target_of(args))
     with terminal.working(f"compiling {args.model}", quiet=args.json) as say:
         module = _module(args)
         threads = args.threads or module.threads

@@ -6,10 +6,11 @@ from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
+from compactir.diagnostics import CompactError, spell_list
 from compactir.driver import Source
-from compactir.targets import Target, load_levels, load_target
+from compactir.targets import Target, load_levels, load_target, unsupported
 
-__all__ = ["levels_of", "named", "source_of", "target_of"]
+__all__ = ["check_runs_here", "levels_of", "named", "source_of", "target_of"]
 
 
 def source_of(args: Namespace, model: str | None = None) -> Source:
@@ -31,6 +32,17 @@ def levels_of(args: Namespace) -> tuple[Target, ...]:
 def _as_wanted(target: Target, args: Namespace) -> Target:
     """With --no-winograd, where the verb has it."""
     return replace(target, winograd=target.winograd and not getattr(args, "no_winograd", False))
+
+
+def check_runs_here(target: Target) -> None:
+    """Errors: CIR627 where code for a target cannot be timed on this machine."""
+    if lacking := unsupported(target):
+        raise CompactError(
+            "CIR627",
+            f"code for `{target.name}` cannot be timed on this machine",
+            notes=[f"it takes {spell_list(lacking)}; under an emulator times mean nothing"],
+            help="time it on the machine that it is for",
+        )
 
 
 def named(path: str | Path) -> str:

@@ -18,16 +18,15 @@ from time import monotonic
 from compactir import __version__
 from compactir.codegen.lower import Choices
 from compactir.codegen.lower.tiles import Tiling
-from compactir.diagnostics import CompactError, spell_list
 from compactir.driver import Generated, build, load, write_to_cache
 from compactir.files import put
 from compactir.runtime.build import find_compiler
 from compactir.runtime.cache import open_cache
 from compactir.runtime.profile import Runner, fastest, minima
-from compactir.targets import Target, cpu_name, unsupported
+from compactir.targets import Target, cpu_name
 from compactir.tools.terminal import Say
 
-__all__ = ["Tuned", "check_runs_here", "tune"]
+__all__ = ["Tuned", "tune"]
 
 MOST = 5
 """Tilings per layer that are measured beside the cost model's best."""
@@ -96,17 +95,6 @@ def tune(make: Make, target: Target, seconds: float, cc: str | None, say: Say) -
             store.add(other, new, _ratios(base, _runner(generated, cc), other, new))
             longest, measured = max(longest, monotonic() - start - spent), measured + len(new)
     return replace(_judge(make, base, plain, store.best(plain), cc), measured=measured)
-
-
-def check_runs_here(target: Target) -> None:
-    """Errors: CIR627 where the code of a target cannot be measured on this machine."""
-    if lacking := unsupported(target):
-        raise CompactError(
-            "CIR627",
-            f"`--tune` measures on this machine, which cannot run `{target.name}`",
-            notes=[f"that takes {spell_list(lacking)}"],
-            help="tune on the machine that it is for",
-        )
 
 
 def _bar(spent: float, seconds: float, width: int = 20) -> str:

@@ -51,6 +51,9 @@ UNUSED: dict[str, tuple[Unused, ...]] = {
         Unused((*SOURCE, "target", "cc"), lambda a: os.path.isdir(a.model), "the folder is compiled already"),
         Unused(("mean", "std"), _reads_arrays, "arrays are taken as they are, only images are scaled"),
     ),
+    "profile": (
+        Unused((*SOURCE, "target"), lambda a: os.path.isdir(a.model), "the folder is compiled already"),
+    ),
     "report": (Unused(("baseline",), lambda a: a.top1 is None, "TCA and TSA need `--top1` too"),),
     "explain": (
         Unused(

@@ -33,6 +33,13 @@ def _target(name: str) -> None:
     load_target(name)
 
 
+def _loaded(name: str) -> None:
+    from compactir.driver import check_freestanding
+    from compactir.targets import load_target
+
+    check_freestanding(load_target(name), library=True)
+
+
 def _targets(names: str) -> None:
     from compactir.targets import load_levels
 
@@ -54,6 +61,7 @@ def _size(text: str) -> None:
 MEANINGS: Mapping[str, Callable[[Any], None]] = {
     "threads": _threads,
     "target": _target,
+    "loaded": _loaded,
     "targets": _targets,
     "passes": _passes,
     "size": _size,

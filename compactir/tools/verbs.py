@@ -13,6 +13,7 @@ from compactir.tools.options import (
     CC,
     DUMP,
     JSON,
+    LOADED,
     MODEL,
     NO_WINOGRAD,
     TARGET,
@@ -149,7 +150,7 @@ VERBS = (
                 default=5,
             ),
             *WHICH,
-            TARGET,
+            LOADED,
             CC,
             JSON,
         ),
@@ -184,7 +185,7 @@ VERBS = (
                 most=100_000,
             ),
             *WHICH,
-            TARGET,
+            LOADED,
             CC,
             JSON,
         ),
@@ -265,7 +266,7 @@ VERBS = (
         (
             MODEL,
             *WHICH,
-            TARGET,
+            LOADED,
             THREADS,
             NO_WINOGRAD,
             Option(
@@ -354,7 +355,7 @@ VERBS = (
         (
             MODEL,
             *WHICH,
-            TARGET,
+            LOADED,
             Option(
                 "against",
                 "engines, a list of onnxruntime openvino ncnn litert mnn torch (default: all of them)",

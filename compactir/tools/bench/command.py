@@ -23,7 +23,7 @@ from compactir.tools.bench.fma import build_loop
 from compactir.tools.bench.forms import WRITTEN, forms_of
 from compactir.tools.bench.race import Record, Say, Settings, race
 from compactir.tools.bench.tables import print_result
-from compactir.tools.source import source_of, target_of
+from compactir.tools.source import check_runs_here, source_of, target_of
 
 __all__ = ["LEVELS", "bench", "main"]
 
@@ -33,6 +33,7 @@ LEVELS = {"avx2": "x86"}
 
 def main(args: Namespace) -> int:
     """Race, print; 1 where an output was wrong."""
+    check_runs_here(target_of(args))
     settings = Settings(args.threads, args.rounds, isa=args.isa or "")
     target = load_target(LEVELS[args.isa]) if args.isa and args.target == "native" else target_of(args)
     with terminal.working(f"compiling {args.model}", quiet=args.json) as say:

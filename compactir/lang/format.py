@@ -297,7 +297,7 @@ class _Layout:
     # -- long lines ---------------------------------------------------------------------------------------
 
     def _shorten(self, line: _Line) -> bool:
-        """Find one more place to break a line that is too long; false when there is none."""
+        """Break a line that is too long at one more place, a long list at all of its; false if there is none."""
         if len(line.text) <= WIDTH:
             return False
         on_line = {piece for piece, _ in line.placed}
@@ -307,26 +307,38 @@ class _Layout:
                 self.expanded.add(piece)
                 return True
         places = list(self._places(line))
-        if not places:
-            return False
-        least = min(piece.depth for piece in places)
-        self.forced.add([piece for piece in places if piece.depth == least][-1])
-        return True
+        before, shift, listed = (
+            0,
+            0,
+            None,
+        )  # the break before, how far left it moves the rest, the list it is in
+        while fitting := [i for i in places if i > before and line.placed[i - 1][1] - shift <= WIDTH]:
+            least = min(line.placed[i][0].depth for i in fitting)
+            at = [i for i in fitting if line.placed[i][0].depth == least][-1]
+            piece, inside = line.placed[at][0], line.placed[at][0].inside
+            if listed and inside is not listed:
+                return True
+            self.forced.add(piece)
+            shift = line.placed[at - 1][1] + len(piece.gap) - self._indent(piece)
+            if line.placed[at - 1][0].type != "COMMA" or len(line.text) - shift <= WIDTH:
+                return True
+            before, listed = at, inside
+        return listed is not None
 
-    def _places(self, line: _Line) -> Iterator[_Piece]:
-        """The pieces that could begin the next line, what stands before them being short enough."""
+    def _places(self, line: _Line) -> Iterator[int]:
+        """Where the next line could begin, whether or not what stands before is short enough."""
         arrows = set()
         for i, (piece, _) in enumerate(line.placed):
             before, end = line.placed[i - 1]
             group = (piece.statement, piece.inside)
             is_first_arrow = piece.type == "_ARROW" and self.arrows[group] == end + 1 and group not in arrows
             arrows.add(group if piece.type == "_ARROW" else None)
-            if i == 0 or end > WIDTH or is_first_arrow:
+            if i == 0 or is_first_arrow:
                 continue
             in_braces = piece.starts and before.type != "LBRACE"
             conditional = piece.type in _BREAK_BEFORE and before.type not in ("ELSE", "RBRACE")
             if in_braces or before.type == "COMMA" or (conditional and not piece.starts):
-                yield piece
+                yield i
 
 
 def _docstring(text: str, indent: int) -> list[str]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FINE, MISTAKE, USAGE, OURS, INTERRUPTED = 0, 1, 2, 70, 130
 TRACEBACK = "COMPACTIR_TRACEBACK"
-PATHS = ("file", "folder", "model", "out", "outdir")
+PATHS = ("file", "folder", "model", "out", "outdir", "compiler")
 MODEL_ENDINGS = (".arch", ".cir", ".onnx")
 
 

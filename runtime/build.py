@@ -32,6 +32,7 @@ from compactir.targets import Target
 
 __all__ = [
     "Compiler",
+    "check_compiler",
     "compile_archive",
     "compile_library",
     "compile_program",
@@ -115,8 +116,8 @@ def find_compiler(target: Target, cc: str | None = None) -> Compiler:
     raise _none_found(target)
 
 
-def _demanded(cc: str, origin: str, target: Target) -> Compiler:
-    """The compiler that the user named, or the error why not."""
+def check_compiler(cc: str, origin: str = "--cc") -> Compiler:
+    """The compiler that the user named, whatever it makes code for. Errors: CIR512 where it does not run."""
     if (compiler := _ask(_command(cc))) is None:
         raise CompactError(
             "CIR512",
@@ -124,6 +125,12 @@ def _demanded(cc: str, origin: str, target: Target) -> Compiler:
             notes=[f"it was asked for by {origin}"],
             help="give the name or the full path of a C compiler, or leave it out and let compactc find one",
         )
+    return compiler
+
+
+def _demanded(cc: str, origin: str, target: Target) -> Compiler:
+    """The compiler that the user named, or the error why not."""
+    compiler = check_compiler(cc, origin)
     if not _makes_code_for(compiler, target):
         raise CompactError(
             "CIR513",

@@ -16,7 +16,8 @@ class Option:
     metavar: str = ""
     kind: str = "text"
     """text, flag, choice, list; number, threads, percent, floats, size; define, init; target, loaded,
-    targets, passes, stage (of `--dump-ir`); read: model, file, folder; written: out, outdir"""
+    targets, passes, stage (of `--dump-ir`); read: model, file, folder; written: out, outdir;
+    compiler"""
     choices: tuple[str, ...] = ()
     default: Any = None
     count: str = ""
@@ -102,7 +103,7 @@ CC = Option(
     "the C compiler: gcc, clang, zig or a path (default: the first that is found)",
     ("--cc",),
     metavar="CC",
-    kind="file",
+    kind="compiler",
 )
 JSON = Option("json", "print one JSON object, for programs; mistakes too", ("--json",), kind="flag")
 DUMP = Option(

@@ -19,7 +19,7 @@ from compactir.ir.graph import Graph
 from compactir.ir.types import Array
 from compactir.tools.arrays import load_arrays
 
-__all__ = ["PREPARATIONS", "Case", "doubts", "read_cases"]
+__all__ = ["PREPARATIONS", "Case", "doubts", "files_of", "read_cases"]
 
 _EXPECTED = ".expected"
 
@@ -33,16 +33,22 @@ class Case:
     expected: dict[str, Array]
 
 
+def files_of(folder: Path) -> list[Path]:
+    """The arrays in a folder, cases and expectations. Errors: CIR666 where there is no case."""
+    files = sorted(p for p in folder.glob("*.np[yz]")) if folder.is_dir() else []
+    if all(p.stem.endswith(_EXPECTED) for p in files):
+        what = "holds no .npy or .npz file" if folder.is_dir() else "is not a folder"
+        raise CompactError("CIR666", f"`{folder}` {what}", help="`--inputs` names a folder of input arrays")
+    return files
+
+
 def read_cases(folder: Path, graph: Graph) -> list[Case]:
     """Every case of a folder, as float32 arrays with the batch in front.
 
     Errors: CIR666 where there is none, or one cannot be read; CIR667 for another shape.
     """
-    files = sorted(p for p in folder.glob("*.np[yz]")) if folder.is_dir() else []
+    files = files_of(folder)
     cases = [p for p in files if not p.stem.endswith(_EXPECTED)]
-    if not cases:
-        what = "holds no .npy or .npz file" if folder.is_dir() else "is not a folder"
-        raise CompactError("CIR666", f"`{folder}` {what}", help="`--inputs` names a folder of input arrays")
     shapes = {v.name: v.type.shape for v in graph.inputs}
     answers = {name: v.type.shape for name, v in graph.outputs.items()}
     result = []

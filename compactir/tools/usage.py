@@ -68,8 +68,19 @@ MEANINGS: Mapping[str, Callable[[Any], None]] = {
 }
 """Kind of an option → who refuses values that mean nothing."""
 
-PLACES: Mapping[str, Callable[[Path], None]] = {"out": check_file, "outdir": check_folder}
-"""Kind of an option → who refuses paths that cannot be written."""
+
+def _compiler(cc: str) -> None:
+    from compactir.runtime.build import check_compiler
+
+    check_compiler(cc)
+
+
+PLACES: Mapping[str, Callable[[str], None]] = {
+    "out": lambda path: check_file(Path(path)),
+    "outdir": lambda path: check_folder(Path(path)),
+    "compiler": _compiler,
+}
+"""Kind of an option → who refuses paths that cannot be written, and compilers that do not run."""
 
 
 def judge(verb: Verb, args: Namespace) -> None:
@@ -87,11 +98,11 @@ def judge(verb: Verb, args: Namespace) -> None:
 
 
 def check_places(verb: Verb, args: Namespace) -> None:
-    """Errors: CIR652 where what the verb will write cannot be written."""
+    """Errors: CIR652 where what the verb writes cannot be written, CIR512 for a compiler that does not run."""
     for option in verb.options:
         value = getattr(args, option.name)
         if option.kind in PLACES and value not in (None, STDOUT):
-            PLACES[option.kind](Path(value))
+            PLACES[option.kind](value)
 
 
 def module_of(verb: Verb) -> ModuleType:

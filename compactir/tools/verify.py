@@ -18,7 +18,7 @@ from compactir.ir.graph import Graph
 from compactir.ir.types import Array, TensorType
 from compactir.tools import terminal
 from compactir.tools.judge import Verdict, ask
-from compactir.tools.preparation import PREPARATIONS, Case, doubts, read_cases
+from compactir.tools.preparation import PREPARATIONS, Case, doubts, files_of, read_cases
 from compactir.tools.source import source_of, target_of
 from compactir.tools.suspects import suspects
 
@@ -115,6 +115,8 @@ class Answer:
 def main(args: Namespace) -> int:
     """Compile (or load), compare, print; 1 where they disagree."""
     source = source_of(args)
+    if args.inputs:
+        files_of(Path(args.inputs))
     with terminal.working(f"compiling {args.model}", quiet=args.json) as say:
         target, threads = _built_for(args) if args.module else (target_of(args), args.threads)
         authored = read(source)

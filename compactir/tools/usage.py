@@ -98,7 +98,7 @@ def judge(verb: Verb, args: Namespace) -> None:
 
 
 def check_places(verb: Verb, args: Namespace) -> None:
-    """Errors: CIR652 where what the verb writes cannot be written, CIR512 for a compiler that does not run."""
+    """Errors: CIR652 where what it writes cannot be written, CIR512 for a compiler that does not run."""
     for option in verb.options:
         value = getattr(args, option.name)
         if option.kind in PLACES and value not in (None, STDOUT):

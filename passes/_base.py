@@ -185,17 +185,25 @@ def _make(name: str, options: str) -> Pass:
                 f"pass `{name}` has no option `{key}`",
                 help=did_you_mean(key, known) or f"its options: {' '.join(known) or 'none'}",
             )
-        given[known[key].name] = _read(name, key, value, type(known[key].default))
+        given[known[key].name] = _read(name, key, value, known[key].default)
     return cls(**given)
 
 
-def _read(name: str, key: str, value: str, kind: type) -> Any:
+def _read(name: str, key: str, value: str, default: Any) -> Any:
+    """The value of an option; numbers are not below 0, nor are they 0 where the default counts something."""
+    kind = type(default)
     try:
-        return {"true": True, "false": False}[value] if kind is bool else kind(value)
+        read = {"true": True, "false": False}[value] if kind is bool else kind(value)
     except (KeyError, ValueError):
         raise CompactError(
             "CIR404", f"option `{key}` of pass `{name}` must be of type {kind.__name__}, it is `{value}`"
         ) from None
+    least = min(default, 1) if kind in (int, float) else None
+    if least is not None and not read >= least:
+        raise CompactError(
+            "CIR404", f"option `{key}` of pass `{name}` must be at least {least:g}, it is `{value}`"
+        )
+    return read
 
 
 def _show(value: object) -> str:

@@ -104,7 +104,7 @@ def test_no_pipeline_has_it() -> None:
     ("options", "said"),
     [
         ("scheme=3", "there is no scheme `3`"),
-        ("rank=-1", "a rank is a whole number"),
+        ("rank=-1", "`rank` of pass `factorise` must be at least 0"),
         ("error=1.5", "an error a share between 0 and 1"),
         ("rank=2,error=0.1", "both choose the rank"),
     ],

@@ -40,7 +40,11 @@ WRONG = {
     "seed": [("seed=x", "CIR600"), ("-1", "CIR600")],
     "target": [("nope", "CIR502"), (",", "CIR502"), ("x86,", "CIR502"), ("torch", "CIR502")],
     "also": [("nope", "CIR403"), ("factorise{x=1}", "CIR404"), ("a;b", "CIR403")],
-    "passes": [("nope", "CIR403")],
+    "passes": [
+        ("nope", "CIR403"),
+        ("merge-blocks{lanes=0}", "CIR404"),
+        ("fuse-separable{cache=-1}", "CIR404"),
+    ],
     "threads": [("0", "CIR600"), ("100000", "CIR504"), ("two", "CIR600")],
     "top1": [("101", "CIR600"), ("-1", "CIR600"), ("nan", "CIR600"), ("high", "CIR600")],
     "baseline": [("1,2", "CIR663"), ("70,-1,3", "CIR663"), ("70,x,3", "CIR600"), ("inf,1,1", "CIR600")],

@@ -297,7 +297,7 @@ class _Layout:
     # -- long lines ---------------------------------------------------------------------------------------
 
     def _shorten(self, line: _Line) -> bool:
-        """Break a line that is too long at one more place, a long list at all of its; false if there is none."""
+        """Break a line that is too long at one more place, a long list at all; false if there is none."""
         if len(line.text) <= WIDTH:
             return False
         on_line = {piece for piece, _ in line.placed}

@@ -13,9 +13,12 @@ from compactir.cli import main
 from compactir.codegen.lower import Choices, lower
 from compactir.codegen.lower.tiles import Shape, Tiling, choose, fits, ranked
 from compactir.driver import Authored, Generated
+from compactir.ir.plan import Conv
 from compactir.targets import Target, load_target
 from compactir.tools import tune
 from compactir.tools.verify import compare_outputs
+from tests.c.networks import Case
+from tests.test_winograd import network
 
 pytestmark = pytest.mark.compiler
 MODEL = """
@@ -149,3 +152,15 @@ def test_the_command_line(model: Path, tmp_path: Path, capfd: pytest.CaptureFixt
     assert "tuning: " in capfd.readouterr().err
     module = driver.load(tmp_path / "out")
     assert module(np.ones((1, 3, 24, 24), np.float32)).shape == (1, 50)
+
+
+def test_products_of_transformed_layers_are_measured_where_they_run() -> None:
+    x86, choices, plain = load_target("x86"), Choices(rank=1), Choices()
+    graph = Case("net", network(64, 28, 28, 64)).optimised(x86).graph
+    plan = lower(graph, x86, choices=choices).plan
+    lower(graph, x86, choices=plain)
+    [key] = [key for key in choices.taken if "winograd" in key]
+    [step] = [step for step in plan.steps if key in choices.steps.get(step.name, [])]
+    assert step.name.endswith(".products") or step.stages
+    assert any(isinstance(call.kernel, Conv) for call in step.calls)
+    assert choices.taken[key] != plain.taken[key]

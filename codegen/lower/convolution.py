@@ -282,6 +282,8 @@ def _panels(state: Lowering, run: Operands) -> None:
         rest = node.macs // node.out.type.batch - sum(part.macs for part in transformed)
         state.step(node, emitted, executed=executed, name=f"{node.name}.direct", macs=rest)
     for parts in winograd.together(transformed, state.target):
+        if emitted or parts[0] is not transformed[0]:
+            state.choices.close(state.steps[-1].name)
         state.steps += winograd.steps(state, parts)
     state.steps[-1] = replace(state.steps[-1], name=node.name)
 

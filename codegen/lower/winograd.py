@@ -233,6 +233,7 @@ def steps(state: Lowering, parts: Sequence[Part]) -> list[Step]:
         return [replace(whole, stages=stages)]
     first, last = POINTS * ins * v * pixels, POINTS * outs * v * pixels
     name = run.node.name
+    state.choices.close(f"{name}.products")
     return [
         replace(whole, name=f"{name}.tiles", calls=calls[0], macs=0, executed=0, read=read, written=first),
         replace(whole, name=f"{name}.products", calls=calls[1], read=first + whole.read - read, written=last),
@@ -334,7 +335,8 @@ def _products(state: Lowering, parts: Sequence[Part], forth: Buffer, back: Buffe
     ins, pixels = part.ins(v), forth.height * forth.width
     source, target = Order.of(forth), Order.of(back)
     strips = part.grid[0] // forth.height
-    tiling = tiles.choose(state.target, tiles.Shape(pixels, outs, part.depth), part.half(state.target))
+    shape, kind = tiles.Shape(pixels, outs, part.depth), f"winograd {len(parts)} {strips}"
+    tiling = state.choices.take(state.target, shape, part.half(state.target), kind)
     bias = np.zeros(len(part.run.bias), np.float32)
     plain = Conv(
         lanes=v,

@@ -9,7 +9,7 @@ ARGS    ?=
 BIN     := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test test-slow onnx-suite golden format lint types layers examples memory arm targets bench wheel docs fuzz fuzz-c fuzz-files coverage clean
+.PHONY: help setup run test test-slow onnx-suite golden format lint types layers examples memory arm targets bench wheel docs fuzz fuzz-c fuzz-kernels fuzz-files coverage clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -86,6 +86,9 @@ fuzz: setup ## throw random and mutated model files at the language for SECONDS 
 
 fuzz-c: setup ## random networks through C against the reference for SECONDS (default 600), TARGET=c, arm, ...
 	$(BIN)/python -m tests.fuzz_c --seconds $(or $(SECONDS),600) $(addprefix --target ,$(TARGET))
+
+fuzz-kernels: setup ## COUNT (default 1000) random layers per family of kernels against the reference; ARGS=--sanitize
+	$(BIN)/python -m tests.fuzz_kernels --count $(or $(COUNT),1000) $(ARGS)
 
 fuzz-files: setup ## throw COUNT (default 10000) mutated .onnx, .safetensors and .npz files at their readers
 	$(BIN)/python -W ignore -m tests.fuzz_files --count $(or $(COUNT),10000)

@@ -4,8 +4,8 @@
     --family winograd  only some, --target x86, --seed 7: the layers depend on these alone
     --sanitize         with the address and undefined-behaviour sanitizers, memory from the heap
 
-Every layer runs on every target, compiled for two threads (run by one and by two), every eighth batch
-for one thread too; tensors end, or begin, at pages that must not be touched. Tilings are random ones of those
+Batches of layers take the targets in turn, compiled for two threads (run by one and by two), some of them for
+one thread too; tensors end, or begin, at pages that must not be touched. Tilings are random ones of those
 that fit into the registers, and half of the transformations and fusions happen whether they pay or not.
 Exit status 1 where an output differs from the reference by more than 1e-4 of its largest element.
 """
@@ -60,6 +60,8 @@ from tests.graphs import random_weights
 
 BATCH = 48
 """Networks in one C file."""
+MOST = 10
+"""Times the count may be drawn before a family has too few."""
 SMALL = 12
 """Sums of most tilings: large tiles are long texts, and nearly all of the time goes into compiling."""
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
@@ -209,7 +211,15 @@ def grouped(d: Drawing) -> None:
 
 
 def lanewise(d: Drawing) -> None:
-    """Groups with windows that neighboring pixels share."""
+    """Groups with windows that neighboring pixels share; batch norms that read channels several times."""
+    if d.chance(0.25):
+        d.then(Gather(ChannelList.of(d.rng.integers(0, d.channels, d.upto(70, 2)).tolist())))
+        d.then(BatchNorm())
+        if d.chance(0.7):
+            d.then(Relu())
+        if d.chance(0.7):
+            d.then(Conv(Connectivity.grouped(d.channels, d.channels, _divisor(d, d.channels))))
+        return
     if d.chance(0.4):
         d.then(Shuffle(_divisor(d, d.channels)))
     kernel = (int(d.rng.integers(1, 6)), int(d.rng.integers(2, 6)))
@@ -414,53 +424,72 @@ def _wrong(batch: Batch, program: Program) -> Iterator[str]:
                 yield f"{name}, {batch.target}, {threads} threads: {error:.1e}\n{text}"
 
 
-def batches(family: str, targets: Sequence[str], first: int, sanitize: bool) -> list[Batch]:
-    """The next `BATCH` layers, on every target; every eighth time for one thread as well."""
-    numbers = range(first, first + BATCH)
-    crews = (2, 1) if first // BATCH % 8 == 0 else (2,)
-    return [Batch(family, target, numbers, crew, sanitize) for target in targets for crew in crews]
+def batches(family: str, targets: Sequence[str], number: int, jobs: int, sanitize: bool) -> list[Batch]:
+    """The next batches: each on the next target, some for one thread as well."""
+    found = []
+    for k in range(number, number + jobs):
+        numbers, target = range(k * BATCH, (k + 1) * BATCH), targets[k % len(targets)]
+        found += [
+            Batch(family, target, numbers, crew, sanitize)
+            for crew in ((2, 1) if k % 8 < len(targets) else (2,))
+        ]
+    return found
+
+
+@dataclass
+class Tally:
+    """Of one family."""
+
+    counted: Counter[str] = field(default_factory=Counter)
+    """By target: layers that ran on the family's kernels, compiled for two threads."""
+    once: int = 0
+    """Of them, compiled for one thread as well."""
+    drawn: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+    def add(self, batch: Batch, outcome: Outcome) -> None:
+        """One batch more."""
+        self.wrong += outcome.wrong
+        if batch.threads == 1:
+            self.once += len(outcome.counted)
+        else:
+            self.counted[batch.target] += len(outcome.counted)
+            self.drawn += len(batch.numbers)
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{count} on {target}" for target, count in sorted(self.counted.items()))
+        return (
+            f"{self.counted.total()} layers ({parts}; {self.once} for one thread too) of {self.drawn} drawn"
+        )
 
 
 def main() -> int:
-    """All families, until each has its count on every target."""
+    """All families, until each has its count."""
     parser = argparse.ArgumentParser(description="Random layer shapes for every family of kernels.")
     parser.add_argument("--count", type=int, default=1000, help="layers per family (default 1000)")
     parser.add_argument("--family", action="append", choices=FAMILIES, help="only these")
     parser.add_argument("--target", action="append", help=f"only these, by default {', '.join(TARGETS)}")
-    parser.add_argument("--seed", type=int, default=0, help="number of the first layer (default 0)")
-    parser.add_argument("--jobs", type=int, default=1, help="processes at once (default 1)")
+    parser.add_argument("--seed", type=int, default=0, help="number of the first batch (default 0)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at once (default 2)")
     parser.add_argument("--sanitize", action="store_true", help="with ASan and UBSan")
     args = parser.parse_args()
     targets = args.target or [name for name in TARGETS if not unsupported(load_target(name))]
-    start, wrong = time.monotonic(), []
+    start, wrong = time.monotonic(), 0
     with ProcessPoolExecutor(args.jobs) as pool:
         for family in args.family or FAMILIES:
-            counted: Counter[str] = Counter()
-            first, runs = args.seed, 0
-            while (
-                min(counted[t] for t in targets) < args.count and first < args.seed + 20 * args.count + BATCH
-            ):
-                some = [
-                    b
-                    for k in range(args.jobs)
-                    for b in batches(family, targets, first + k * BATCH, args.sanitize)
-                ]
-                first += args.jobs * BATCH
+            tally, number = Tally(), args.seed
+            while tally.counted.total() < args.count and tally.drawn < MOST * args.count + BATCH:
+                some = batches(family, targets, number, args.jobs, args.sanitize)
+                number += args.jobs
                 for batch, outcome in zip(some, pool.map(run, some), strict=True):
-                    if batch.threads == 2:
-                        counted[batch.target] += len(outcome.counted)
-                    runs += len(batch.numbers)
-                    wrong += outcome.wrong
-                    print("\n".join(outcome.wrong), end="\n" if outcome.wrong else "", flush=True)
-            floor = min(counted[t] for t in targets)
-            tally = ", ".join(f"{t} {counted[t]}" for t in targets)
+                    tally.add(batch, outcome)
+            for text in tally.wrong:
+                print(text)
             minutes = (time.monotonic() - start) / 60
-            print(
-                f"{family}: {tally} of {first - args.seed} drawn; {runs} networks; {minutes:.1f} min",
-                flush=True,
-            )
-            assert floor >= args.count, f"{family}: only {floor} layers ran on its kernels"
-    print(f"{len(wrong)} wrong" if wrong else "nothing wrong")
+            print(f"{family}: {tally}; {len(tally.wrong)} wrong ({minutes:.1f} min)", flush=True)
+            assert tally.counted.total() >= args.count, f"{family}: too few layers ran on its kernels"
+            wrong += len(tally.wrong)
+    print(f"{wrong} wrong" if wrong else "nothing wrong")
     return 1 if wrong else 0
 
 

@@ -9,14 +9,16 @@ import pytest
 
 from compactir.codegen.lower import lower, narrow
 from compactir.codegen.lower.convolution import _side_by_side
+from compactir.ir.channels import ChannelList
 from compactir.ir.graph import Graph
 from compactir.ir.plan import Grouped, parse_plan, print_plan
 from compactir.ir.types import TensorType
 from compactir.ir.verify_plan import verify_plan
 from compactir.ops.activation import Relu
-from compactir.ops.arrange import Shuffle
+from compactir.ops.arrange import Gather, Shuffle
 from compactir.ops.combine import Add
 from compactir.ops.conv import conv
+from compactir.ops.norm import BatchNorm
 from compactir.runtime.build import find_compiler
 from compactir.targets import load_target
 from tests.c.networks import AT_START, Case, build, disagreements
@@ -77,6 +79,32 @@ def test_a_half_empty_block_carries_two_terms_at_a_time() -> None:
     assert kernel.half
     # Two blocks of two groups each, eight inputs of a group two at a time; a panel would take 9 · 32 · 8.
     assert kernel.executed == 9 * 2 * (8 // 2) * 16
+
+
+def gathering() -> Graph:
+    """Channels several times, each with a scale of its own, as CondenseNet's layers begin."""
+    graph = Graph("net")
+    x = graph.input("image", TensorType.f32(1, 20, 5, 6))
+    a = graph.apply(Relu(), [x], "a")
+    g = graph.apply(Gather(ChannelList.of([0, 4, 4, 17, 4, 0, 19, 4, 2, 3, 17])), [a], "g")
+    graph.outputs["y"] = graph.apply(Relu(), [graph.apply(BatchNorm(), [g], "b")], "last")
+    graph.weights = random_weights(graph)
+    return graph
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize("name", ["x86", "x86-avx512"])
+def test_repeated_channels_fill_blocks(name: str, tmp_path: Path) -> None:
+    target = load_target(name)
+    program = build(
+        [Case("gathered", gathering()).optimised(target)], target, find_compiler(target), tmp_path
+    )
+    plan = program.networks[0].lowered.plan
+    (kernel,) = (c.kernel for step in plan.steps for c in step.calls if isinstance(c.kernel, Grouped))
+    # Six channels are left, eleven times read, one of them four times: four layers of lanes otherwise.
+    assert (kernel.terms, kernel.blocks) == (1, -(-11 // target.lanes))
+    verify_plan(plan)
+    assert not disagreements(program)
 
 
 def test_groups_stay_in_one_block() -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from compactir.codegen.lower import tiles
+from compactir.codegen.lower import narrow, tiles
 from compactir.codegen.lower.pack import filters
 from compactir.codegen.lower.state import Block, Lowering, Rows, lowers, spatial
 from compactir.ir.channel_map import ChannelMap
 from compactir.ir.graph import Node, Param, Value
 from compactir.ir.op import Op
-from compactir.ir.plan import Buffer, Call, Depthwise, GlobalPool, Map, Resize
+from compactir.ir.plan import Buffer, Call, Depthwise, GlobalPool, Grouped, Map, Resize
 from compactir.ir.plan import Pool as PoolKernel
 from compactir.ir.types import Array
 from compactir.ops import activation, norm, pool
@@ -159,31 +160,33 @@ def _over(state: Lowering, blocks: list[Block], buffer: Buffer) -> tuple[str, st
 def lower_affine(state: Lowering, node: Node) -> None:
     """Scale and shift: a depthwise 1×1 filter with bias, on all pixels at once or row by row."""
     scale, shift = _scale_shift(state, node)
-    blocks, rows = lanes_of(state, node.args[0])
+    moved = narrow.gathered(state, node.args[0])
+    blocks, rows = moved[:2] if moved else lanes_of(state, node.args[0])
     size = spatial(node.out.type)
     buffer, _ = state.result(node.out, rows)
     ranged = node.out.name in state.fused
     size = size if ranged else (1, size[0] * size[1])
     source = state.buffers[blocks[0][0]]
-    kernel = Depthwise(
-        lanes=state.lanes,
-        size=size,
-        out=size,
-        window=(1, 1),
-        stride=(1, 1),
-        dilation=(1, 1),
-        pad=(0, 0),
-        x_strides=(source.row, source.pixel),
-        y_strides=(buffer.row, buffer.pixel),
-        tile=tiles.split(size[1], min(8, size[1]))[0][0],
-        y_ring=state.held.get(node.out, 0),
-        ranged=ranged,
-        blocks=len(rows),
-        epilogue=node.op.epilogue if isinstance(node.op, norm.Affine) else (),
-    )
+    grid: dict[str, Any] = {
+        "lanes": state.lanes,
+        "size": size,
+        "out": size,
+        "window": (1, 1),
+        "stride": (1, 1),
+        "dilation": (1, 1),
+        "pad": (0, 0),
+        "x_strides": (source.row, source.pixel),
+        "y_strides": (buffer.row, buffer.pixel),
+        "tile": tiles.split(size[1], min(8, size[1]))[0][0],
+        "y_ring": state.held.get(node.out, 0),
+        "ranged": ranged,
+        "blocks": len(rows),
+        "epilogue": node.op.epilogue if isinstance(node.op, norm.Affine) else (),
+    }
+    kernel = Grouped(**grid, sources=moved[2], uses=moved[3]) if moved else Depthwise(**grid)
     packed = np.concatenate([filters(scale.reshape(-1, 1, 1), shift, lanes) for lanes in rows])
     call = Call(kernel, state.starts(blocks), _all_blocks(buffer), state.packer.add(packed))
-    state.step(node, [call], inplace=("", "") if ranged else _over(state, blocks, buffer))
+    state.step(node, [call], inplace=("", "") if ranged or moved else _over(state, blocks, buffer))
 
 
 def _scale_shift(state: Lowering, node: Node) -> tuple[Array, Array]:

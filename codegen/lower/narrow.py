@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compactir.codegen.lower import tiles
+from compactir.codegen.lower.state import natural
 from compactir.ir.types import Array
 from compactir.targets import Target
 
 if TYPE_CHECKING:
     from compactir.codegen.lower.convolution import Operands
     from compactir.codegen.lower.state import Lowering
+    from compactir.ir.graph import Value
     from compactir.ir.plan import Buffer
 
-_PERMUTING = ("avx2", "avx512")
+PERMUTING = ("avx2", "avx512")
 """Where any lane reaches any other in one instruction."""
 _NEARER = 0.9
 """What the estimate has to be below, as a share of the others': estimates are no better than that."""
@@ -40,6 +42,30 @@ class Term:
 
     head: tuple[str, int]
     picks: tuple[Lane, ...]
+
+
+def gathered(
+    state: Lowering, x: Value
+) -> tuple[list[tuple[str, int]], list[list[int]], tuple[tuple[int, ...], ...], tuple[int, ...]] | None:
+    """Repeated channels in as few blocks as hold them: blocks of x, their channels, `sources` and `uses`.
+
+    A gather repeats channels. Where lanes stay in place, a block with four copies of one channel takes four
+    layers; where they can be moved, its channels fill one block after the other. None where it saves nothing.
+    """
+    m, size = state.blocked(x), state.lanes
+    if state.target.isa not in PERMUTING:
+        return None
+    found: dict[tuple[str, int], list[int]] = {}
+    for channel, (buffer, position) in enumerate(m.places):
+        found.setdefault((buffer, position // size), []).append(channel)
+    rows = [(head, row) for head, held in found.items() for row in natural(len(held), size)]
+    if len(rows) >= len(state.layers(m)[0]):
+        return None
+    channels = [[found[head][i] if i >= 0 else -1 for i in row] for head, row in rows]
+    # A dead lane reads what a live one does.
+    picks = [tuple(m.places[c if c >= 0 else row[0]][1] % size for c in row) for row in channels]
+    kinds = tuple(sorted(set(picks)))
+    return [head for head, _ in rows], channels, kinds, tuple(map(kinds.index, picks))
 
 
 def terms(
@@ -79,7 +105,7 @@ def suits(state: Lowering, run: Operands, source: Buffer, buffer: Buffer, column
     inside = source.region == buffer.region == "arena" and source.lanes == state.lanes
     held = run.node.out.name in state.fused or bool(state.held.get(run.x, 0))
     shared = run.stride[1] < columns and not run.distance
-    return state.target.isa in _PERMUTING and inside and shared and not held
+    return state.target.isa in PERMUTING and inside and shared and not held
 
 
 def cycles(target: Target, window: tuple[int, int], stride: int, out: tuple[int, int], count: int) -> float:

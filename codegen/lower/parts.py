@@ -96,7 +96,8 @@ def _cycles(k: Kernel, target: Target) -> float:
     if isinstance(k, Depthwise | Pool):
         return prod(k.out) * k.blocks * max(prod(k.window) / target.fma_per_cycle, 4 * k.lanes / _ELEMENTS)
     if isinstance(k, Grouped):
-        return prod(k.out) * k.blocks * k.terms * prod(k.window) / target.fma_per_cycle
+        terms = k.terms * prod(k.window) / target.fma_per_cycle
+        return prod(k.out) * k.blocks * max(terms, 4 * k.lanes / _ELEMENTS)
     if isinstance(k, WinogradInput):
         return 120.0 * k.blocks * prod(k.out)
     if isinstance(k, WinogradOutput):

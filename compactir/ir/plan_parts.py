@@ -21,17 +21,13 @@ from compactir.ir.plan import (
     Conv,
     Copy,
     Depthwise,
-    GlobalPool,
     Grid,
     Grouped,
     Kernel,
     Map,
     Plan,
-    Pool,
-    Resize,
     Stage,
     Step,
-    WinogradInput,
     WinogradOutput,
 )
 
@@ -42,8 +38,6 @@ def axes(kernel: Kernel) -> dict[str, int]:
     """Along what a kernel can be cut, and into how many units."""
     if isinstance(kernel, WinogradOutput):
         return {"blocks": kernel.blocks}
-    if isinstance(kernel, Grouped):
-        return {"rows": kernel.out[0]}
     if isinstance(kernel, Grid):
         found = {"rows": kernel.out[0]} if kernel.out[0] > 1 else {}
         if isinstance(kernel, Conv | Depthwise) and is_plain(kernel):
@@ -65,8 +59,8 @@ def is_plain(kernel: Grid) -> bool:
 
 
 def _blocks(kernel: Kernel) -> int:
-    assert isinstance(kernel, Depthwise | Pool | Map | GlobalPool | Resize | WinogradInput | WinogradOutput)
-    return kernel.blocks
+    assert not isinstance(kernel, Conv | Copy | Column | Across)
+    return kernel.blocks  # type: ignore[attr-defined,no-any-return]  # all others have some
 
 
 def units(kernel: Kernel) -> int:
@@ -118,6 +112,8 @@ def _of_blocks(call: Call, first: int, last: int) -> Call:
     k = call.kernel
     count = _blocks(k)
     part: Kernel = replace(k, blocks=last - first)  # type: ignore[call-arg]  # `_blocks` has seen to it
+    if isinstance(part, Grouped):
+        part = replace(part, uses=part.uses[first * part.terms : last * part.terms])
     return _rest(call, part, _slice(call.x, first, last, count), (first, last, count))
 
 

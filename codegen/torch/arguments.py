@@ -16,7 +16,8 @@ from itertools import combinations, product
 from typing import Any
 
 from compactir.codegen.torch.classes import Block, Statement, is_named
-from compactir.codegen.torch.layers import Layer, Slot, describe
+from compactir.codegen.torch.layer import Layer, Slot
+from compactir.codegen.torch.layers import describe
 from compactir.codegen.torch.structure import Instance, Ref, Step, TensorRef, Use
 from compactir.codegen.torch.text import identifier, unused
 from compactir.ir.channels import ChannelList

@@ -14,7 +14,7 @@ from compactir.codegen.torch.arguments import CannotNameError, Constructor, Flag
 from compactir.codegen.torch.classes import RESERVED, Block, groups, merge, name_classes, variants
 from compactir.codegen.torch.forward import RESERVED as RESERVED_NAMES
 from compactir.codegen.torch.forward import Forward, numbered
-from compactir.codegen.torch.layers import is_long, me
+from compactir.codegen.torch.layer import is_long, me
 from compactir.codegen.torch.structure import Instance, Step, TensorRef, build
 from compactir.codegen.torch.text import (
     INDENT,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from compactir.codegen.torch.arguments import Constructor, Flag
 from compactir.codegen.torch.classes import Statement
-from compactir.codegen.torch.layers import access, me
+from compactir.codegen.torch.layer import access, me
 from compactir.codegen.torch.structure import Instance, Ref, Step, TensorRef, Use
 from compactir.codegen.torch.text import INDENT, WIDTH, identifier, statement
 

@@ -1,23 +1,27 @@
-"""How each operation is written in PyTorch: the layer that `__init__` makes, the expression in `forward`.
-
-A `Layer` describes one step of a block for all instances of the block at once, so that whatever differs
-between them is visible as the values of a slot.
-"""
+"""How each operation is written in PyTorch: the layer that `__init__` makes, the expression in `forward`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from compactir.codegen.torch.structure import Split, Step, TensorRef
-from compactir.codegen.torch.text import LONG_LIST, LONG_TEXT, is_plain_name, literal
+from compactir.codegen.torch.convolutions import conv_form
+from compactir.codegen.torch.layer import (
+    TABLE,
+    Describe,
+    Layer,
+    Slot,
+    own_tensors,
+    square,
+    torch_pad,
+    writes,
+)
+from compactir.codegen.torch.structure import Split, Step
+from compactir.codegen.torch.text import literal
 from compactir.diagnostics import CompactError
-from compactir.ir.channels import ChannelList
-from compactir.ir.connectivity import Family
 from compactir.ir.op import Op
 from compactir.ops.activation import Clip, LeakyRelu, Tanh
 from compactir.ops.arrange import Dropout, Gather, Shuffle
@@ -27,69 +31,6 @@ from compactir.ops.norm import BatchNorm, Lrn
 from compactir.ops.pool import AvgPool, MaxPool, Pool, Upsample
 from compactir.ops.tensor import Binary, Expand, Join, Pad, Reduce, Reshape, Take, TensorOp, Transpose, Unary
 
-_NONE = object()
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A number (or list, …) of a step, per instance of its block."""
-
-    name: str
-    values: tuple[Any, ...]
-    reads: bool = False
-    """True where it is the number of channels of the step's first operand."""
-    makes: bool = False
-    """True where it is the number of channels of the step's result.
-
-    A list of numbers with `reads` or `makes` is how those channels are shared out.
-    """
-    counts_channels: bool = False
-    """True where it is a number of channels, of whatever."""
-    positional: bool = False
-    default: object = _NONE
-
-    @property
-    def needed(self) -> bool:
-        """False where every instance has PyTorch's default."""
-        return any(v != self.default for v in self.values if v is not None)
-
-
-@dataclass
-class Layer:
-    """One step as PyTorch source."""
-
-    call: str
-    """A format: `{0}`, `{1}` the operands, `{me}` the layer, `{name}` a slot of `inline`, `{training}`."""
-    make: str = ""
-    """The class that `__init__` instantiates with `slots`; empty for a mere function."""
-    slots: list[Slot] = field(default_factory=list)
-    inline: list[Slot] = field(default_factory=list)
-    joins: bool = False
-    """True where it reads well around its first operand's expression: `relu(bn(conv(x)))`."""
-    light: bool = False
-    """True where it reads well inside of any call: a slice, a flatten, a global pool."""
-    infix: str = ""
-    same_channels: bool = False
-    helpers: tuple[str, ...] = ()
-    outs: int = 1
-
-
-def access(tensor: TensorRef) -> str:
-    """How `forward` says a tensor that belongs to no layer."""
-    home, _, leaf = tensor.name.rpartition(".")
-    drawer = "_parameters" if tensor.role == "weight" else "_buffers"
-    return me(home) + (f".{leaf}" if is_plain_name(leaf) else f".{drawer}[{literal(leaf)}]")
-
-
-def me(name: str) -> str:
-    """How a layer or block of this dotted name is reached: `self.conv1`, `self._modules["half"]`."""
-    parts = name.split(".") if name else []
-    return "self" + "".join(f".{p}" if is_plain_name(p) else f"._modules[{literal(p)}]" for p in parts)
-
-
-Describe = Callable[[Sequence[Any], Sequence[Step]], Layer]
-_TABLE: dict[str, Describe] = {}
-
 
 def describe(steps: Sequence[Step | None]) -> Layer:
     """How a step is written, given what it is in every instance of its block (None where it is left out)."""
@@ -97,8 +38,8 @@ def describe(steps: Sequence[Step | None]) -> Layer:
     op = present[0].op
     if isinstance(op, Split):
         layer = _split([s.op for s in present], present)
-    elif op.name in _TABLE:
-        layer = _TABLE[op.name]([s.op for s in present], present)
+    elif op.name in TABLE:
+        layer = TABLE[op.name]([s.op for s in present], present)
     else:
         raise CompactError("CIR501", f"PyTorch source for `{op.name}` is not known")
     if len(present) < len(steps):
@@ -112,7 +53,7 @@ def kind(step: Step) -> tuple[object, ...]:
     op = step.op
     more: tuple[object, ...] = ()
     if isinstance(op, Conv):
-        more = (_conv_form(op), len(op.connect.families), op.masked and op.masked.fine)
+        more = (conv_form(op), len(op.connect.families), op.masked and op.masked.fine)
     elif isinstance(op, Split):
         return ("split", len(op.sizes))
     elif isinstance(op, AvgPool):
@@ -131,234 +72,15 @@ def _spread(slot: Slot, steps: Sequence[Step | None]) -> Slot:
     return replace(slot, values=spread)
 
 
-def _table(name: str) -> Callable[[Describe], Describe]:
-    def add(function: Describe) -> Describe:
-        _TABLE[name] = function
-        return function
-
-    return add
-
-
-def _square(pair: Sequence[int]) -> int | tuple[int, ...]:
-    return pair[0] if len(set(pair)) == 1 else tuple(pair)
-
-
 # -- layers with parameters ----------------------------------------------------------------------------------
 
 
-def _conv_form(op: Conv) -> str:
-    """The plainest spelling that says it: plain, split, table, gather or blocks."""
-    families = op.connect.families
-    if op.connect.groups is not None:
-        return "plain"
-    if op.masked or not families:
-        return "blocks"
-    ins = np.concatenate([f.inputs.array for f in families])
-    outs = np.concatenate([f.outputs.array for f in families])
-    if not np.array_equal(outs, np.arange(op.connect.out_channels)):
-        return "blocks"
-    if len(families) > 1 and np.array_equal(ins, np.arange(op.connect.in_channels)):
-        return "split"
-    degrees = [f.ins for f in families]
-    same = len({(f.kernel, f.pad) for f in families}) == 1 and all(f.outs == 1 for f in families)
-    if same and max(degrees) > 1 and all(a != b for a, b in pairwise(degrees)):
-        return "table"
-    return "gather" if len(families) == 1 else "blocks"
-
-
-@_table("conv")
-def _conv(ops: Sequence[Conv], steps: Sequence[Step]) -> Layer:
-    form = _conv_form(ops[0])
-    common = [
-        Slot("stride", tuple(_square(op.stride) for op in ops), default=1),
-        Slot("dilation", tuple(_square(op.dilation) for op in ops), default=1),
-        Slot("bias", tuple(op.bias for op in ops), default=True),
-    ]
-    if form in ("plain", "gather"):
-        layer = _plain_conv(ops, common)
-    elif form == "table":
-        layer = Layer("{me}({0})", "TableConv2d", _table_slots(ops, common), helpers=("TableConv2d",))
-    elif form == "split":
-        layer = Layer("{me}({0})", "SplitConv2d", _split_slots(ops, common), helpers=("SplitConv2d",))
-    else:
-        layer = Layer("{me}({0})", "BlockConv2d", _block_slots(ops, common), helpers=("BlockConv2d",))
-    if not ops[0].connect.families:
-        return _constant_map(ops, steps)
-    return _direct_conv(ops, steps) if steps[0].tensors is not None else layer
-
-
-def _plain_conv(ops: Sequence[Conv], common: list[Slot]) -> Layer:
-    families = [op.connect.families[0] for op in ops]
-    groups = tuple(f.count for f in families)
-    ins = tuple(len(f.inputs) for f in families)
-    outs = tuple(op.connect.out_channels for op in ops)
-    stride, dilation, bias = common
-    reads = all(op.connect.groups for op in ops)
-    slots = [
-        Slot("in_channels", ins, reads=reads, counts_channels=True, positional=True),
-        Slot("out_channels", outs, makes=True, reads=reads and groups == outs == ins, positional=True),
-        Slot("kernel_size", tuple(_square(f.kernel) for f in families), positional=True),
-        stride,
-    ]
-    layer = Layer("{me}({0})", "nn.Conv2d")
-    pads = [f.pad for f in families]
-    if all(p[:2] == p[2:] and min(p) >= 0 for p in pads):
-        slots.append(Slot("padding", tuple(_square(p[:2]) for p in pads), default=0))
-    else:
-        layer.call = "{me}(F.pad({0}, {pad}))"
-        layer.inline = [Slot("pad", tuple(_torch_pad(p) for p in pads))]
-    layer.slots = [*slots, dilation, Slot("groups", groups, reads=reads and groups == ins, default=1), bias]
-    if not reads:
-        layer.make, layer.helpers = "GatherConv2d", ("GatherConv2d",)
-        layer.slots.insert(0, Slot("inputs", tuple(f.inputs for f in families), positional=True))
-    elif ops[0].masked:
-        layer.make, layer.helpers = "MaskedConv2d", ("MaskedConv2d",)
-        layer.slots.append(
-            Slot("fine", tuple(bool(op.masked and op.masked.fine) for op in ops), default=False)
-        )
-    return layer
-
-
-def _torch_pad(pad: Sequence[int]) -> tuple[int, int, int, int]:
-    """(top, left, bottom, right) as F.pad takes it: (left, right, top, bottom)."""
-    top, left, bottom, right = pad
-    return left, right, top, bottom
-
-
-def _part_pad(family: Family) -> int | tuple[int, int, int, int]:
-    return family.pad[0] if len(set(family.pad)) == 1 else _torch_pad(family.pad)
-
-
-def _per_part(ops: Sequence[Conv], read: Callable[[Family], Any], shared: object = _NONE) -> tuple[Any, ...]:
-    """One list per instance, or the one number where all parts of all instances share the default."""
-    lists = [[read(f) for f in op.connect.families] for op in ops]
-    return tuple(shared for _ in ops) if all(v == shared for one in lists for v in one) else tuple(lists)
-
-
-def _part_slots(ops: Sequence[Conv], common: list[Slot]) -> list[Slot]:
-    stride, dilation, bias = common
-    return [
-        Slot("kernel_size", _per_part(ops, lambda f: _square(f.kernel))),
-        stride,
-        Slot("padding", _per_part(ops, _part_pad, 0), default=0),
-        dilation,
-        Slot("groups", _per_part(ops, lambda f: f.count, 1), default=1),
-        bias,
-    ]
-
-
-def _split_slots(ops: Sequence[Conv], common: list[Slot]) -> list[Slot]:
-    ins, outs = _per_part(ops, lambda f: len(f.inputs)), _per_part(ops, lambda f: len(f.outputs))
-    slots = _part_slots(ops, common)
-    slots = [replace(s, reads=True) if s.name == "groups" and s.values == ins else s for s in slots]
-    return [
-        Slot("in_channels", _per_part(ops, lambda f: len(f.inputs)), reads=True),
-        Slot("out_channels", outs, makes=outs != ins, reads=outs == ins),
-        *slots,
-    ]
-
-
-def _block_slots(ops: Sequence[Conv], common: list[Slot]) -> list[Slot]:
-    made = tuple(sum(len(f.outputs) for f in op.connect.families) for op in ops)
-    outs = tuple(op.connect.out_channels for op in ops)
-    slots = [
-        Slot("inputs", _per_part(ops, lambda f: f.inputs)),
-        Slot("outputs", _per_part(ops, lambda f: f.outputs)),
-        *_part_slots(ops, common),
-    ]
-    if made != outs:
-        slots.append(Slot("out_channels", outs))
-    if ops[0].masked:
-        slots.append(Slot("mask", tuple(_mask_shape(op) for op in ops)))
-    return slots
-
-
-def _mask_shape(op: Conv) -> tuple[int, ...]:
-    shape = op.connect.weight_shapes[0]
-    return shape if op.masked and op.masked.fine else (*shape[:2], 1, 1)
-
-
-def _table_slots(ops: Sequence[Conv], common: list[Slot]) -> list[Slot]:
-    stride, dilation, bias = common
-    first = [op.connect.families[0] for op in ops]
-    tables = [[list(b.inputs) for f in op.connect.families for b in f.blocks()] for op in ops]
-    return [
-        Slot("table", tuple(tables), positional=True),
-        Slot("kernel_size", tuple(_square(f.kernel) for f in first), positional=True),
-        stride,
-        Slot("padding", tuple(_part_pad(f) for f in first), default=0),
-        dilation,
-        bias,
-    ]
-
-
-def _constant_map(ops: Sequence[Conv], steps: Sequence[Step]) -> Layer:
-    """No block makes any output: every channel is zero, or its bias."""
-    inline = [
-        Slot("channels", tuple(op.connect.out_channels for op in ops)),
-        Slot("rows", tuple(op.stride[0] for op in ops)),
-        Slot("columns", tuple(op.stride[1] for op in ops)),
-    ]
-    zeros = "torch.zeros_like({0}[:, :1, ::{rows}, ::{columns}]).repeat(1, {channels}, 1, 1)"
-    if not steps[0].tensors:
-        return Layer(zeros, inline=inline)
-    return Layer(f"{zeros} + {_tensors(steps[0])[0]}[:, None, None]", inline=inline, infix="+")
-
-
-def _tensors(step: Step) -> list[str]:
-    """The texts of the parameters of a step without a layer."""
-    return [access(t).replace("{", "{{").replace("}", "}}") for t in step.tensors or ()]
-
-
-def _direct_conv(ops: Sequence[Conv], steps: Sequence[Step]) -> Layer:
-    """A convolution by tensors that belong to others: spelled out, part by part."""
-    op, tensors = ops[0], _tensors(steps[0])
-    families = op.connect.families
-    weights = [tensors.pop(0) for _ in families]
-    if op.masked:
-        weights[0] = f"{weights[0]} * {tensors.pop(0)}"
-    bias = tensors.pop(0) if op.bias else "None"
-    single = len(families) == 1 and families[0].outputs.is_identity(op.connect.out_channels)
-    inline = [Slot("stride", tuple(_square(op.stride) for op in ops), default=1)]
-    inline.append(Slot("dilation", tuple(_square(op.dilation) for op in ops), default=1))
-    parts = []
-    for k, weight in enumerate(weights):
-        inputs = tuple(op.connect.families[k].inputs for op in ops)
-        pads = tuple(_torch_pad(op.connect.families[k].pad) for op in ops)
-        source = "{0}"
-        if any(not i.is_identity(op.connect.in_channels) for i, op in zip(inputs, ops, strict=True)):
-            inline.append(Slot(f"inputs{k}", tuple(list(i) for i in inputs)))
-            source = f"{{0}}[:, {{inputs{k}}}]"
-        if any(any(p) for p in pads):
-            inline.append(Slot(f"pad{k}", pads))
-            source = f"F.pad({source}, {{pad{k}}})"
-        inline.append(Slot(f"groups{k}", tuple(op.connect.families[k].count for op in ops)))
-        own = bias if single else "None"
-        parts.append(f"F.conv2d({source}, {weight}, {own}, {{stride}}, 0, {{dilation}}, {{groups{k}}})")
-    if single:
-        return Layer(parts[0], inline=inline)
-    if sum(len(f.outputs) for f in families) < op.connect.out_channels:
-        parts.append(f"torch.zeros_like({parts[0]}[:, :1])")
-    inline.append(Slot("order", tuple(_output_order(op) for op in ops)))
-    call = f"torch.cat([{', '.join(parts)}], dim=1)[:, {{order}}]"
-    call += f" + {bias}[:, None, None]" if bias != "None" else ""
-    return Layer(call, inline=inline, infix="+" if bias != "None" else "")
-
-
-def _output_order(op: Conv) -> list[int]:
-    """Where each output channel lies in the concatenated parts; one past their end where no part makes it."""
-    made = np.concatenate([f.outputs.array for f in op.connect.families])
-    order = np.full(op.connect.out_channels, len(made))
-    order[made] = np.arange(len(made))
-    return [int(c) for c in order]
-
-
-@_table("bn")
+@writes("bn")
 def _bn(ops: Sequence[BatchNorm], steps: Sequence[Step]) -> Layer:
     channels = tuple(s.types[0].channels for s in steps)
     eps = Slot("eps", tuple(op.eps for op in ops), default=1e-5)
     if steps[0].tensors is not None:
-        weight, bias, mean, var = _tensors(steps[0])
+        weight, bias, mean, var = own_tensors(steps[0])
         tail = ", eps={eps}" if eps.needed else ""
         call = f"F.batch_norm({{0}}, {mean}, {var}, {weight}, {bias}, {{training}}{tail})"
         return Layer(call, inline=[eps], joins=True, same_channels=True)
@@ -367,11 +89,11 @@ def _bn(ops: Sequence[BatchNorm], steps: Sequence[Step]) -> Layer:
     return Layer("{me}({0})", make, slots, joins=True, same_channels=True)
 
 
-@_table("affine")
+@writes("affine")
 def _affine(ops: Sequence[Op], steps: Sequence[Step]) -> Layer:
     channels = Slot("channels", tuple(s.types[0].channels for s in steps), reads=True, positional=True)
     if steps[0].tensors is not None:
-        weight, bias = _tensors(steps[0])
+        weight, bias = own_tensors(steps[0])
         at = "[:, None, None]" if steps[0].types[0].rank == 4 else ""
         return Layer(f"torch.addcmul({bias}{at}, {{0}}, {weight}{at})", joins=True, same_channels=True)
     return Layer("{me}({0})", "Affine", [channels], joins=True, same_channels=True, helpers=("Affine",))
@@ -382,11 +104,11 @@ def _vector(step: Step) -> str:
     return "torch.flatten({0}, 1)" if step.types[0].rank == 4 else "{0}"
 
 
-@_table("linear")
+@writes("linear")
 def _linear(ops: Sequence[Linear], steps: Sequence[Step]) -> Layer:
     x = _vector(steps[0])
     if steps[0].tensors is not None:
-        return Layer(f"F.linear({x}, {', '.join(_tensors(steps[0]))})")
+        return Layer(f"F.linear({x}, {', '.join(own_tensors(steps[0]))})")
     slots = [
         Slot("in_features", tuple(s.types[0].channels for s in steps), reads=True, positional=True),
         Slot("out_features", tuple(op.out for op in ops), makes=True, positional=True),
@@ -395,11 +117,11 @@ def _linear(ops: Sequence[Linear], steps: Sequence[Step]) -> Layer:
     return Layer(f"{{me}}({x})", "nn.Linear", slots)
 
 
-@_table("rbf")
+@writes("rbf")
 def _rbf(ops: Sequence[Rbf], steps: Sequence[Step]) -> Layer:
     x = _vector(steps[0])
     if steps[0].tensors is not None:
-        return Layer(f"({x}[:, None, :] - {_tensors(steps[0])[0]}).square().sum(dim=2)")
+        return Layer(f"({x}[:, None, :] - {own_tensors(steps[0])[0]}).square().sum(dim=2)")
     slots = [
         Slot("in_features", tuple(s.types[0].channels for s in steps), reads=True, positional=True),
         Slot("out_features", tuple(op.out for op in ops), makes=True, positional=True),
@@ -439,23 +161,23 @@ _ANY_RANK = {
 """Operations that are written alike for maps and for vectors."""
 
 for _name, _call in _FUNCTIONS.items():
-    _TABLE[_name] = _function(_call)
+    TABLE[_name] = _function(_call)
 
 
-@_table("clip")
+@writes("clip")
 def _clip(ops: Sequence[Clip], steps: Sequence[Step]) -> Layer:
     slots = [Slot("low", tuple(op.low for op in ops)), Slot("high", tuple(op.high for op in ops))]
     return Layer("torch.clamp({0}, {low}, {high})", inline=slots, joins=True, same_channels=True)
 
 
-@_table("leaky_relu")
+@writes("leaky_relu")
 def _leaky_relu(ops: Sequence[LeakyRelu], steps: Sequence[Step]) -> Layer:
     slope = Slot("slope", tuple(op.slope for op in ops), default=0.01)
     call = "F.leaky_relu({0}, {slope})" if slope.needed else "F.leaky_relu({0})"
     return Layer(call, inline=[slope], joins=True, same_channels=True)
 
 
-@_table("tanh")
+@writes("tanh")
 def _tanh(ops: Sequence[Tanh], steps: Sequence[Step]) -> Layer:
     scale = Slot("scale", tuple(op.scale for op in ops), default=1.0)
     slope = Slot("slope", tuple(op.slope for op in ops), default=1.0)
@@ -465,7 +187,7 @@ def _tanh(ops: Sequence[Tanh], steps: Sequence[Step]) -> Layer:
     return Layer(call, inline=[scale, slope], joins=True, same_channels=True, helpers=("scaled_tanh",))
 
 
-@_table("lrn")
+@writes("lrn")
 def _lrn(ops: Sequence[Lrn], steps: Sequence[Step]) -> Layer:
     slots = [
         Slot("size", tuple(op.size for op in ops)),
@@ -503,9 +225,9 @@ def _reach(op: Pool, step: Step) -> tuple[int, int, int, int]:
 
 def _pool_slots(ops: Sequence[Pool]) -> list[Slot]:
     return [
-        Slot("kernel_size", tuple(_square(op.kernel) for op in ops)),
-        Slot("stride", tuple(_square(op.stride) for op in ops)),
-        Slot("padding", tuple(_square(op.pad[:2]) for op in ops), default=0),
+        Slot("kernel_size", tuple(square(op.kernel) for op in ops)),
+        Slot("stride", tuple(square(op.stride) for op in ops)),
+        Slot("padding", tuple(square(op.pad[:2]) for op in ops), default=0),
         Slot("ceil_mode", tuple(op.ceil for op in ops), default=False),
     ]
 
@@ -515,7 +237,7 @@ def _window(slots: Sequence[Slot]) -> str:
     return "{kernel_size}" + ("" if kernel.values == stride.values else ", stride={stride}")
 
 
-@_table("max_pool")
+@writes("max_pool")
 def _max_pool(ops: Sequence[MaxPool], steps: Sequence[Step]) -> Layer:
     slots = _pool_slots(ops)
     window = _window(slots[:2])
@@ -526,7 +248,7 @@ def _max_pool(ops: Sequence[MaxPool], steps: Sequence[Step]) -> Layer:
     return Layer(f"F.max_pool2d({x}, {window})", inline=[*slots[:2], reach], same_channels=True)
 
 
-@_table("avg_pool")
+@writes("avg_pool")
 def _avg_pool(ops: Sequence[AvgPool], steps: Sequence[Step]) -> Layer:
     slots = _pool_slots(ops)
     window = _window(slots[:2])
@@ -544,21 +266,21 @@ def _avg_pool(ops: Sequence[AvgPool], steps: Sequence[Step]) -> Layer:
     if all(op.divisor for op in ops):
         call = f"F.avg_pool2d(F.pad({{0}}, {{reach}}), {window}{_given([divisor])})"
         return Layer(call, inline=[*slots[:2], reach, divisor], same_channels=True)
-    counted = Slot("counted", tuple(_torch_pad(op.pad if op.count_pad else (0, 0, 0, 0)) for op in ops))
+    counted = Slot("counted", tuple(torch_pad(op.pad if op.count_pad else (0, 0, 0, 0)) for op in ops))
     call = "windowed_mean({0}, {kernel_size}, {stride}, {reach}, {counted})"
     inline = [*slots[:2], reach, counted]
     return Layer(call, inline=inline, same_channels=True, helpers=("windowed_mean",))
 
 
-_TABLE["global_avg_pool"] = lambda ops, steps: Layer(
+TABLE["global_avg_pool"] = lambda ops, steps: Layer(
     "F.adaptive_avg_pool2d({0}, 1)", light=True, same_channels=True
 )
-_TABLE["global_max_pool"] = lambda ops, steps: Layer(
+TABLE["global_max_pool"] = lambda ops, steps: Layer(
     "F.adaptive_max_pool2d({0}, 1)", light=True, same_channels=True
 )
 
 
-@_table("upsample")
+@writes("upsample")
 def _upsample(ops: Sequence[Upsample], steps: Sequence[Step]) -> Layer:
     sizes = Slot("size", tuple(op.size for op in ops))
     if any(op.mode != "nearest" for op in ops):
@@ -592,7 +314,7 @@ def _interpolates(new: Sequence[int], old: Sequence[int]) -> bool:
 # -- arrangement ---------------------------------------------------------------------------------------------
 
 
-@_table("shuffle")
+@writes("shuffle")
 def _shuffle(ops: Sequence[Shuffle], steps: Sequence[Step]) -> Layer:
     groups = Slot("groups", tuple(op.groups for op in ops))
     if steps[0].types[0].rank == 4:
@@ -605,7 +327,7 @@ def _is_slice(op: Gather) -> bool:
     return len(op.channels.runs) == 1 and op.channels.runs[0].step > 0
 
 
-@_table("gather")
+@writes("gather")
 def _gather(ops: Sequence[Gather], steps: Sequence[Step]) -> Layer:
     lists = tuple(op.channels for op in ops)
     if not all(map(_is_slice, ops)):
@@ -633,19 +355,19 @@ def _split(ops: Sequence[Any], steps: Sequence[Step]) -> Layer:
     return Layer("{0}.split({sizes}, dim=1)", inline=[Slot("sizes", sizes)], outs=count)
 
 
-@_table("concat")
+@writes("concat")
 def _concat(ops: Sequence[Op], steps: Sequence[Step]) -> Layer:
     operands = ", ".join(f"{{{i}}}" for i in range(len(steps[0].types)))
     return Layer(f"torch.cat([{operands}], dim=1)")
 
 
-_TABLE["flatten"] = lambda ops, steps: Layer("torch.flatten({0}, 1)", light=True)
-_TABLE["as_map"] = lambda ops, steps: Layer("{0}[:, :, None, None]", light=True, same_channels=True)
-_TABLE["add"] = lambda ops, steps: Layer("{0} + {1}", infix="+", same_channels=True)
-_TABLE["mul"] = lambda ops, steps: Layer("{0} * {1}", infix="*", same_channels=True)
+TABLE["flatten"] = lambda ops, steps: Layer("torch.flatten({0}, 1)", light=True)
+TABLE["as_map"] = lambda ops, steps: Layer("{0}[:, :, None, None]", light=True, same_channels=True)
+TABLE["add"] = lambda ops, steps: Layer("{0} + {1}", infix="+", same_channels=True)
+TABLE["mul"] = lambda ops, steps: Layer("{0} * {1}", infix="*", same_channels=True)
 
 
-@_table("dropout")
+@writes("dropout")
 def _dropout(ops: Sequence[Dropout], steps: Sequence[Step]) -> Layer:
     p = Slot("p", tuple(op.p for op in ops), positional=True, default=0.5)
     return Layer("{me}({0})", "nn.Dropout", [p], joins=True, light=True, same_channels=True)
@@ -667,20 +389,20 @@ _BINARY = {
 _REDUCE = {"max": "amax", "min": "amin", "mean": "mean", "sum": "sum"}
 
 
-@_table("unary")
+@writes("unary")
 def _unary(ops: Sequence[Unary], steps: Sequence[Step]) -> Layer:
     function = ops[0].function
     call = "torch.logical_not({0}).float()" if function == "not" else f"torch.{function}({{0}})"
     return Layer(call, joins=True, same_channels=True)
 
 
-@_table("binary")
+@writes("binary")
 def _binary(ops: Sequence[Binary], steps: Sequence[Step]) -> Layer:
     function = ops[0].function
     return Layer(_BINARY.get(function, f"torch.{function}({{0}}, {{1}})"))
 
 
-@_table("reduce")
+@writes("reduce")
 def _reduce(ops: Sequence[Reduce], steps: Sequence[Step]) -> Layer:
     op = ops[0]
     if op.function in _REDUCE:
@@ -689,17 +411,17 @@ def _reduce(ops: Sequence[Reduce], steps: Sequence[Step]) -> Layer:
     return Layer("{0}" + "".join(f".prod({axis}, keepdim={op.keep})" for axis in axes))
 
 
-@_table("reshape")
+@writes("reshape")
 def _reshape(ops: Sequence[Reshape], steps: Sequence[Step]) -> Layer:
     return Layer(f"torch.reshape({{0}}, {list(ops[0].shape)})")
 
 
-@_table("transpose")
+@writes("transpose")
 def _transpose(ops: Sequence[Transpose], steps: Sequence[Step]) -> Layer:
     return Layer(f"torch.permute({{0}}, {list(ops[0].order)})")
 
 
-@_table("take")
+@writes("take")
 def _take(ops: Sequence[Take], steps: Sequence[Step]) -> Layer:
     indices, colons = ops[0].indices, ":, " * ops[0].axis
     if len(indices.runs) == 1 and indices.runs[0].step > 0:
@@ -708,32 +430,23 @@ def _take(ops: Sequence[Take], steps: Sequence[Step]) -> Layer:
     return Layer(f"{{0}}[{colons}{list(indices)}]")
 
 
-@_table("join")
+@writes("join")
 def _join(ops: Sequence[Join], steps: Sequence[Step]) -> Layer:
     operands = ", ".join(f"{{{i}}}" for i in range(len(steps[0].types)))
     return Layer(f"torch.cat([{operands}], dim={ops[0].axis})")
 
 
-@_table("pad")
+@writes("pad")
 def _pad(ops: Sequence[Pad], steps: Sequence[Step]) -> Layer:
     pairs = zip(reversed(ops[0].before), reversed(ops[0].after), strict=True)
     widths = [n for pair in pairs for n in pair]
     return Layer(f"F.pad({{0}}, {widths}, value={literal(ops[0].value)})")
 
 
-@_table("expand")
+@writes("expand")
 def _expand(ops: Sequence[Expand], steps: Sequence[Step]) -> Layer:
     return Layer(f"{{0}}.expand({list(ops[0].shape)})")
 
 
-_TABLE["choose"] = lambda ops, steps: Layer("torch.where({0} != 0, {1}, {2})")
-_TABLE["matmul"] = lambda ops, steps: Layer("torch.matmul({0}, {1})")
-
-
-def is_long(value: object) -> bool:
-    """True for lists of numbers that would fill lines: they become named constants."""
-    if isinstance(value, ChannelList):
-        return len(literal(value)) > LONG_TEXT
-    if isinstance(value, list) and value and all(isinstance(v, list) for v in value):
-        return sum(map(len, value)) > LONG_LIST
-    return isinstance(value, list) and len(value) > LONG_LIST and all(isinstance(v, int) for v in value)
+TABLE["choose"] = lambda ops, steps: Layer("torch.where({0} != 0, {1}, {2})")
+TABLE["matmul"] = lambda ops, steps: Layer("torch.matmul({0}, {1})")

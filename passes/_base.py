@@ -190,7 +190,7 @@ def _make(name: str, options: str) -> Pass:
 
 
 def _read(name: str, key: str, value: str, default: Any) -> Any:
-    """The value of an option; numbers are not below 0, nor are they 0 where the default counts something."""
+    """The value of an option, which has the type of its default; no number is below 0."""
     kind = type(default)
     try:
         read = {"true": True, "false": False}[value] if kind is bool else kind(value)
@@ -198,11 +198,8 @@ def _read(name: str, key: str, value: str, default: Any) -> Any:
         raise CompactError(
             "CIR404", f"option `{key}` of pass `{name}` must be of type {kind.__name__}, it is `{value}`"
         ) from None
-    least = min(default, 1) if kind in (int, float) else None
-    if least is not None and not read >= least:
-        raise CompactError(
-            "CIR404", f"option `{key}` of pass `{name}` must be at least {least:g}, it is `{value}`"
-        )
+    if kind in (int, float) and not read >= 0:
+        raise CompactError("CIR404", f"option `{key}` of pass `{name}` must be at least 0, it is `{value}`")
     return read
 
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from compactir.diagnostics import CompactError
 from compactir.ir.channels import ChannelList
 from compactir.ir.connectivity import Block
 from compactir.ir.graph import Graph, Node
@@ -41,6 +42,11 @@ class MergeBlocks(Pass):
 
     name: ClassVar[str] = "merge-blocks"
     lanes: int = 8
+
+    def __post_init__(self) -> None:
+        """CIR404 for a vector without lanes."""
+        if self.lanes < 1:
+            raise CompactError("CIR404", "a vector has at least one lane", help="`merge-blocks{lanes=8}`")
 
     def requires(self, graph: Graph) -> None:
         """CIR401 without weights."""

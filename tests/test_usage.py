@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from compactir import cli
-from compactir.targets import machine
+from compactir.passes import pipeline
+from compactir.targets import all_targets, machine
 from compactir.tools.options import Option
 from compactir.tools.usage import MEANINGS, PLACES
 from compactir.tools.verbs import VERBS, Verb
@@ -108,6 +109,11 @@ def wrong_values() -> Iterator[tuple[str, str]]:
             for value, code in WRONG.get(option.name, ()) if option.flags else ():
                 first = [*FIRST.get(verb.name, ["none.arch"]), *ALSO_GIVEN.get(option.name, ())]
                 yield " ".join([verb.name, *first, f"{option.flags[-1]}={value}"]), code
+
+
+def test_the_passes_of_every_target_make_sense() -> None:
+    """A chip without a second cache is no mistake."""
+    assert all(pipeline("c", target) for target in all_targets())
 
 
 def takes_one_target() -> Iterator[tuple[str, str]]:

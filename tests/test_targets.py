@@ -154,7 +154,7 @@ def _description(**changes: str) -> str:
         "description": '"d"', "isa": '"scalar"', "lanes": "4", "registers": "16", "fma": "false",
         "x_step": "4", "issue_width": "4.0", "fma_per_cycle": "2.0", "loads_per_cycle": "2.0",
         "load_stall": "0.0",
-        "halves_beside": "false", "l1_bytes": "1024", "l2_bytes": "0", "l3_bytes": "0", "align": "64",
+        "word_loads": '"whole"', "l1_bytes": "1024", "l2_bytes": "0", "l3_bytes": "0", "align": "64",
         "native_rank": "0", "machine": '""', "triple": '""', "zig_target": '""',
         "zig_target_static": '""', "zig_cpu": '"baseline"', "cc": "[]",
         "cflags": '["-O2"]', "cpu_features": "[]", "cpu_parts": "[]", "runner": '""', "runner_args": "[]",
@@ -171,6 +171,7 @@ def _description(**changes: str) -> str:
         ({"cflags": '"-O2"'}, "cflags"),
         ({"isa": '"sse"'}, "isa"),
         ({"isa": ""}, "isa"),
+        ({"word_loads": '"thirds"'}, "word_loads"),
         ({"colour": '"red"'}, "colour"),
     ],
 )

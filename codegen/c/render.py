@@ -10,8 +10,10 @@ from typing import Any
 import jinja2
 
 from compactir.codegen.c.beside import LEAST_WORDS, beside, weight_registers
+from compactir.codegen.c.between import between
 from compactir.codegen.c.finish import chain, literal
-from compactir.codegen.lower.tiles import Segment, segments
+from compactir.codegen.c.paired import paired, unrolled
+from compactir.codegen.lower.tiles import LEAST_PIXELS, Segment, segments, waiting
 from compactir.ir.plan import (
     Call,
     Conv,
@@ -29,6 +31,14 @@ from compactir.ir.plan import (
 from compactir.ops.pool import Upsample
 from compactir.targets import Target
 
+_PLANES = 4
+"""Planes up to which the window's rows are read as vectors."""
+_WORD = 4
+"""Inputs of a word where kernels multiply by elements."""
+_LINE = 16
+"""Floats of a cache line."""
+_FAR = 32760 // 4
+"""Floats that the offset of a prefetch reaches on Arm."""
 _AHEAD = 48 * 1024
 """Bytes of a picture from which on its next rows are fetched early."""
 
@@ -102,6 +112,7 @@ def _context(kernel: Kernel, target: Target) -> dict[str, Any]:
             ),
             "by_rows": kernel.ranged or kernel.split == "rows",
             "clipped": _clipped(kernel),
+            "always": _always(kernel),
             "moving": kernel.out[0] > 1 or kernel.ranged,
             "xrow": lambda row: _ring(row, kernel.x_ring),
             "yrow": _ring("oy", kernel.y_ring),
@@ -126,9 +137,22 @@ def _context(kernel: Kernel, target: Target) -> dict[str, Any]:
             and not kernel.x_ring
             and 4 * kernel.depth * prod(kernel.size) > _AHEAD,
             "paced": target.isa == "neon",
-            "beside": beside if target.halves_beside and not (kernel.half or kernel.distance) else None,
+            "loads": "whole" if kernel.half or kernel.distance else target.word_loads,
+            "beside": beside,
             "weight_registers": weight_registers,
+            "between": between,
+            "waiting": waiting,
             "least_words": LEAST_WORDS,
+            "least_pixels": LEAST_PIXELS,
+            "across": across,
+            "by_rows_of_planes": kernel.reads == "planes"
+            and 0 < kernel.depth <= _PLANES
+            and not (kernel.half or kernel.distance)
+            and target.word_loads in ("moves", "pairs"),
+            "paired": paired,
+            "unrolled": unrolled,
+            "fetch_turns": _fetch_turns(kernel, sum(counts)),
+            "far": _FAR,
             "reading": _READING[kernel.reads],
         }
     if isinstance(kernel, Grouped):
@@ -149,6 +173,39 @@ def _columns(kernel: Grid, segment: Segment) -> list[tuple[int, list[tuple[int, 
         for m in range(start, end):
             users.setdefault(m * kernel.stride[1] + kx * kernel.dilation[1], []).append((m, kx))
     return sorted(users.items())
+
+
+def across(
+    live: Sequence[tuple[int, int]], step: int, dilation: int
+) -> tuple[int, list[int], dict[tuple[int, int], tuple[int, int]]] | None:
+    """Vectors of x words that cover what a tile reads of one row of a plane, and nothing else.
+
+    Args:
+        live: per tap the range of pixels for which it lies inside the map.
+        step: floats from one pixel's window to the next one's.
+        dilation: floats from one tap to the next one.
+
+    Returns:
+        Where the first vector starts, in floats from the window of pixel 0; where each starts, from there;
+        the vector and element that pixel m multiplies by tap kx, by (m, kx). None where a vector is too wide.
+    """
+    read = {(m, kx): m * step + kx * dilation for kx, span in enumerate(live) for m in range(*span)}
+    if not read or max(read.values()) - min(read.values()) + 1 < _WORD:
+        return None
+    first, width = min(read.values()), max(read.values()) - min(read.values()) + 1
+    starts = [min(at, width - _WORD) for at in range(0, width, _WORD)]
+    lanes = {}
+    for place, at in read.items():
+        vector = (at - first) // _WORD
+        lanes[place] = (vector, at - first - starts[vector])
+    return first, starts, lanes
+
+
+def _fetch_turns(kernel: Conv, tiles: int) -> int:
+    """Tiles that take turns in fetching the next panel's weights, each some of the lines of every round."""
+    words = (kernel.words if kernel.reads == "table" else kernel.depth) // _WORD
+    lines = unrolled(words, kernel.vectors, kernel.lanes) * _WORD * kernel.vectors * kernel.lanes // _LINE
+    return max(1, min(lines, tiles * min(kernel.out[0], 2)))
 
 
 def _resized(kernel: Resize) -> list[list[str]]:
@@ -186,6 +243,16 @@ def _clipped(kernel: Grid) -> bool:
         (kernel.out[0] - 1) * kernel.stride[0] - kernel.pad[0] + (kernel.window[0] - 1) * kernel.dilation[0]
     )
     return kernel.pad[0] > 0 or last >= kernel.size[0]
+
+
+def _always(kernel: Grid) -> bool:
+    """Whether every row of windows has a row inside the map."""
+    step, pad, dilation = kernel.stride[0], kernel.pad[0], kernel.dilation[0]
+    rows = range(kernel.size[0])
+    return all(
+        any(oy * step - pad + ky * dilation in rows for ky in range(kernel.window[0]))
+        for oy in range(kernel.out[0])
+    )
 
 
 def name_kernel(kernel: Kernel, index: int) -> str:

@@ -17,6 +17,22 @@ _STREAMED = 40 * 1024
 """Bytes of weights from which on every tile waits for them: they no longer stay in the first-level cache."""
 
 
+LEAST_PIXELS = 3
+"""Where loads come by way of moves: with fewer pixels there are not multiply-adds enough to load beside."""
+
+
+_MOST_PIXELS = 8
+"""Inputs of more pixels than these would take more integer registers than compilers have to give."""
+
+
+def waiting(vectors: int) -> int:
+    """Registers in which weights wait that come by way of moves: the next ones are there in time.
+
+    A divisor of a word's four times `vectors`, so that every round of the loop finds them in the same ones.
+    """
+    return vectors if vectors > 2 else 4
+
+
 @dataclass(frozen=True)
 class Tiling:
     """`tile` pixels by panels of `vectors`, listed as (vectors of a panel, number of such panels)."""
@@ -130,7 +146,10 @@ def _cost_by_element(target: Target, shape: Shape, tiling: Tiling) -> float:
 def _cycles_of_word(target: Target, a: int, b: int) -> float:
     """Of the multiply-adds of x_step inputs, for a pixels and b vectors."""
     step = target.x_step
-    if not target.halves_beside:
+    if target.word_loads == "moves" and a >= LEAST_PIXELS:
+        # A weight vector takes a load and a move between multiply-adds, inputs a move for two; moves pair up.
+        return step * a * b + step * b + (step * b + step // 2 * a) / 2 + 2
+    if target.word_loads != "halves":
         return _cycles(target, step * a * b, a + step * b, 4, step)
     # Loads run beside multiply-adds; joining two halves of weights takes a multiply-add's place.
     fmas, joined, halves = step * a * b, step * b, 2 * (a + step * b)
@@ -178,10 +197,16 @@ def fits(target: Target, tile: int, vectors: int) -> bool:
     from memory and one register is kept for it.
     """
     held = tile if target.isa == "neon" else 1
-    free = 3 if target.halves_beside else 1 if target.registers >= 32 else 0
+    free = 3 if target.word_loads == "halves" else 1 if target.registers >= 32 else 0
     weights = vectors
-    if target.halves_beside:  # `codegen/c/beside.py` loads the next ones while these are multiplied
+    if target.word_loads == "halves":  # `codegen/c/beside.py` loads the next ones while these are multiplied
         weights = max(vectors, 2) if tile >= 4 else 4
+    elif target.word_loads == "moves" and tile >= LEAST_PIXELS:
+        if tile > _MOST_PIXELS:
+            return False
+        weights = waiting(vectors)
+    elif target.word_loads == "pairs":
+        weights = max(vectors, 2)
     return tile * vectors + weights + held <= target.registers - free
 
 

@@ -21,6 +21,7 @@ from compactir.targets._cpu import cache_bytes, cpu_features, cpu_name, cpu_part
 
 __all__ = [
     "ISAS",
+    "WORD_LOADS",
     "Target",
     "all_targets",
     "cache_bytes",
@@ -35,6 +36,10 @@ __all__ = [
 
 ISAS = ("scalar", "avx2", "avx512", "neon")
 """The instruction sets with a vocabulary header, `codegen/c/simd/<isa>.h`."""
+
+WORD_LOADS = ("whole", "halves", "moves", "pairs")
+"""Vector by vector as compilers like it; by halves beside multiply-adds (`codegen/c/beside.py`); by way of
+integer registers between them (`codegen/c/between.py`); two vectors at once (`codegen/c/paired.py`)."""
 
 _HOST_CC = ("gcc", "clang", "cc")
 _MUSL = {
@@ -70,8 +75,8 @@ class Target:
     """Loads of whole vectors per cycle."""
     load_stall: float
     """Cycles in which no multiply-add starts because of a load of a vector: in-order cores."""
-    halves_beside: bool
-    """A load of half a vector starts beside a multiply-add, one of a whole vector does not."""
+    word_loads: str
+    """How loops over words of inputs load, one of `WORD_LOADS`: what the core does beside a multiply-add."""
     l1_bytes: int
     l2_bytes: int
     l3_bytes: int
@@ -236,6 +241,9 @@ def parse_target(name: str, text: str) -> Target:
     values: dict[str, Any] = {key: _typed(f"target {name}: {key}", data[key], kinds[key]) for key in wanted}
     if values["isa"] not in ISAS:
         raise ValueError(f"target {name}: isa is {values['isa']!r}, not one of {', '.join(ISAS)}")
+    if values["word_loads"] not in WORD_LOADS:
+        given, known = values["word_loads"], ", ".join(WORD_LOADS)
+        raise ValueError(f"target {name}: word_loads is {given!r}, not one of {known}")
     return Target(name=name, **values)
 
 

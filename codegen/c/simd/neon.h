@@ -117,11 +117,24 @@ V_FN vf32 v_fma(vf32 a, vf32 b, vf32 c) { return vmlaq_f32(c, a, b); }
 #endif
 #endif
 #if defined(__aarch64__) && defined(__GNUC__)
-/* For in-order cores: statements that stay in the order in which they are written, between two V_BARRIERs. V_LOW loads
- * half a vector at p[i], V_HIGH and V_JOIN the other half by way of an integer register; V_MULTIPLY: acc += w * x[j]. */
+/* Statements that stay in the order in which they are written, between two V_BARRIERs. V_LOW loads half a vector at
+ * p[i], V_HIGH and V_JOIN the other half by way of an integer register, V_MOVE replaces the low half from there, and
+ * empties the other; V_WHOLE loads a vector, V_PAIR two that follow each other, V_ALONG one, then p += s bytes. V_MULTIPLY: acc += w * x[j]. V_STEP:
+ * p += s bytes; V_ENTRY: o = *q; V_AT: p = base + o floats. V_FETCH and V_FETCH_FAR say that p[i] will be read soon.
+ * V_HIDE: the compiler does not know what i is. */
 #define V_LOW(v, p, i) __asm__ volatile("ldr %d0, [%1, %2]" : "=w"(v) : "r"(p), "i"((i) * 4))
 #define V_HIGH(h, p, i) __asm__ volatile("ldr %0, [%1, %2]" : "=r"(h) : "r"(p), "i"((i) * 4))
 #define V_JOIN(v, h) __asm__ volatile("mov %0.d[1], %1" : "+w"(v) : "r"(h))
+#define V_MOVE(v, h) __asm__ volatile("fmov %d0, %1" : "+w"(v) : "r"(h))
+#define V_WHOLE(v, p, i) __asm__ volatile("ldr %q0, [%1, %2]" : "=w"(v) : "r"(p), "i"((i) * 4))
+#define V_PAIR(v, u, p, i) __asm__ volatile("ldp %q0, %q1, [%2, %3]" : "=w"(v), "=w"(u) : "r"(p), "i"((i) * 4))
+#define V_ALONG(v, p, s) __asm__ volatile("ld1 {%0.4s}, [%1], %2" : "=w"(v), "+r"(p) : "r"(s))
+#define V_STEP(p, s) __asm__ volatile("add %0, %0, %1" : "+r"(p) : "rI"((int64_t)(s)))
+#define V_ENTRY(o, q) __asm__ volatile("ldrsw %0, [%1]" : "=r"(o) : "r"(q))
+#define V_AT(p, base, o) __asm__ volatile("add %0, %1, %2, lsl #2" : "=r"(p) : "r"(base), "r"(o))
+#define V_HIDE(i) __asm__ volatile("" : "+r"(i))
+#define V_FETCH(p, i) __asm__ volatile("prfm pldl1keep, [%0, %1]" : : "r"(p), "i"((i) * 4))
+#define V_FETCH_FAR(p, i) __asm__ volatile("prfm pldl1keep, [%0, %1]" : : "r"(p), "r"((int64_t)(i) * 4))
 #define V_MULTIPLY(acc, w, x, j) __asm__ volatile("fmla %0.4s, %1.4s, %2.s[" #j "]" : "+w"(acc) : "w"(w), "w"(x))
 #endif
 V_FN vf32 v_fma_1(vf32 acc, vf32 w, const float *p) { return v_fma(w, vld1q_dup_f32(p), acc); }

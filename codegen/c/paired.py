@@ -1,8 +1,8 @@
-"""Loads by twos, for cores that find the order of instructions themselves and count those that they start.
+"""Loads by twos, for cores that find an order of their own and pay for every instruction.
 
-Out-of-order cores run loads beside multiply-adds whatever the order; what costs is an instruction. Two vectors
-that lie side by side take one load (`ldp`): weights always do, inputs of neighbouring pixels where they are
-words of four floats. Compilers pair the loads within what they see at once, which a barrier ends.
+Out-of-order cores run loads beside multiply-adds whatever the order; what costs is an instruction. Two
+vectors that lie side by side take one load (`ldp`): weights always do, inputs of neighbouring pixels where
+they are words of four floats. Compilers pair loads as far as the next barrier only.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ __all__ = ["MOST_WORDS", "paired", "unrolled"]
 
 _WORD = 4
 MOST_WORDS = 4
-"""Words of one round of the loop: its counting and moving on is shared between them."""
+"""Words of one round of the loop at most, which share its counting and moving on."""
 _REACH = 1008
 """Bytes that the offset of a pair reaches."""
 
 
 def unrolled(words: int, vectors: int, lanes: int) -> int:
-    """How many of the words a round of the loop takes: a divisor of their number, within reach of one pointer."""
+    """How many of the words a round of the loop takes: a divisor of them, within reach of one pointer."""
     return max(
         n
         for n in range(1, MOST_WORDS + 1)

@@ -643,6 +643,15 @@ _ENTRIES = [
         "python -m compactir.tools.count --target arm-a76 ./program      # where only LLVM 14 is installed",
         "Install the version that the help line names; counting instructions alone works without it.",
     ),
+    Code(
+        "CIR517",
+        "the board cannot be reached",
+        "A network was to run on another machine, and ssh or scp is missing, is refused, or gets no answer.",
+        "The program is copied and started by ssh, which must not ask for a password: its input and output "
+        "are those of the network.",
+        "compactc verify lenet5.arch --target arm --host user@board",
+        "Follow the help line; the notes are what ssh says, and the commands to do it by hand.",
+    ),
     # ---------------------------------------------------------------- 6xx: runtime, weights and files
     Code(
         "CIR600",

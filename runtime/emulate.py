@@ -59,7 +59,7 @@ class Emulated:
     ) -> None:
         self._manifest = manifest
         self._target = target or _target_of(folder, manifest)
-        _check_runner(self._target, manifest)
+        self._check()
         self._arguments = [str(folder / manifest.weights)] if manifest.weights else []
         if manifest.weights:
             with map_weights(folder, manifest) as data:
@@ -67,7 +67,19 @@ class Emulated:
         self._program = build_program(folder, manifest, self._target, compiler)
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
-        _say_so_once(manifest, self._target)
+
+    def _check(self) -> None:
+        """Whether what runs it is here; a warning that it is not the processor it is made for."""
+        _check_runner(self._target, self._manifest)
+        _say_so_once(self._manifest, self._target)
+
+    def _argv(self) -> list[str]:
+        """The command that starts the program."""
+        return self._target.run_command([str(self._program), *self._arguments])
+
+    def _called(self) -> str:
+        """What errors call who runs the program."""
+        return self._target.run_command(["the program"])[0]
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array], threads: int = 1) -> None:
         """Run the network on C-contiguous arrays of the declared types, on one thread whatever is asked for.
@@ -120,9 +132,8 @@ class Emulated:
         return data
 
     def _start(self) -> subprocess.Popen[bytes]:
-        argv = self._target.run_command([str(self._program), *self._arguments])
         pipe = subprocess.PIPE
-        process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe)
+        process = subprocess.Popen(self._argv(), stdin=pipe, stdout=pipe, stderr=pipe)
         weakref.finalize(self, _stop, process)
         return process
 
@@ -135,10 +146,9 @@ class Emulated:
         said = process.stderr.read().decode(errors="replace").strip().splitlines()
         status = process.wait()
         how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-        name = self._target.run_command(["the program"])[0]
         return CompactError(
             "CIR515",
-            f"{name} {how} while it ran `{self._manifest.network}`",
+            f"{self._called()} {how} while it ran `{self._manifest.network}`",
             notes=said[:8],
             help="`compactc verify MODEL` finds the layer, if the code is at fault",
         )
@@ -327,7 +337,7 @@ def _say_so_once(manifest: Manifest, target: Target) -> None:
     warnings.warn(
         f"`{manifest.network}` is compiled for {target.machine} and runs under {target.runner} here: "
         "the results are right, the times mean nothing",
-        stacklevel=5,
+        stacklevel=6,
     )
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from compactir.runtime.memory import MemoryPlan
     from compactir.runtime.profile import Profile, Runner
 
-__all__ = ["Module", "load"]
+__all__ = ["Module", "load", "load_on_board"]
 
 
 class Backend(Protocol):
@@ -58,6 +58,19 @@ def load(path: str | Path) -> Module:
     folder = folder.parent if folder.name == "manifest.json" else folder
     folder, manifest = _best_level(folder, read_manifest(folder))
     return Module(folder, manifest, _backend(folder, manifest))
+
+
+def load_on_board(path: str | Path, host: str) -> Module:
+    """Load a network that runs on another machine, which `ssh host` reaches: see `compactir.runtime.board`.
+
+    Raises:
+        CompactError: as `load` does; CIR517 where the machine cannot be reached.
+    """
+    from compactir.runtime.board import Board
+
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    return Module(folder, manifest, Board(folder, manifest, host))
 
 
 def _best_level(folder: Path, lowest: Manifest) -> tuple[Path, Manifest]:

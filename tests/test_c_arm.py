@@ -25,7 +25,7 @@ from tests.c.windows import window_cases
 from tests.test_c_random import drawn
 
 pytestmark = [pytest.mark.compiler, pytest.mark.emulator, pytest.mark.slow]
-TARGETS = [load_target("arm"), load_target("arm-a55"), load_target("arm-v7")]
+TARGETS = [load_target(name) for name in ("arm", "arm-a53", "arm-a55", "arm-v7")]
 
 
 def compiler_for(target: Target, tool: Callable[[str], str]) -> Compiler:

@@ -257,6 +257,7 @@ VERBS = (
         (
             ("compactc verify lenet5.arch", "on this machine"),
             ("compactc verify mobilenet_v2.arch --target arm --runs 1", "under an emulator"),
+            ("compactc verify lenet5.arch --target arm-a53 --host pi@raspberry", "on a board, by ssh"),
             ("compactc verify net.arch --per-layer", "where does it go wrong?"),
             (
                 "compactc verify model.onnx --against onnxruntime --inputs images/",
@@ -292,6 +293,12 @@ VERBS = (
                 ("--inputs",),
                 metavar="DIR",
                 kind="folder",
+            ),
+            Option(
+                "host",
+                "run it on this machine, which ssh reaches without a password, such as user@board",
+                ("--host",),
+                metavar="HOST",
             ),
             Option("per_layer", "compare every step too", ("--per-layer",), kind="flag"),
             Option(

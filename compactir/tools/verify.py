@@ -211,19 +211,25 @@ def _prepared_otherwise(module: Module, graph: Graph, case: Case) -> list[str]:
 
 
 def _built_for(args: Namespace) -> tuple[Target, int]:
+    from compactir.runtime.manifest import read_manifest
     from compactir.targets import load_target
 
-    with load(args.module) as module:
-        winograd = module.manifest.raw.get("winograd", True)
-        return replace(load_target(module.target), winograd=winograd), module.threads
+    if args.host:
+        manifest = read_manifest(Path(args.module))
+    else:
+        with load(args.module) as module:
+            manifest = module.manifest
+    return replace(
+        load_target(manifest.target), winograd=manifest.raw.get("winograd", True)
+    ), manifest.threads
 
 
 def _module(args: Namespace, planned: Planned) -> Module:
     """A new build, or the folder that --module names. Errors: CIR670 for a folder of another model."""
     if not args.module:
         generated = generate(planned)
-        return load(write_to_cache(generated, build(generated, args.cc)))
-    module = load(args.module)
+        return _loaded(write_to_cache(generated, build(generated, args.cc)), args.host)
+    module = _loaded(args.module, args.host)
     inside = "object" if module.manifest.raw.get("object") else "inline"
     generated = generate(planned, pack="file" if module.manifest.weights else inside)
     known = {name: t.shape for name, t in (module.inputs | module.outputs).items()}
@@ -242,6 +248,15 @@ def _module(args: Namespace, planned: Planned) -> Module:
             help="leave --per-layer out, or compile it again",
         )
     return module
+
+
+def _loaded(folder: str | Path, host: str | None) -> Module:
+    """The module of a folder, here or on a board."""
+    if not host:
+        return load(folder)
+    from compactir.runtime.module import load_on_board
+
+    return load_on_board(folder, host)
 
 
 def compare_outputs(authored: Authored, module: Module, seed: int = 0) -> list[Comparison]:

@@ -1,0 +1,123 @@
+"""`compactc verify --host`: the program on another machine, with an ssh and an scp that stay on this one."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from compactir.cli import main
+
+pytestmark = [pytest.mark.compiler, pytest.mark.emulator]
+
+LENET = str(Path(__file__).parent.parent / "examples" / "lenet5.arch")
+
+SSH = """\
+#!{python}
+import os, subprocess, sys
+words = sys.argv[1:]
+while words[0] == "-o":
+    words = words[2:]
+host, command = words[0], words[1]
+with open({log!r}, "a") as log:
+    log.write(f"{{host}}: {{command}}\\n")
+if host == "user@nowhere":
+    sys.exit("ssh: connect to host nowhere port 22: No route to host")
+if "/program" not in command:
+    sys.exit(subprocess.run(["sh", "-c", command]).returncode)
+if host == "user@broken":
+    sys.exit("Illegal instruction")
+if host == "user@board":
+    os.execvp("sh", ["sh", "-c", "exec {qemu} " + command])
+child = subprocess.Popen(["sh", "-c", "exec {qemu} " + command], stdout=subprocess.PIPE)
+while answer := child.stdout.read(4 + 10 * 4):
+    sys.stdout.buffer.write(answer[:4] + bytes(byte ^ 64 for byte in answer[4:]))
+    sys.stdout.buffer.flush()
+"""
+SCP = """\
+#!{python}
+import shutil, sys
+words = [word for word in sys.argv[1:] if word not in ("-q", "-o") and "=" not in word]
+for name in words[:-1]:
+    shutil.copy(name, words[-1].partition(":")[2])
+"""
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: Callable[[str], str]) -> Path:
+    """What the ssh on PATH was asked to do."""
+    log = tmp_path / "log"
+    log.touch()
+    for name, text in {"ssh": SSH, "scp": SCP}.items():
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(text.format(python=sys.executable, log=str(log), qemu=tool("qemu-aarch64")))
+        program.chmod(0o755)
+    gcc = tool("aarch64-linux-gnu-gcc")
+    monkeypatch.setenv("COMPACTIR_CC", gcc)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{Path(gcc).parent}:{Path('/usr/bin')}:/bin")
+    return log
+
+
+def verify(host: str, *more: str) -> int:
+    return main(
+        ["verify", LENET, "--init", "seed=1", "--runs", "2", "--target", "arm", "--host", host, *more]
+    )
+
+
+def test_a_board_that_computes_right(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify("user@board", "--per-layer") == 0
+    out = capsys.readouterr()
+    assert "agrees: every difference is at most" in out.out
+    assert "emulat" not in out.err
+    made, started, removed = log.read_text().splitlines()
+    folder = removed.removeprefix("user@board: rm -r ")
+    assert made == "user@board: mktemp -d"
+    assert started.startswith(f"user@board: {folder}/program")
+    assert not Path(folder).exists()
+
+
+def test_a_board_that_computes_something_else(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify("user@wrong") == 1
+    assert "does not agree: `" in capsys.readouterr().out
+
+
+def test_a_board_that_cannot_run_it(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify("user@broken") == 1
+    err = capsys.readouterr().err
+    assert "CIR515" in err
+    assert "the program on user@broken ended with status 1" in err
+    assert "Illegal instruction" in err
+
+
+def test_a_board_that_is_not_there(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify("user@nowhere") == 1
+    err = capsys.readouterr().err
+    assert "CIR517" in err
+    assert "No route to host" in err
+    assert "by hand: scp " in err
+    assert "ssh-copy-id user@nowhere" in err
+
+
+@pytest.mark.parametrize("missing", ["ssh", "scp"])
+def test_without_ssh(
+    missing: str, log: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    which = shutil.which
+    monkeypatch.setattr("shutil.which", lambda name, **more: None if name == missing else which(name, **more))
+    assert verify("user@board") == 1
+    err = capsys.readouterr().err
+    assert f"`{missing}` is not installed" in err
+    assert "apt install openssh-client" in err
+    assert "by hand: ssh user@board ./program" in err
+    assert log.read_text() == ""
+
+
+@pytest.mark.parametrize("host", ["-oProxyCommand=x", "a b", "user@board;ls"])
+def test_a_name_that_is_none(host: str, log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", LENET, "--init", "seed=1", "--target", "arm", f"--host={host}"]) == 1
+    assert "is no name of a machine" in capsys.readouterr().err
+    assert log.read_text() == ""

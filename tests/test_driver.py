@@ -288,7 +288,7 @@ def test_a_folder_that_cannot_be(model: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_a_failing_write_leaves_no_folder(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*arguments: object) -> None:
+    def full(*arguments: object, **options: object) -> None:
         raise CompactError("CIR652", "the disk is full")
 
     monkeypatch.setattr("compactir.runtime.publish.write_folder", full)

@@ -138,7 +138,7 @@ def test_flash_and_ram(tool: Tool, capsys: pytest.CaptureFixture[str], tmp_path:
 def test_what_takes_an_operating_system(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(EXAMPLES / "lenet5.arch"), *arguments, "-o", str(tmp_path)]) == 1
+    assert main([str(EXAMPLES / "lenet5.arch"), *arguments, "-o", str(tmp_path)]) == 2
     assert "CIR506" in capsys.readouterr().err
 
 

@@ -21,6 +21,7 @@ from tests.c.networks import (
     undefined,
 )
 from tests.c.regions import separable
+from tests.c.tables import table_cases
 from tests.c.windows import window_cases
 from tests.test_c_random import drawn
 
@@ -47,7 +48,7 @@ def program(
     compiler = compiler_for(target, tool)
     fused = [Case(f"fused {i}", g).optimised(target, 0) for i, g in enumerate(drawn(separable(), 8))]
     windows = [case.optimised(target) for case in window_cases(16)]
-    cases = [*op_cases(), *fused, *windows]
+    cases = [*op_cases(), *fused, *windows, *table_cases(16)]
     return build(cases, target, compiler, tmp_path_factory.mktemp(target.name), "-O0")
 
 

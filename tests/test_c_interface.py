@@ -36,6 +36,7 @@ from tests.c.networks import (
     op_cases,
 )
 from tests.c.regions import separable
+from tests.c.tables import table_cases
 from tests.c.windows import window_cases
 from tests.test_c_random import drawn
 from tests.test_c_warnings import small
@@ -301,7 +302,7 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], st
     target = load_target("native")
     compiler = Compiler((tool("gcc"),), "gcc", "gcc", "")
     fused = [Case(f"fused {i}", g).optimised(target, 0) for i, g in enumerate(drawn(separable(), 6))]
-    cases = [*op_cases((2,)), *window_cases(12), *fused]
+    cases = [*op_cases((2,)), *window_cases(12), *table_cases(16), *fused]
     folder = tmp_path_factory.mktemp("sanitized")
     program = build(cases, target, compiler, folder, *SANITIZE)
     program.environment = {"NO_HANDLER": "1", "ASAN_OPTIONS": "detect_leaks=1"}

@@ -24,6 +24,7 @@ from tests.c.networks import (
     op_cases,
 )
 from tests.c.regions import separable
+from tests.c.tables import table_cases
 from tests.c.windows import window_cases
 from tests.graphs import graphs
 from tests.test_c_interface import same_bits
@@ -59,7 +60,7 @@ def program(everything_shared: None, tmp_path_factory: pytest.TempPathFactory) -
     target = load_target("native")
     fused = [Case(f"fused {i}", g).optimised(target, 0) for i, g in enumerate(drawn(separable(), 5))]
     small = [Case(f"small {i}", g).optimised(target) for i, g in enumerate(drawn(graphs(), 4))]
-    cases = [*op_cases((2,)), *window_cases(8), *fused, *small, *map(example, NETWORKS)]
+    cases = [*op_cases((2,)), *window_cases(8), *table_cases(8), *fused, *small, *map(example, NETWORKS)]
     folder = tmp_path_factory.mktemp("threads")
     return build(cases, target, find_compiler(target), folder, "-O0", threads=THREADS)
 
@@ -105,7 +106,9 @@ def test_the_thread_sanitizer_finds_nothing(
     compiler = Compiler((tool("gcc"),), "gcc", "gcc", "")
     fused = [Case(f"fused {i}", g).optimised(target, 0) for i, g in enumerate(drawn(separable(), 4))]
     small = [Case(f"small {i}", g).optimised(target) for i, g in enumerate(drawn(graphs(), 4))]
-    program = crew(build([*fused, *small], target, compiler, tmp_path, *RACES, threads=THREADS), THREADS)
+    program = crew(
+        build([*fused, *small, *table_cases(4)], target, compiler, tmp_path, *RACES, threads=THREADS), THREADS
+    )
     program.environment |= {"NO_HANDLER": "1", "TSAN_OPTIONS": "halt_on_error=1"}
     for callers in (1, 4):
         names = [n.case.name for n in program.networks]

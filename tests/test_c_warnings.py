@@ -19,6 +19,7 @@ from compactir.ops.activation import Relu6
 from compactir.ops.conv import Conv
 from compactir.targets import Target, load_target, unsupported
 from tests.c.networks import compile_quietly, generate, one_file, op_cases
+from tests.c.tables import table_cases
 from tests.graphs import random_weights
 
 pytestmark = pytest.mark.compiler
@@ -82,6 +83,7 @@ def test_no_compiler_has_anything_to_say(
     if compiler == "gcc" and not target.is_native:
         name = target.cc[0]
     cases = [c for c in op_cases((1,)) if compiler != "zig" or " 0 batch" in c.name]
+    cases += table_cases(4)
     networks = [generate(c, target, f"net{i}") for i, c in enumerate(cases)]
     for network in networks:
         (tmp_path / f"{network.files.symbol}.h").write_text(network.files.header)

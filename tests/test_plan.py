@@ -26,6 +26,8 @@ from compactir.ir.plan import (
     Conv,
     Grid,
     Plan,
+    PlaneConv,
+    PlaneGrid,
     Pool,
     Step,
     parse_plan,
@@ -351,6 +353,9 @@ BROKEN: list[tuple[str, str, Broken]] = [
     ("a wide tile", EXISTENCE[2], lambda p: with_kernel(p, Grid, anything, tile=9999)),
     ("other vectors", EXISTENCE[2], lambda p: with_kernel(p, Conv, anything, lanes=4)),
     ("a long tail", EXISTENCE[2], lambda p: with_kernel(p, Conv, anything, tail=8)),
+    ("rows beyond the map", EXISTENCE[2], lambda p: with_kernel(p, PlaneGrid, anything, rows=99)),
+    ("planes in a ring", EXISTENCE[2], lambda p: with_kernel(p, PlaneGrid, anything, y_ring=4)),
+    ("another section", EXISTENCE[2], lambda p: with_kernel(p, PlaneConv, anything, masks=(1, 2, 3))),
     ("no divisors", EXISTENCE[2], lambda p: with_kernel(p, Pool, lambda k: k.average, divisors=())),
     ("a ring of three", EXISTENCE[2], lambda p: with_kernel(p, Grid, lambda k: k.y_ring > 0, y_ring=3)),
     ("a lost stage", EXISTENCE[3], lambda p: _stages(p, lambda s: s[1:])),
@@ -467,10 +472,10 @@ def test_the_error_names_step_and_line() -> None:
     plan = network("lenet5", "x86")
     broken = with_kernel(plan, Conv, anything, tile=9999)
     assert broken is not None
-    with pytest.raises(CompactError, match="`c1` makes 9999 pixels at once") as caught:
+    with pytest.raises(CompactError, match="`c3` makes 9999 pixels at once") as caught:
         verify_plan(broken)
     assert caught.value.span is not None
-    assert str(caught.value.span) == next(s.where for s in plan.steps if s.name == "c1")
+    assert str(caught.value.span) == next(s.where for s in plan.steps if s.name == "c3")
 
 
 def test_a_result_does_not_lie_over_what_is_read_in_another_order() -> None:

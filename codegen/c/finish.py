@@ -58,6 +58,8 @@ def finish(op: Op, a: str, extra: str = "") -> str:
     raise KeyError(f"no C spelling for {op.name}")
 
 
+CALLED = frozenset({"tanh", "sigmoid", "swish", "exp", "log"})
+"""Operations whose vector words are functions that are called."""
 _UNARY = {
     "abs": "v_abs({})",
     "exp": "v_exp({})",

@@ -11,10 +11,12 @@ import jinja2
 
 from compactir.codegen.c.beside import LEAST_WORDS, beside, weight_registers
 from compactir.codegen.c.between import between
-from compactir.codegen.c.finish import chain, literal
+from compactir.codegen.c.finish import CALLED, chain, literal
 from compactir.codegen.c.paired import paired, unrolled
+from compactir.codegen.c.planes import Tile, load, store, vector_tiles
 from compactir.codegen.lower.tiles import LEAST_PIXELS, Segment, segments, waiting
 from compactir.ir.plan import (
+    WORD,
     Call,
     Conv,
     Depthwise,
@@ -23,6 +25,9 @@ from compactir.ir.plan import (
     Grouped,
     Kernel,
     Map,
+    PlaneConv,
+    PlaneGrid,
+    PlanePool,
     Pool,
     Resize,
     WinogradInput,
@@ -99,7 +104,9 @@ def _context(kernel: Kernel, target: Target) -> dict[str, Any]:
         "extra_parameters": "".join(f", const float *e{i}, const int32_t *e{i}t" for i in range(len(spread))),
         "chain": finished,
     }
-    if isinstance(kernel, Grid):
+    if isinstance(kernel, PlaneGrid):
+        context |= _on_planes(kernel, target)
+    elif isinstance(kernel, Grid):
         context |= {
             "segments": segments(
                 kernel.size[1],
@@ -161,7 +168,7 @@ def _context(kernel: Kernel, target: Target) -> dict[str, Any]:
         context["columns"] = lambda segment: _columns(kernel, segment)
     if isinstance(kernel, Resize):
         context["rows"], context["columns"] = _resized(kernel)
-    if isinstance(kernel, Pool):
+    if isinstance(kernel, Pool | PlanePool):
         context["shares"] = wrapped([literal(1 / d) for d in kernel.divisors])
     return context
 
@@ -206,6 +213,42 @@ def _fetch_turns(kernel: Conv, tiles: int) -> int:
     words = (kernel.words if kernel.reads == "table" else kernel.depth) // _WORD
     lines = unrolled(words, kernel.vectors, kernel.lanes) * _WORD * kernel.vectors * kernel.lanes // _LINE
     return max(1, min(lines, tiles * min(kernel.out[0], 2)))
+
+
+def _on_planes(kernel: PlaneGrid, target: Target) -> dict[str, Any]:
+    """What the templates for planes ask: the vectors of a sweep, and how each is loaded and stored."""
+    context: dict[str, Any] = {
+        "tiles": vector_tiles(kernel),
+        "load": lambda vector, kx, fill: load(kernel, vector, kx, fill),
+        "store": lambda vector, y, value: store(kernel, vector, y, value),
+        "clipped": _clipped(kernel),
+        "twice": kernel.out[0] % kernel.rows,
+        "sweeps": ("from", "to") if kernel.split == "rows" else (0, kernel.sweeps),
+        "word": WORD,
+        # Sums that live across a call lie in memory all the time (gcc at -O1); NEON's stay where they are.
+        "calls": target.isa == "scalar" and any(op.name in CALLED for op in getattr(kernel, "epilogue", ())),
+        # On NEON weights come four at a time, for several taps.
+        "looped": lambda tile: target.isa != "neon" and _is_uniform(kernel, tile),
+    }
+    if isinstance(kernel, PlaneConv):
+        same = [len({row[s] for row in kernel.counts}) == 1 for s in range(len(kernel.masks))]
+        context["sections"] = [
+            (
+                [m for m in range(kernel.maps) if mask >> m & 1],
+                str(kernel.counts[0][s]) if same[s] else f"n[{s + 2}]",
+            )
+            for s, mask in enumerate(kernel.masks)
+        ]
+        rows = zip(kernel.panel_starts, kernel.counts, strict=False)
+        context["table"] = wrapped(
+            ["{ " + ", ".join(map(str, (*start, *counts))) + " }" for start, counts in rows]
+        )
+    return context
+
+
+def _is_uniform(kernel: PlaneGrid, tile: Tile) -> bool:
+    """Whether all taps of a row are loaded alike, one pixel further each."""
+    return kernel.window[1] > 1 and kernel.stride[1] == 1 and tile.is_inner
 
 
 def _resized(kernel: Resize) -> list[list[str]]:
@@ -281,4 +324,4 @@ def wrapped(items: Sequence[str], width: int = 110, indent: str = "    ") -> str
 
 def has_weights(call: Call) -> bool:
     """Whether the kernel of a call reads packed weights."""
-    return isinstance(call.kernel, Conv | Depthwise | Grouped | WinogradOutput)
+    return isinstance(call.kernel, Conv | PlaneConv | Depthwise | Grouped | WinogradOutput)

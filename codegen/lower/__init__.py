@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from compactir.codegen.lower import convolution, lanewise, memory, parts, regions, views
+from compactir.codegen.lower import convolution, lanewise, layout, memory, parts, planes, regions, views
 from compactir.codegen.lower.pack import ALIGN
 from compactir.codegen.lower.state import RULES, Lowering, spatial, tensor
 from compactir.codegen.lower.tiles import Choices
@@ -36,8 +36,17 @@ class Lowered:
     """Which kernels were chosen where there is a choice, and why."""
 
 
-def lower(graph: Graph, target: Target, threads: int = 1, choices: Choices | None = None) -> Lowered:
+def lower(
+    graph: Graph,
+    target: Target,
+    threads: int = 1,
+    choices: Choices | None = None,
+    as_planes: bool | None = None,
+) -> Lowered:
     """Plan a graph whose weights are bound, for at most so many threads; `choices` has the tilings.
+
+    Values lie as planes where `layout` expects that to be faster, or with `as_planes` wherever they can, or
+    nowhere.
 
     Errors: CIR501 for an operation that no kernel knows, CIR601 without weights.
     """
@@ -53,8 +62,10 @@ def lower(graph: Graph, target: Target, threads: int = 1, choices: Choices | Non
     for chain in chains.values():
         regions.hold(state, chain)
     pending: dict[regions.Chain, list[Step]] = {}
+    flat = layout.planes(graph, target, chains, as_planes)
     for node in graph.nodes:
-        RULES[type(node.op)](state, node)
+        rules = planes.RULES if node.out in flat and type(node.op) in planes.RULES else RULES
+        rules[type(node.op)](state, node)
         state.choices.close(chains[node.out.name].nodes[-1].name if node.out.name in chains else node.name)
         if node.out.name in chains:
             chain = chains[node.out.name]

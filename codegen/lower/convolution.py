@@ -14,6 +14,7 @@ from compactir.codegen.lower.pack import filters, panel
 from compactir.codegen.lower.state import Block, Lowering, Rows, lowers, natural, spatial
 from compactir.diagnostics import CompactError
 from compactir.ir.channel_map import ChannelMap
+from compactir.ir.channels import ChannelList
 from compactir.ir.connectivity import Connectivity, Pad
 from compactir.ir.graph import Node, Value
 from compactir.ir.op import Op
@@ -41,6 +42,10 @@ _ROOM = 1.5
 """How many times the memory of full vectors an output may take so that fewer lanes compute zeros."""
 
 
+Place = tuple[str, int]
+"""A buffer and an offset in it, in floats."""
+
+
 @dataclass(frozen=True)
 class Operands:
     """A convolution with its arrays: everything the rules below need, whatever operation it came from."""
@@ -56,6 +61,8 @@ class Operands:
     extra: list[Value]
     offset: tuple[int, int] = (0, 0)
     distance: bool = False
+    vector: bool = False
+    """Its inputs are pixels of planes, as channels of a 1×1 map."""
 
 
 @lowers(Conv)
@@ -63,17 +70,26 @@ def lower_conv(state: Lowering, node: Node) -> None:
     """One convolution: depthwise where every lane keeps its channel, panels of blocks otherwise."""
     op = node.op
     assert isinstance(op, Conv)
-    x, *rest = node.args
-    weights = [state.weight(rest.pop(0)) for _ in op.connect.families]
-    if op.masked:
-        weights[0] = weights[0] * state.weight(rest.pop(0))
-    bias = state.weight(rest.pop(0)) if op.bias else np.zeros(op.connect.out_channels, np.float32)
+    x = node.args[0]
+    weights, bias, rest = weights_of(state, node)
     connect, offset = _in_taps(node, op.connect, op.dilation)
     run = Operands(node, x, connect, weights, bias, op.stride, op.dilation, op.epilogue, rest, offset)
     if op.connect.is_depthwise and op.connect.in_channels > 1:
         _depthwise(state, run, *state.layers(state.blocked(x)))
     else:
         _panels(state, run)
+
+
+def weights_of(state: Lowering, node: Node) -> tuple[list[Array], Array, list[Value]]:
+    """The weights of a convolution's families, its bias, and the operands of its epilogue."""
+    op = node.op
+    assert isinstance(op, Conv)
+    rest = list(node.args[1:])
+    weights = [state.weight(rest.pop(0)) for _ in op.connect.families]
+    if op.masked:
+        weights[0] = weights[0] * state.weight(rest.pop(0))
+    bias = state.weight(rest.pop(0)) if op.bias else np.zeros(op.connect.out_channels, np.float32)
+    return weights, bias, rest
 
 
 @lowers(Linear, Rbf)
@@ -186,11 +202,11 @@ class Narrow:
 
 
 def _panels(state: Lowering, run: Operands) -> None:
-    node, connect = run.node, run.connect
     xmap = state.map(run.x)
     if state.geometry(xmap) is None:
         xmap = state.blocked(run.x)
-    places = state.elements(xmap).places
+    run, places = _vector(run, state.elements(xmap).places, state.buffers[xmap.buffers[0]])
+    node, connect = run.node, run.connect
     order = sorted(set(places), key=lambda p: (xmap.buffers.index(p[0]), p[1]))
     position = {place: i for i, place in enumerate(order)}
     index = np.array([position[p] for p in places])
@@ -335,6 +351,34 @@ def _lanewise(
     return calls
 
 
+def _vector(run: Operands, places: Sequence[Place], source: Buffer) -> tuple[Operands, Sequence[Place]]:
+    """The one window of a convolution over planes as channels of a 1×1 map, which lie one after the other."""
+    windows = {(f.kernel, f.pad[:2]) for f in run.connect.families}
+    if source.lanes > 1 or spatial(run.node.out.type) != (1, 1) or len(windows) != 1:
+        return run, places
+    (height, width), pad = windows.pop()
+    if height * width == 1 or pad != (0, 0) or run.offset != (0, 0):
+        return run, places
+    taps = [
+        y * run.dilation[0] * source.row + x * run.dilation[1] * source.pixel
+        for y in range(height)
+        for x in range(width)
+    ]
+    families = tuple(
+        replace(
+            f,
+            inputs=ChannelList.of((f.inputs.array[:, None] * len(taps) + range(len(taps))).ravel()),
+            kernel=(1, 1),
+            pad=(0, 0, 0, 0),
+        )
+        for f in run.connect.families
+    )
+    connect = Connectivity(run.connect.in_channels * len(taps), run.connect.out_channels, families)
+    weights = [w.reshape(len(w), -1, 1, 1) for w in run.weights]
+    spread = [(buffer, offset + tap) for buffer, offset in places for tap in taps]
+    return replace(run, connect=connect, weights=weights, stride=(1, 1), dilation=(1, 1), vector=True), spread
+
+
 def _kind(grid: dict, mode: str, x_block: int) -> str:  # type: ignore[type-arg]  # arguments of a kernel
     """What the speed of a layer's tilings depends on beside their shape."""
     window, stride = ("x".join(map(str, grid[name])) for name in ("window", "stride"))
@@ -364,8 +408,7 @@ def _call(
 
 def _physical(run: Operands, index: Array, count: int) -> tuple[Array, Pad]:
     """The dense weight over physical inputs (O, places, KH, KW): channels that share a place add up."""
-    reach, _ = _windows(run.connect)
-    dense = _dense(run.connect, run.weights, reach)
+    dense, reach = dense_weights(run.connect, run.weights)
     if np.array_equal(index, np.arange(count)):
         return dense, reach
     physical = np.zeros((dense.shape[0], count, *dense.shape[2:]), np.float32)
@@ -542,11 +585,12 @@ def _windows(connect: Connectivity) -> tuple[Pad, list[Pad]]:
     return _union(used), windows
 
 
-def _dense(connect: Connectivity, weights: Sequence[Array], reach: Pad) -> Array:
-    """The weights as one array (O, I, KH, KW) of all taps within reach.
+def dense_weights(connect: Connectivity, weights: Sequence[Array]) -> tuple[Array, Pad]:
+    """The weights as one array (O, I, KH, KW) of all taps within reach, and how far these reach.
 
     Absent links are zero, repeated inputs add up.
     """
+    reach, _ = _windows(connect)
     dense = np.zeros(
         (connect.out_channels, connect.in_channels, reach[0] + reach[2] + 1, reach[1] + reach[3] + 1),
         np.float32,
@@ -565,7 +609,7 @@ def _dense(connect: Connectivity, weights: Sequence[Array], reach: Pad) -> Array
             else:
                 for j, channel in enumerate(ins[b]):
                     dense[outs[b], channel, y : y + kh, x : x + kw] += blocks[b, :, j]
-    return dense
+    return dense, reach
 
 
 def _union(windows: list[Pad]) -> Pad:
@@ -584,7 +628,7 @@ def _crop(dense: Array, reach: Pad, window: Pad) -> Array:
 
 def _grid(state: Lowering, run: Operands, source: Buffer, buffer: Buffer, window: Pad, tile: int) -> dict:  # type: ignore[type-arg]  # keyword arguments of a kernel
     """The geometry; a 1×1 convolution without stride sees the map as one row of pixels."""
-    size, out = spatial(run.x.type), spatial(run.node.out.type)
+    size, out = (1, 1) if run.vector else spatial(run.x.type), spatial(run.node.out.type)
     taps = (window[0] + window[2] + 1, window[1] + window[3] + 1)
     x_strides, y_strides = (source.row, source.pixel), (buffer.row, buffer.pixel)
     plain = taps == (1, 1) and run.stride == (1, 1) and window[:2] == run.offset == (0, 0) and size == out

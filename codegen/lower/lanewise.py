@@ -34,10 +34,6 @@ def lower_pool(state: Lowering, node: Node) -> None:
     blocks, rows = lanes_of(state, node.args[0])
     buffer, _ = state.result(node.out, rows)
     source = state.buffers[blocks[0][0]]
-    divisors: tuple[int, ...] = ()
-    if isinstance(op, pool.AvgPool):
-        divisors = tuple(d for row in op.divisors(spatial(node.args[0].type)) for d in row)
-        divisors = divisors[:1] if len(set(divisors)) == 1 else divisors
     kernel = PoolKernel(
         lanes=state.lanes,
         size=spatial(node.args[0].type),
@@ -54,9 +50,17 @@ def lower_pool(state: Lowering, node: Node) -> None:
         ranged=node.out.name in state.fused,
         blocks=len(rows),
         average=isinstance(op, pool.AvgPool),
-        divisors=divisors,
+        divisors=divisors(node),
     )
     state.step(node, [Call(kernel, state.starts(blocks), _all_blocks(buffer))])
+
+
+def divisors(node: Node) -> tuple[int, ...]:
+    """What the sums of a pool are divided by: one number for all windows or one for each; none for maxima."""
+    if not isinstance(node.op, pool.AvgPool):
+        return ()
+    found = tuple(d for row in node.op.divisors(spatial(node.args[0].type)) for d in row)
+    return found[:1] if len(set(found)) == 1 else found
 
 
 @lowers(pool.GlobalAvgPool, pool.GlobalMaxPool)
@@ -81,7 +85,7 @@ def lower_upsample(state: Lowering, node: Node) -> None:
     state.step(node, [Call(kernel, state.starts(blocks), _all_blocks(buffer))])
 
 
-@lowers(
+ACTIVATIONS = (
     activation.Relu,
     activation.Relu6,
     activation.Clip,
@@ -92,6 +96,9 @@ def lower_upsample(state: Lowering, node: Node) -> None:
     activation.HardSigmoid,
     activation.HardSwish,
 )
+
+
+@lowers(*ACTIVATIONS)
 def lower_activation(state: Lowering, node: Node) -> None:
     """An activation that found no producer to live in."""
     _map(state, node, node.args[0], (node.op,), ())
@@ -159,7 +166,7 @@ def _over(state: Lowering, blocks: list[Block], buffer: Buffer) -> tuple[str, st
 @lowers(norm.BatchNorm, norm.Affine)
 def lower_affine(state: Lowering, node: Node) -> None:
     """Scale and shift: a depthwise 1×1 filter with bias, on all pixels at once or row by row."""
-    scale, shift = _scale_shift(state, node)
+    scale, shift = scale_shift(state, node)
     moved = narrow.gathered(state, node.args[0])
     blocks, rows = moved[:2] if moved else lanes_of(state, node.args[0])
     size = spatial(node.out.type)
@@ -189,7 +196,8 @@ def lower_affine(state: Lowering, node: Node) -> None:
     state.step(node, [call], inplace=("", "") if ranged or moved else _over(state, blocks, buffer))
 
 
-def _scale_shift(state: Lowering, node: Node) -> tuple[Array, Array]:
+def scale_shift(state: Lowering, node: Node) -> tuple[Array, Array]:
+    """The factors and the summands of an affine layer or a batch norm."""
     arrays = [state.weight(p).astype(np.float64) for p in node.args[1:]]
     if isinstance(node.op, norm.Affine):
         return arrays[0], arrays[1]

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from math import prod
 
+from compactir.codegen.lower.plane_tiles import cycles
 from compactir.ir.plan import (
     Across,
     Buffer,
@@ -21,6 +22,8 @@ from compactir.ir.plan import (
     Grouped,
     Kernel,
     Plan,
+    PlaneConv,
+    PlanePool,
     Pool,
     Step,
     WinogradInput,
@@ -93,6 +96,8 @@ def _cycles(k: Kernel, target: Target) -> float:
     """How long one thread takes."""
     if isinstance(k, Conv):
         return prod(k.out) * k.panels * k.executed / (k.lanes * target.fma_per_cycle)
+    if isinstance(k, PlaneConv | PlanePool):
+        return cycles(target, k)
     if isinstance(k, Depthwise | Pool):
         return prod(k.out) * k.blocks * max(prod(k.window) / target.fma_per_cycle, 4 * k.lanes / _ELEMENTS)
     if isinstance(k, Grouped):

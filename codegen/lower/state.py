@@ -84,13 +84,22 @@ class Lowering:
         self.maps[value] = ChannelMap.of(places)
         return buffer, self.maps[value]
 
-    def _output_region(self, value: Value, rows: Rows) -> str:
-        """The caller's own memory where the value is a vector in plain order that nothing else reads."""
+    def planes(self, value: Value) -> tuple[Buffer, ChannelMap]:
+        """A buffer for a value as planes, one channel each, and its map (recorded)."""
+        channels = value.type.channels
+        region = self._output_region(value, [[c] for c in range(channels)], planes=True)
+        buffer = self.buffer(value.name, spatial(value.type), channels, region, lanes=1)
+        self.maps[value] = ChannelMap.whole(buffer.name, channels)
+        return buffer, self.maps[value]
+
+    def _output_region(self, value: Value, rows: Rows, planes: bool = False) -> str:
+        """The caller's own memory where the value lies as the caller wants it, and nothing else reads it."""
         names = [name for name, out in self.graph.outputs.items() if self._shown_as(value, out)]
         plain = [c for lanes in rows for c in lanes if c >= 0] == list(range(value.type.channels))
         full = all(min(lanes) >= 0 for lanes in rows[:-1])
         only = len(names) == 1 and not self._real_users(value)
-        return f"output:{names[0]}" if only and plain and full and spatial(value.type) == (1, 1) else "arena"
+        dense = planes or spatial(value.type) == (1, 1)
+        return f"output:{names[0]}" if only and plain and full and dense else "arena"
 
     def _shown_as(self, value: Value, out: Value) -> bool:
         """Whether `out` is this value, or its flattened 1×1 map."""

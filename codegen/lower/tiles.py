@@ -134,7 +134,7 @@ def _cost_by_element(target: Target, shape: Shape, tiling: Tiling) -> float:
         * panels
         * (
             words * _cycles_of_word(target, a, b)
-            + singles * _cycles(target, a * b, a + b, 3, 1)
+            + singles * cycles(target, a * b, a + b, 3, 1)
             + 3 * a * b / target.fma_per_cycle
             + 10
         )
@@ -150,7 +150,7 @@ def _cycles_of_word(target: Target, a: int, b: int) -> float:
         # A weight vector takes a load and a move between multiply-adds, inputs a move for two; moves pair up.
         return step * a * b + step * b + (step * b + step // 2 * a) / 2 + 2
     if target.word_loads != "halves":
-        return _cycles(target, step * a * b, a + step * b, 4, step)
+        return cycles(target, step * a * b, a + step * b, 4, step)
     # Loads run beside multiply-adds; joining two halves of weights takes a multiply-add's place.
     fmas, joined, halves = step * a * b, step * b, 2 * (a + step * b)
     slots = (fmas + joined + halves + 8) / target.issue_width
@@ -161,7 +161,7 @@ _LATENCY = 4
 """Cycles from a multiply-add to the next one on the same sum."""
 
 
-def _cycles(target: Target, fmas: int, loads: int, others: int, chain: int) -> float:
+def cycles(target: Target, fmas: int, loads: float, others: int, chain: int) -> float:
     """Of one pass: the scarcest of multipliers, load units, instruction slots, and the chain of sums."""
     slots = (fmas + 0.55 * loads + others) / target.issue_width  # most loads are of pairs
     multipliers = fmas / target.fma_per_cycle + target.load_stall * loads

@@ -17,8 +17,11 @@ from compactir.diagnostics import CompactError
 from compactir.ir.channel_map import ChannelMap, Piece
 from compactir.ir.channels import ChannelList
 from compactir.ir.op import OPS, Op
+from compactir.ir.stretches import Stretch, stretches
 
 FORMAT = 1
+WORD = 4
+"""Weights that a kernel for planes loads at once, V_X of the vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +196,108 @@ class Grouped(Grid):
 
 
 @dataclass(frozen=True)
+class PlaneGrid(Grid):
+    """A kernel on planes, buffers of one lane: neighbouring pixels of a row are the lanes of a vector.
+
+    It makes `rows` rows of the output at once, of each as many vectors as `tile` pixels fill. The last rows
+    may be made twice, so that a sweep has `rows` of them always.
+    """
+
+    rows: int = 1
+
+    @property
+    def sweeps(self) -> int:
+        """How often it goes over the row, `rows` rows at a time."""
+        return -(-self.out[0] // self.rows)
+
+    @property
+    def tiles(self) -> list[list[Stretch]]:
+        """The vectors of a row, those that are made at once together."""
+        found = stretches(self.out[1], self.lanes, self._in_pairs, self.is_pointwise)
+        count = -(-len(found) // -(-self.tile // self.lanes))
+        return [found[len(found) * i // count : len(found) * (i + 1) // count] for i in range(count)]
+
+    @property
+    def _in_pairs(self) -> bool:
+        """Whether half a vector of one row and half of the next one may share a vector."""
+        last = [
+            (out - 1) * stride + (window - 1) * dilation - pad
+            for out, stride, window, dilation, pad in zip(
+                self.out, self.stride, self.window, self.dilation, self.pad, strict=True
+            )
+        ]
+        inside = self.pad == (0, 0) and last[0] < self.size[0] and last[1] < self.size[1]
+        return inside and self.rows % 2 == 0 and self.stride[1] == 1
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether every pixel depends on the one at its place alone."""
+        return self.window == self.stride == (1, 1) and self.pad == (0, 0)
+
+    @property
+    def vectors(self) -> int:
+        """Vectors that it makes of one output plane."""
+        row = [stretch for tile in self.tiles for stretch in tile]
+        return self.sweeps * sum(self.rows // 2 if s.halves else self.rows for s in row)
+
+
+@dataclass(frozen=True)
+class PlaneConv(PlaneGrid):
+    """Convolution of planes, link by link: panels of `maps` outputs at once.
+
+    A panel's inputs lie in sections: those of section s are read by the outputs m with bit m in `masks[s]`,
+    and panel p has `counts[p][s]` of them. No other link is executed.
+    """
+
+    maps: int = 1
+    masks: tuple[int, ...] = (1,)
+    counts: tuple[tuple[int, ...], ...] = ((1,),)
+
+    @property
+    def panels(self) -> int:
+        """How many panels it has."""
+        return len(self.counts)
+
+    @property
+    def links(self) -> list[int]:
+        """How many pairs of an input and an output each panel has."""
+        return [
+            sum(n * mask.bit_count() for n, mask in zip(row, self.masks, strict=True)) for row in self.counts
+        ]
+
+    @property
+    def panel_starts(self) -> list[tuple[int, int]]:
+        """The first input and the first weight of every panel, and where the last one ends.
+
+        Packed are its biases, then of every input the weights of its outputs, [ky][kx][output].
+        """
+        starts = [(0, 0)]
+        for row, links in zip(self.counts, self.links, strict=True):
+            inputs, floats = starts[-1]
+            starts.append((inputs + sum(row), floats + self.maps + prod(self.window) * links))
+        return starts
+
+    @property
+    def packed_floats(self) -> int:
+        """Size of all panels, and of what a load of several weights may take after them."""
+        return self.panel_starts[-1][1] + WORD - 1
+
+    @property
+    def executed(self) -> int:
+        """Multiply-accumulates, pixels that are made twice included."""
+        return prod(self.window) * sum(self.links) * self.vectors * self.lanes
+
+
+@dataclass(frozen=True)
+class PlanePool(PlaneGrid):
+    """Windowed maximum or mean of planes; `divisors` as those of `Pool`."""
+
+    blocks: int = 1
+    average: bool = False
+    divisors: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Pool(Grid):
     """Windowed maximum or mean; `divisors`: one number for all windows, else one per output pixel."""
 
@@ -231,13 +336,14 @@ class WinogradOutput(Grid):
 
 @dataclass(frozen=True)
 class Map(Kernel):
-    """y = epilogue(x), element by element."""
+    """y = epilogue(x), element by element; `tail` floats more than `pixels` vectors."""
 
     lanes: int
     pixels: int
     blocks: int
     epilogue: tuple[Op, ...] = ()
     spread: tuple[bool, ...] = ()
+    tail: int = 0
 
 
 @dataclass(frozen=True)
@@ -415,6 +521,8 @@ _CLASSES: dict[str, type] = {
         Depthwise,
         Grouped,
         Pool,
+        PlaneConv,
+        PlanePool,
         Map,
         WinogradInput,
         WinogradOutput,

@@ -23,6 +23,9 @@ from compactir.ir.plan import (
     Grouped,
     Kernel,
     Map,
+    PlaneConv,
+    PlaneGrid,
+    PlanePool,
     Pool,
     Resize,
     WinogradInput,
@@ -113,6 +116,9 @@ def touched(call: Call, first: int = 0, last: int | None = None) -> Touched:
     if isinstance(k, WinogradInput):
         end = k.out[0] if last is None else min(last * k.strip, k.out[0])
         return replace(_windowed(k, call, first * k.strip, end), lanewise=False)
+    if isinstance(k, PlaneGrid):
+        end = k.out[0] if last is None else min(last * k.rows, k.out[0])
+        return _on_planes(k, call, first * k.rows, end)
     if isinstance(k, Grid):
         return _windowed(k, call, first, k.out[0] if last is None else last)
     if isinstance(k, Column | Copy):
@@ -120,7 +126,7 @@ def touched(call: Call, first: int = 0, last: int | None = None) -> Touched:
         x = Access("x", call.x, _all(call.x), pixels, k.x_pixel, strict=True)
         return Touched((x,), (Access("y", call.y, _all(call.y), pixels, k.y_pixel),), False)
     if isinstance(k, Map):
-        return _vectors(k.lanes, call, k.pixels, k.pixels, k.spread)
+        return _with_tail(k, call, _vectors(k.lanes, call, k.pixels, k.pixels, k.spread))
     if isinstance(k, Across):
         return replace(_vectors(k.lanes, call, k.pixels, k.pixels, ()), lanewise=False)
     if isinstance(k, GlobalPool):
@@ -141,6 +147,16 @@ def _vectors(lanes: int, call: Call, xs: int, ys: int, spread: Sequence[bool]) -
         for i, m in enumerate(call.extra)
     )
     return Touched((x, *extras), (Access("y", call.y, _all(call.y), Span(0, ys), lanes, lanes),), True)
+
+
+def _with_tail(k: Map, call: Call, found: Touched) -> Touched:
+    """Also the floats after the last whole vector."""
+    if not k.tail:
+        return found
+    end = Span(k.pixels, 1)
+    x = Access("x", call.x, _all(call.x), end, k.lanes, k.tail)
+    y = Access("y", call.y, _all(call.y), end, k.lanes, k.tail)
+    return Touched((*found.reads, x), (*found.writes, y), True) if k.pixels else Touched((x,), (y,), True)
 
 
 def _operand(number: int) -> str:
@@ -177,6 +193,13 @@ def _grouped(k: Grouped, call: Call, first: int, last: int) -> Touched:
     whole = [(_all(call.y), k.lanes)]
     x = _windows(k, ChannelMap.of(sorted(picked)), first, last, 1)
     return Touched((*x, *_extras(k, call, whole, first, last)), _results(k, call, whole, first, last), False)
+
+
+def _on_planes(k: PlaneGrid, call: Call, first: int, last: int) -> Touched:
+    """Pixels that count, all of them: a plane has no dead lanes."""
+    x = _windows(k, call.x, first, last, 1) if len(call.x) else ()
+    strict = tuple(replace(access, strict=True) for access in x)
+    return Touched(strict, _results(k, call, [(_all(call.y), 1)], first, last), False)
 
 
 def _from_tiles(k: WinogradOutput, call: Call, first: int, last: int) -> Touched:
@@ -256,6 +279,8 @@ def table_lengths(kernel: Kernel) -> tuple[int, int]:
     if isinstance(kernel, Conv):
         inputs = kernel.depth if kernel.reads == "table" else 1
         return inputs * (1 if kernel.shared else kernel.panels), kernel.panels * kernel.vectors
+    if isinstance(kernel, PlaneConv):
+        return kernel.panel_starts[-1][0], kernel.panels * kernel.maps
     if isinstance(kernel, Column | Copy):
         return kernel.channels, kernel.channels
     if isinstance(kernel, Grouped):
@@ -264,7 +289,7 @@ def table_lengths(kernel: Kernel) -> tuple[int, int]:
         return kernel.blocks, 36 * kernel.blocks
     if isinstance(kernel, WinogradOutput):
         return 36 * kernel.blocks, kernel.blocks
-    assert isinstance(kernel, Depthwise | Pool | Map | GlobalPool | Across | Resize)
+    assert isinstance(kernel, Depthwise | Pool | PlanePool | Map | GlobalPool | Across | Resize)
     return kernel.blocks, kernel.blocks
 
 
@@ -272,6 +297,8 @@ def packed_floats(kernel: Kernel) -> int:
     """How many packed weights a kernel reads."""
     if isinstance(kernel, Conv):
         return kernel.panels * kernel.panel_floats
+    if isinstance(kernel, PlaneConv):
+        return kernel.packed_floats
     if isinstance(kernel, Depthwise | Grouped | WinogradOutput):
         return kernel.blocks * kernel.block_floats
     return 0

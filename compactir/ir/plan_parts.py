@@ -26,6 +26,8 @@ from compactir.ir.plan import (
     Kernel,
     Map,
     Plan,
+    PlaneConv,
+    PlaneGrid,
     Stage,
     Step,
     WinogradOutput,
@@ -38,6 +40,14 @@ def axes(kernel: Kernel) -> dict[str, int]:
     """Along what a kernel can be cut, and into how many units."""
     if isinstance(kernel, WinogradOutput):
         return {"blocks": kernel.blocks}
+    if isinstance(kernel, PlaneGrid):
+        # Rows that are made twice would be made by two parts.
+        rows = {"rows": kernel.sweeps} if kernel.sweeps > 1 and kernel.out[0] % kernel.rows == 0 else {}
+        return (
+            {"panels": kernel.panels} | rows
+            if isinstance(kernel, PlaneConv)
+            else {"blocks": _blocks(kernel)} | rows
+        )
     if isinstance(kernel, Grid):
         found = {"rows": kernel.out[0]} if kernel.out[0] > 1 else {}
         if isinstance(kernel, Conv | Depthwise) and is_plain(kernel):
@@ -49,7 +59,9 @@ def axes(kernel: Kernel) -> dict[str, int]:
         return {"pixels": kernel.pixels} if kernel.pixels > 1 else {"channels": kernel.channels}
     if isinstance(kernel, Column | Across):
         return {"pixels": kernel.pixels}
-    return {"blocks": _blocks(kernel)} | ({"pixels": kernel.pixels} if isinstance(kernel, Map) else {})
+    if isinstance(kernel, Map) and not kernel.tail:
+        return {"blocks": _blocks(kernel), "pixels": kernel.pixels}
+    return {"blocks": _blocks(kernel)}
 
 
 def is_plain(kernel: Grid) -> bool:
@@ -102,6 +114,10 @@ def tile_starts(k: Grid) -> list[int]:
 
 def _of_panels(call: Call, first: int, last: int) -> Call:
     k = call.kernel
+    if isinstance(k, PlaneConv):
+        start, end = k.panel_starts[first][0], k.panel_starts[last][0]
+        part = replace(k, counts=k.counts[first:last])
+        return _rest(call, part, ChannelMap.of(call.x.places[start:end]), (first, last, k.panels))
     assert isinstance(k, Conv)
     x = call.x if k.shared else _slice(call.x, first, last, k.panels)
     tail = k.tail if last == k.panels else 0

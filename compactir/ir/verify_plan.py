@@ -19,6 +19,9 @@ from compactir.ir.plan import (
     Grid,
     Map,
     Plan,
+    PlaneConv,
+    PlaneGrid,
+    PlanePool,
     Pool,
     Step,
     Tensor,
@@ -208,6 +211,8 @@ def _positions(m: ChannelMap, buffer: str) -> list[int]:
 
 def _is_elementwise(call: Call) -> bool:
     k = call.kernel
+    if isinstance(k, PlaneConv):
+        return k.is_pointwise and k.maps == 1 and k.x_strides == k.y_strides
     if isinstance(k, Depthwise):
         return (k.window, k.stride, k.pad, k.x_strides) == ((1, 1), (1, 1), (0, 0), k.y_strides)
     return isinstance(k, Map)
@@ -246,7 +251,13 @@ def _unfit_kernels(facts: Facts) -> Iterator[Problem]:
             yield _said(step, f"makes {k.tile} pixels at once in rows of {k.out[1]}")
         if isinstance(k, Conv) and (k.rows < 1 or not 0 <= k.tail < k.lanes or (k.tail and k.half)):
             yield _said(step, f"sweeps {k.rows} rows with a tail of {k.tail} lanes")
-        if isinstance(k, Pool) and k.average and len(k.divisors) not in (1, prod(k.out)):
+        if isinstance(k, PlaneGrid) and not 1 <= k.rows <= k.out[0]:
+            yield _said(step, f"makes {k.rows} rows at once of {k.out[0]}")
+        if isinstance(k, PlaneGrid) and (k.ranged or k.x_ring or k.y_ring or k.spread):
+            yield _said(step, "has planes in a fused region")
+        if isinstance(k, PlaneConv) and any(len(row) != len(k.masks) for row in k.counts):
+            yield _said(step, f"has {len(k.masks)} sections, a panel of it has others")
+        if isinstance(k, Pool | PlanePool) and k.average and len(k.divisors) not in (1, prod(k.out)):
             yield _said(step, f"has {len(k.divisors)} divisors for {prod(k.out)} windows")
         if isinstance(k, Grid) and any(ring & (ring - 1) for ring in (k.x_ring, k.y_ring)):
             yield _said(step, "has a ring whose rows do not wrap by a mask")

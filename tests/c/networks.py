@@ -14,7 +14,7 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -49,11 +49,15 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Case:
-    """A named graph with its weights; `authored`: the graph before passes, which says what is right."""
+    """A named graph with its weights; `authored`: the graph before passes, which says what is right.
+
+    `as_planes`: see `lower`.
+    """
 
     name: str
     graph: Graph
     authored: Graph | None = None
+    as_planes: bool | None = None
 
     @cached_property
     def inputs(self) -> dict[str, Array]:
@@ -67,7 +71,7 @@ class Case:
         if cache_bytes is not None:
             passes = [FuseSeparable(cache_bytes) if isinstance(p, FuseSeparable) else p for p in passes]
         run_pipeline(graph, passes)
-        return Case(self.name, graph, self.authored or self.graph)
+        return replace(self, graph=graph, authored=self.authored or self.graph)
 
     @cached_property
     def expected(self) -> dict[str, npt.NDArray[np.float64]]:
@@ -134,7 +138,7 @@ class Network:
 
 def generate(case: Case, target: Target, symbol: str, threads: int = 1) -> Network:
     """Lower and emit, the weights beside the code."""
-    lowered = lower(case.graph, target, threads)
+    lowered = lower(case.graph, target, threads, as_planes=case.as_planes)
     return Network(case, lowered, emit_c(lowered, target, symbol=symbol, pack="file"))
 
 

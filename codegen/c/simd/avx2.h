@@ -53,6 +53,12 @@ V_FN vf32 v_abs(vf32 a) { return vi_float(vi_and(vi_bits(a), vi_set1(0x7fffffffu
 V_FN vf32 v_pick(vf32 a, const int32_t *from) { /* lane i of the result is lane from[i] */
   return _mm256_permutevar8x32_ps(a, _mm256_loadu_si256((const void *)from));
 }
+V_FN vf32 v_even(vf32 a, vf32 b) {
+  return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(_mm256_shuffle_ps(a, b, 0x88)), 0xd8));
+}
+V_FN vf32 v_odd(vf32 a, vf32 b) {
+  return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(_mm256_shuffle_ps(a, b, 0xdd)), 0xd8));
+}
 V_FN vf32 v_halves(vf32 a, vf32 b) { return _mm256_blend_ps(a, b, 0xf0); }
 V_FN vf32 v_load_halves(const float *p, const float *q) {
   return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(q), 1);

@@ -51,6 +51,14 @@ V_FN vf32 v_abs(vf32 a) { return vi_float(vi_and(vi_bits(a), vi_set1(0x7fffffffu
 V_FN vf32 v_pick(vf32 a, const int32_t *from) { /* lane i of the result is lane from[i] */
   return _mm512_permutexvar_ps(_mm512_loadu_si512((const void *)from), a);
 }
+V_FN vf32 v_even(vf32 a, vf32 b) {
+  const vi32 lanes = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  return _mm512_permutex2var_ps(a, lanes, b);
+}
+V_FN vf32 v_odd(vf32 a, vf32 b) {
+  const vi32 lanes = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+  return _mm512_permutex2var_ps(a, lanes, b);
+}
 V_FN vf32 v_halves(vf32 a, vf32 b) { return _mm512_mask_blend_ps((__mmask16)0xff00, a, b); }
 V_FN vf32 v_load_halves(const float *p, const float *q) {
   return _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(p)), _mm256_loadu_ps(q), 1);

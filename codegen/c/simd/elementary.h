@@ -1,3 +1,11 @@
+/* For the borders of maps, lane by lane. */
+V_FN vf32 v_load_each(const float *p, int s, int m, int n, vf32 a) {
+  float f[V_LANES];
+  v_store(f, a);
+  for (int i = m; i < n; ++i) f[i] = p[i * s];
+  return v_load(f);
+}
+
 /* Elementary functions on vectors, written once in the words above: no library, no tables, the same digits from
  * every compiler and on every instruction set where V_FUSED is 1 (where it is 0 the last bits may differ). The
  * polynomials are fits of ours (codegen/c/fit_elementary.py of compactir). Largest distance from the exact value,
@@ -16,6 +24,10 @@
  * 1.00 1.08 0.53 5.94 2.41 2.35 not fused; v_pow over 10^8 samples where it is worst (|b log2 a| > 110): 2.31, 2.80; it
  * stays below 1.2 where |b log2 a| < 3. Denormals count like all other numbers, except on ARMv7, whose NEON takes and
  * returns 0 for them. */
+
+#ifndef V_UNARY
+#define V_UNARY(name) V_BIG vf32 name(vf32 x)
+#endif
 
 /* 1.5 * 2^23: adding it leaves the nearest whole number in the low bits of the sum. */
 #define V_ROUND 12582912.0f
@@ -42,7 +54,7 @@ V_FN vf32 v_exp2_split(vf32 t, vf32 r) {
   return v_scale(v_fma(q, r, v_set1(1.0f)), t);
 }
 
-V_BIG vf32 v_exp2(vf32 x) {
+V_UNARY(v_exp2) {
   x = v_min(v_set1(129.0f), v_max(v_set1(-152.0f), x));
   const vf32 t = v_add(x, v_set1(V_ROUND));
   return v_exp2_split(t, v_sub(x, v_sub(t, v_set1(V_ROUND))));
@@ -60,14 +72,14 @@ V_FN vf32 v_exp_rest(vf32 x, vf32 n) {
   return v_fma(q, v_mul(r, r), r);
 }
 
-V_BIG vf32 v_exp(vf32 x) {
+V_UNARY(v_exp) {
   x = v_min(v_set1(89.0f), v_max(v_set1(-104.5f), x));
   const vf32 t = v_fma(x, v_set1(0x1.715476p+0f), v_set1(V_ROUND));
   return v_scale(v_add(v_exp_rest(x, v_sub(t, v_set1(V_ROUND))), v_set1(1.0f)), t);
 }
 
 /* x (1 + z p(z)) / (1 + z q(z)) with z = x^2, all coefficients above zero, so that nothing cancels; 1 from 9.02 on. */
-V_BIG vf32 v_tanh(vf32 x) {
+V_UNARY(v_tanh) {
   const vf32 one = v_set1(1.0f), a = v_min(v_set1(9.02f), v_max(v_set1(-9.02f), x));
   const vf32 z = v_mul(a, a);
   vf32 p = v_set1(0x1.cb9d9cp-27f);
@@ -83,7 +95,7 @@ V_BIG vf32 v_tanh(vf32 x) {
 }
 
 /* e / (1 + e) or 1 / (1 + e) with e = e^-|x| <= 1: nothing overflows, tiny results keep their digits. */
-V_BIG vf32 v_sigmoid(vf32 x) {
+V_UNARY(v_sigmoid) {
   const vf32 one = v_set1(1.0f);
   const vf32 e = v_exp(vi_float(vi_or(vi_bits(x), vi_set1(0x80000000u))));
   return v_div(v_less(x, v_zero(), e, one), v_add(one, e));
@@ -91,7 +103,7 @@ V_BIG vf32 v_sigmoid(vf32 x) {
 
 /* e^-x needs no denormals here: added to 1, they are lost. The sum n + 127 in the low bits of t is the exponent of 2^n;
  * n = 128 gives inf, and the result -0. */
-V_BIG vf32 v_swish(vf32 x) {
+V_UNARY(v_swish) {
   const vf32 one = v_set1(1.0f), shift = v_set1(V_ROUND + 127.0f);
   const vf32 m = v_min(v_set1(89.0f), v_max(v_set1(-87.0f), v_sub(v_zero(), x)));
   const vf32 t = v_fma(m, v_set1(0x1.715476p+0f), shift);
@@ -148,10 +160,10 @@ V_FN vf32 v_log2_ends(vf32 a, vf32 log, vf32 zero, vf32 infinite) {
   return v_less(v_set1(-1.0f), a, log, nan);
 }
 
-V_BIG vf32 v_log2(vf32 a) {
+V_UNARY(v_log2) {
   vf32 low;
-  const vf32 high = v_log2_pair(a, &low);
-  return v_log2_ends(a, high, vi_float(vi_set1(0xff800000u)), vi_float(vi_set1(0x7f800000u)));
+  const vf32 high = v_log2_pair(x, &low);
+  return v_log2_ends(x, high, vi_float(vi_set1(0xff800000u)), vi_float(vi_set1(0x7f800000u)));
 }
 
 /* 2^(b log2 a). The ends get +-2^100 for the logarithm, so that 0^0 and inf^0 are 1. */

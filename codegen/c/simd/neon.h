@@ -64,6 +64,8 @@ V_FN vf32 v_pick(vf32 a, const int32_t *from) { /* lane i of the result is lane 
   for (int i = 0; i < 4; ++i) r[i] = n[from[i]];
   return vld1q_f32(r);
 }
+V_FN vf32 v_even(vf32 a, vf32 b) { return vuzpq_f32(a, b).val[0]; }
+V_FN vf32 v_odd(vf32 a, vf32 b) { return vuzpq_f32(a, b).val[1]; }
 V_FN vf32 v_halves(vf32 a, vf32 b) { return vcombine_f32(vget_low_f32(a), vget_high_f32(b)); }
 V_FN vf32 v_load_halves(const float *p, const float *q) { return vcombine_f32(vld1_f32(p), vld1_f32(q)); }
 V_FN void v_store_halves(float *p, float *q, vf32 a) {

@@ -18,6 +18,14 @@ typedef struct { float f[V_LANES]; } vf32;
 typedef struct { uint32_t u[V_LANES]; } vi32;
 typedef const float *vx;
 
+/* An elementary function of x. Calls go through memory: by value a struct of four floats travels as two halves, and
+ * joining them waits for stores to reach the cache (gcc 12 on Zen 5: 28 ns a call instead of 6). */
+#define V_UNARY(name) \
+  V_FN vf32 name##_of(vf32 x); \
+  V_BIG void name##_at(vf32 *x) { *x = name##_of(*x); } \
+  V_FN vf32 name(vf32 x) { name##_at(&x); return x; } \
+  V_FN vf32 name##_of(vf32 x)
+
 V_FN vf32 v_set1(float s) { vf32 r; V_EACH r.f[i] = s; return r; }
 V_FN vf32 v_zero(void) { return v_set1(0.0f); }
 V_FN vf32 v_load(const float *p) { vf32 r; V_EACH r.f[i] = p[i]; return r; }
@@ -85,6 +93,16 @@ V_BIG float v_sqrt_1(float a) {
 V_FN vf32 v_sqrt(vf32 a) { vf32 r; V_EACH r.f[i] = v_sqrt_1(a.f[i]); return r; }
 
 V_FN vf32 v_pick(vf32 a, const int32_t *from) { vf32 r; V_EACH r.f[i] = a.f[from[i]]; return r; }
+V_FN vf32 v_even(vf32 a, vf32 b) {
+  vf32 r;
+  for (int i = 0; i < V_LANES / 2; ++i) { r.f[i] = a.f[2 * i]; r.f[i + V_LANES / 2] = b.f[2 * i]; }
+  return r;
+}
+V_FN vf32 v_odd(vf32 a, vf32 b) {
+  vf32 r;
+  for (int i = 0; i < V_LANES / 2; ++i) { r.f[i] = a.f[2 * i + 1]; r.f[i + V_LANES / 2] = b.f[2 * i + 1]; }
+  return r;
+}
 V_FN vf32 v_halves(vf32 a, vf32 b) { vf32 r; V_EACH r.f[i] = i < V_LANES / 2 ? a.f[i] : b.f[i]; return r; }
 V_FN vf32 v_load_halves(const float *p, const float *q) {
   vf32 r;

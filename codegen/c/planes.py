@@ -29,6 +29,15 @@ class Tile:
     count: int
     vectors: tuple[Vector, ...]
 
+    def words(self, maps: int, word: int) -> list[int]:
+        """Which words of `word` weights its taps multiply by, of a row of taps for `maps` outputs."""
+        seen = [
+            kx
+            for kx, spans in enumerate(zip(*(v.live for v in self.vectors), strict=True))
+            if max(spans) > (0, 0)
+        ]
+        return sorted({(kx * maps + m) // word for kx in seen for m in range(maps)})
+
     @property
     def is_inner(self) -> bool:
         """True when all pixels see all taps."""

@@ -221,7 +221,7 @@ def _on_planes(kernel: PlaneGrid, target: Target) -> dict[str, Any]:
         "tiles": vector_tiles(kernel),
         "load": lambda vector, kx, fill: load(kernel, vector, kx, fill),
         "store": lambda vector, y, value: store(kernel, vector, y, value),
-        "clipped": _clipped(kernel),
+        "clipped": kernel.is_clipped(0),
         "twice": kernel.out[0] % kernel.rows,
         "sweeps": ("from", "to") if kernel.split == "rows" else (0, kernel.sweeps),
         "word": WORD,

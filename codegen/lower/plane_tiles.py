@@ -174,8 +174,7 @@ _SECTIONS = 12
 
 def _shapes(k: PlaneConv) -> Iterator[tuple[int, int]]:
     """(rows, tile): rows that divide the map evenly, and any number of them where none does."""
-    last = (k.out[0] - 1) * k.stride[0] + (k.window[0] - 1) * k.dilation[0]
-    most = 1 if k.pad[0] > 0 or last >= k.size[0] else min(_ROWS, k.out[0])  # clipped windows: row by row
+    most = 1 if k.is_clipped(0) else min(_ROWS, k.out[0])  # each row has other taps inside
     even = [rows for rows in range(1, most + 1) if k.out[0] % rows == 0]
     for rows in even if len(even) > 1 else range(1, most + 1):
         count = sum(map(len, replace(k, rows=rows, tile=k.out[1]).tiles))

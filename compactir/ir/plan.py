@@ -217,17 +217,16 @@ class PlaneGrid(Grid):
         count = -(-len(found) // -(-self.tile // self.lanes))
         return [found[len(found) * i // count : len(found) * (i + 1) // count] for i in range(count)]
 
+    def is_clipped(self, axis: int) -> bool:
+        """Whether some window reaches over the border before or after the rows (0) or columns (1)."""
+        first = -self.pad[axis]
+        last = (self.out[axis] - 1) * self.stride[axis] + (self.window[axis] - 1) * self.dilation[axis]
+        return first < 0 or first + last >= self.size[axis]
+
     @property
     def _in_pairs(self) -> bool:
         """Whether half a vector of one row and half of the next one may share a vector."""
-        last = [
-            (out - 1) * stride + (window - 1) * dilation - pad
-            for out, stride, window, dilation, pad in zip(
-                self.out, self.stride, self.window, self.dilation, self.pad, strict=True
-            )
-        ]
-        inside = self.pad == (0, 0) and last[0] < self.size[0] and last[1] < self.size[1]
-        return inside and self.rows % 2 == 0 and self.stride[1] == 1
+        return not (self.is_clipped(0) or self.is_clipped(1)) and self.rows % 2 == 0 and self.stride[1] == 1
 
     @property
     def is_pointwise(self) -> bool:

@@ -251,7 +251,7 @@ def _unfit_kernels(facts: Facts) -> Iterator[Problem]:
             yield _said(step, f"makes {k.tile} pixels at once in rows of {k.out[1]}")
         if isinstance(k, Conv) and (k.rows < 1 or not 0 <= k.tail < k.lanes or (k.tail and k.half)):
             yield _said(step, f"sweeps {k.rows} rows with a tail of {k.tail} lanes")
-        if isinstance(k, PlaneGrid) and not 1 <= k.rows <= k.out[0]:
+        if isinstance(k, PlaneGrid) and not 1 <= k.rows <= (1 if k.is_clipped(0) else k.out[0]):
             yield _said(step, f"makes {k.rows} rows at once of {k.out[0]}")
         if isinstance(k, PlaneGrid) and (k.ranged or k.x_ring or k.y_ring or k.spread):
             yield _said(step, "has planes in a fused region")

@@ -39,7 +39,7 @@ def table_cases(count: int, seed: int = 0) -> list[Case]:
             continue
         graph.outputs["y"] = y
         graph.weights = random_weights(graph, len(cases))
-        name = f"{len(cases)}: {' '.join(str(n.op) for n in graph.nodes)} of {graph.inputs[0].type}"
+        name = f"table {len(cases)}: {' '.join(n.op.name for n in graph.nodes)} of {graph.inputs[0].type}"
         cases.append(Case(name, graph, as_planes=True))
     return cases
 

@@ -34,7 +34,8 @@ def table_cases(count: int, seed: int = 0) -> list[Case]:
                 if rng.integers(2):
                     y = _between(rng, graph, y, f"step{i}")
             if rng.integers(2):
-                y = graph.apply(Conv(Connectivity.dense(y.type.channels, 9, y.type.spatial)), [y], "last")
+                height, width = y.type.spatial
+                y = graph.apply(Conv(Connectivity.dense(y.type.channels, 9, (height, width))), [y], "last")
         except CompactError:  # the kernel does not fit
             continue
         graph.outputs["y"] = y

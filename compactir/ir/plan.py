@@ -261,7 +261,7 @@ class PlaneConv(PlaneGrid):
     def links(self) -> list[int]:
         """How many pairs of an input and an output each panel has."""
         return [
-            sum(n * mask.bit_count() for n, mask in zip(row, self.masks, strict=True)) for row in self.counts
+            sum(n * mask.bit_count() for n, mask in zip(row, self.masks, strict=False)) for row in self.counts
         ]
 
     @property

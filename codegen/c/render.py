@@ -119,7 +119,7 @@ def _context(kernel: Kernel, target: Target) -> dict[str, Any]:
             ),
             "by_rows": kernel.ranged or kernel.split == "rows",
             "clipped": _clipped(kernel),
-            "always": _always(kernel),
+            "always": target.isa == "neon" and _always(kernel),
             "moving": kernel.out[0] > 1 or kernel.ranged,
             "xrow": lambda row: _ring(row, kernel.x_ring),
             "yrow": _ring("oy", kernel.y_ring),

@@ -1,7 +1,8 @@
-"""Writes docs/arm-performance.md: instructions and estimated cycles on Arm, beside other engines.
+"""Instructions and estimated cycles on Arm, beside other engines: a section of docs/performance.md.
 
-python benchmarks/arm_page.py            the page from benchmarks/arm.json
-python benchmarks/arm_page.py count      counts anew first; wants both compilers, qemu-user, llvm-19
+python benchmarks/arm_page.py            counts anew; wants both compilers, qemu-user, llvm-19
+
+The figures are kept in benchmarks/arm.json; `bench_engines.py --redraw` writes the page again.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 COUNTS = ROOT / "benchmarks" / "arm.json"
-PAGE = ROOT / "docs" / "arm-performance.md"
 NETWORKS = {
     "mobilenet_v2": "MobileNetV2",
     "shufflenet_v2": "ShuffleNetV2 1×",
@@ -27,12 +28,13 @@ LEAST_WIN = 0.8
 """Estimates that differ by less than this are called alike."""
 
 
-def main(words: list[str]) -> int:
-    """Count if asked, then write the page."""
-    if words == ["count"]:
-        text = json.dumps(count() | {"engines": load()["engines"]}, indent=1)
-        COUNTS.write_text(text + "\n", encoding="utf-8")
-    PAGE.write_text(page(load()), encoding="utf-8")
+def main() -> int:
+    """Count, keep the figures, write the page."""
+    from benchmarks.bench_engines import redraw
+
+    text = json.dumps(count() | {"engines": load()["engines"]}, indent=1)
+    COUNTS.write_text(text + "\n", encoding="utf-8")
+    redraw()
     return 0
 
 
@@ -61,8 +63,8 @@ def count() -> dict[str, Any]:
     return {"compilers": versions, "ours": ours}
 
 
-def page(found: dict[str, Any]) -> str:
-    """The whole page."""
+def section(found: dict[str, Any]) -> str:
+    """What docs/performance.md says about Arm."""
     parts = [_HEAD.format(gcc=found["compilers"]["gcc"], zig=found["compilers"]["zig"])]
     for name, title in NETWORKS.items():
         parts.append(_table(title, found["ours"][name], found["engines"][name]))
@@ -71,7 +73,7 @@ def page(found: dict[str, Any]) -> str:
 
 
 def _table(title: str, ours: dict[str, list[float]], engines: dict[str, list[list[float]]]) -> str:
-    lines = [f"## {title}", "", "| | " + " | ".join(f"{c.upper()} i | {c.upper()} c" for c in CORES) + " |"]
+    lines = [f"### {title}", "", "| | " + " | ".join(f"{c.upper()} i | {c.upper()} c" for c in CORES) + " |"]
     lines.append("|---|" + "---|" * (2 * len(CORES)))
     for family in COMPILERS:
         cells = (f"{ours[f'{core} {family}'][0]:.1f} | {ours[f'{core} {family}'][1]:.1f}" for core in CORES)
@@ -97,14 +99,14 @@ def _verdict(core: str, column: int, ours: dict[str, Any], engines: dict[str, An
 
 
 _HEAD = """\
-# Arm, estimated
+## Arm, estimated
 
-Made by `python benchmarks/arm_page.py`; do not edit. **Nothing here is a time, and nothing was measured
-on Arm.** Instructions (i, in millions) of one inference are counted under QEMU, exactly. Cycles (c, in
-millions) are estimates by models of the cores: llvm-mca's Neoverse N1 for the Cortex-A76, models of our
-own for the in-order Cortex-A55 and A53 (`compactir/tools/count/inorder.py`). They assume that every
-load hits the first cache, so they are lower bounds: devices take 1.3 to 1.9 times as long (ncnn's
-published times against its estimates). Differences below 20 % say nothing.
+**Nothing here is a time, and nothing was measured on Arm.** Instructions (i, in millions) of one inference
+are counted under QEMU, exactly. Cycles (c, in millions) are estimates by models of the cores: llvm-mca's
+Neoverse N1 for the Cortex-A76, models of our own for the in-order Cortex-A55 and A53
+(`compactir/tools/count/inorder.py`). They assume that every load hits the first cache, so they are lower
+bounds: devices take 1.3 to 1.9 times as long (ncnn's published times against its estimates). Differences
+below 20 % say nothing.
 
 float32, one thread, batch 1, 224×224, random weights (seed 0). compactir: {gcc}; {zig} (clang). The
 others, counted the same way in their Python packages for aarch64: ncnn 1.0.20261020, MNN 3.6.1, ONNX
@@ -120,4 +122,4 @@ How to count a model of your own: `compactc count MODEL.arch --target arm-a55`
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -79,6 +79,11 @@ def main() -> None:
     _write(known)
 
 
+def redraw() -> None:
+    """The page from the figures as they are."""
+    _write(json.loads(FIGURES.read_text(encoding="utf-8")))
+
+
 def _names(known: Any) -> Any:
     def read(text: str) -> list[str]:
         names = text.split(",")
@@ -117,6 +122,7 @@ def _reads() -> dict[str, float]:
 
 def _write(known: dict[str, Any]) -> None:
     """The page, and the charts where matplotlib is installed."""
+    from benchmarks import arm_page
     from benchmarks.performance_page import page
 
     titles = {key: title for key, (title, _, _) in NETWORKS.items() if key in known["races"]}
@@ -128,7 +134,8 @@ def _write(known: dict[str, Any]) -> None:
     else:
         charts = draw(known, titles, ROOT / "docs")
     path = ROOT / "docs" / "performance.md"
-    path.write_text(page(known, titles, charts), encoding="utf-8")
+    text = page(known, titles, charts) + "\n" + arm_page.section(arm_page.load())
+    path.write_text(text, encoding="utf-8")
     print(f"wrote {path.relative_to(ROOT)}")
 
 

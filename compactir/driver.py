@@ -368,16 +368,23 @@ def bind(
 
 def _onnx_constants(path: Path, notes: list[str]) -> dict[str, Stored]:
     """The weights of an ONNX model by their names there, without its operators."""
+    import numpy as np
+
     from compactir.frontends.onnx.model import load_model
     from compactir.weights.stored import Stored
 
     constants = load_model(path).constants
-    tensors = {name: a for name, a in constants.items() if a.ndim and a.dtype.kind == "f"}
+    kinds = {name: a.dtype.name for name, a in constants.items() if a.ndim}
+    tensors = {
+        name: constants[name].astype(np.float32) if kind == "bfloat16" else constants[name]
+        for name, kind in kinds.items()
+        if kind == "bfloat16" or constants[name].dtype.kind == "f"
+    }
     if others := len(constants) - len(tensors):
         notes.append(
             f"{others} constants of {path.name} that are numbers or lists of whole ones play no part"
         )
-    return {name: Stored(array.dtype.name, array) for name, array in tensors.items()}
+    return {name: Stored(kinds[name], array) for name, array in tensors.items()}
 
 
 _MORE_WEIGHTS = {".onnx": _onnx_constants}

@@ -262,3 +262,41 @@ def test_right_or_refused(case: str) -> None:
     graph, inputs, right = read(Written(RISKY[case]), (1, 4, 5, 7))
     (found,) = reference.run(graph, inputs, np.float64).values()
     assert np.abs(found - right).max() <= 1e-5 * np.abs(right).max()
+
+
+def test_weights_that_are_not_numbers_are_refused() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3))
+    with torch.no_grad():
+        module[0].bias[2] = float("nan")
+    with pytest.raises(CompactError, match=r"weights in the Sequential cannot be used: 1 wrong") as caught:
+        compactir.from_torch(module, torch.zeros(1, 3, 8, 8))
+    assert caught.value.code == "CIR643"
+    assert list(caught.value.notes) == ["`0.bias` holds NaN in 1 place, first at [2]"]
+
+
+class _OneBehindAnother(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cumprod(torch.sort(x, -1)[0] + 1, 2).relu()
+
+
+def test_what_cannot_be_read_behind_what_cannot_be_read_is_listed_too() -> None:
+    with pytest.raises(CompactError, match="2 operations of the module cannot be read") as caught:
+        compactir.from_torch(_OneBehindAnother(), torch.zeros(1, 3, 8, 8))
+    listed = "\n".join(caught.value.notes)
+    assert "aten.sort" in listed
+    assert "aten.cumprod" in listed
+    assert "aten.relu" not in listed
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [(torch.float16, "float16, widened to float32, exactly"), (torch.float64, "float64, rounded to float32")],
+)
+def test_weights_of_other_types_are_said(
+    caplog: pytest.LogCaptureFixture, kind: torch.dtype, words: str
+) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3)).to(kind)
+    with caplog.at_level("INFO", "compactir"):
+        graph = compactir.from_torch(module, torch.zeros(1, 3, 8, 8, dtype=kind))
+    assert f"2 tensors of the Sequential: {words}" in caplog.messages
+    assert graph.weights["0.weight"].dtype == np.float32

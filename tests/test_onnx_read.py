@@ -352,6 +352,56 @@ def test_everything_that_is_not_read_is_listed_at_once(tmp_path: Path) -> None:
     assert "`c`" not in listed  # not read because of `b`
 
 
+def test_what_is_not_read_behind_what_is_not_read_is_listed_too(tmp_path: Path) -> None:
+    built = model(
+        "g (float[1,3,8,8] x) => (float[] y) { a = Det (x) b = Relu (a) c = HardSwish (b) y = Det (c) }"
+    )
+    built.graph.node.add(op_type="Mine", domain="com.example", input=["y"], output=["z"])
+    with pytest.raises(CompactError) as caught:
+        read(saved(tmp_path, built))
+    assert caught.value.message == "3 nodes cannot be imported"
+    listed = "\n".join(caught.value.notes)
+    assert "`a` (Det)" in listed
+    assert "`y` (Det)" in listed
+    assert "(Mine): `com.example` is not ONNX's own domain" in listed
+    assert "(Relu)" not in listed  # read, once `a` is
+    assert "(HardSwish)" not in listed
+
+
+def test_weights_that_are_not_numbers_are_refused_with_the_list(tmp_path: Path) -> None:
+    spoiled = W.copy()
+    spoiled[0, 1, 2, 0] = np.nan
+    path = saved(tmp_path, model("g (float[1,3,8,8] x) => (float[1,4,6,6] y) { y = Conv (x, w) }", w=spoiled))
+    with pytest.raises(CompactError, match=r"the weights in model.onnx cannot be used: 1 wrong") as caught:
+        read(path)
+    assert caught.value.code == "CIR643"
+    assert list(caught.value.notes) == ["`y.weight` holds NaN in 1 place, first at [0, 1, 2, 0]"]
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float64"])
+def test_weights_of_other_types_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str) -> None:
+    number = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16, "float64": TensorProto.DOUBLE}
+    other = helper.make_tensor("w", number[kind], W.shape, W.reshape(-1).tolist())
+    exact = numpy_helper.to_array(other).astype(np.float32)
+    built = model("g (float[1,3,8,8] x) => (float[1,4,6,6] y) { y = Conv (x, w) }", w=W)
+    built.graph.initializer[0].CopyFrom(other)
+    path = saved(tmp_path, built)
+    how = "rounded to float32" if kind == "float64" else "widened to float32, exactly"
+    with caplog.at_level("INFO", "compactir"):
+        graph = read(path)
+    assert f"model.onnx: 1 constant: {kind}, {how}" in caplog.messages
+    assert np.array_equal(graph.weights["y.weight"], exact)
+    caplog.clear()
+    arch = tmp_path / "net.arch"
+    arch.write_text("network net {\n  input x: f32[3, 8, 8]\n  output y = x -> conv(4, kernel=3, pad=0)\n}\n")
+    names = tmp_path / "names"
+    names.write_text("w -> conv1.weight\n")
+    with caplog.at_level("INFO", "compactir"):
+        loaded = read_source(Source(arch, weights=path, map=str(names))).graph
+    assert f"1 tensor of model.onnx: {kind}, {how}" in caplog.messages
+    assert np.array_equal(loaded.weights["conv1.weight"], exact)
+
+
 def _spoiled(change: Any) -> Any:
     built = model("g (float[1,3,8,8] x) => (float[1,4,6,6] y) { c = Conv (x, w) y = Relu (c) }", w=W)
     change(built)

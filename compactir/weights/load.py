@@ -134,6 +134,19 @@ def match_weights(
     return {name: np.array(tensor.array, np.float32) for name, (_, tensor) in common.items()}
 
 
+def need_sound(graph: Graph, origin: str) -> None:
+    """For weights that came with their network, in `origin`. Errors: CIR643 with a note per wrong tensor."""
+    stored = {name: Stored("float32", graph.weights[name]) for name in graph.params if name in graph.weights}
+    wrong = {name: p for name, tensor in stored.items() if (p := _problem(graph.params[name], tensor))}
+    if wrong:
+        raise CompactError(
+            "CIR643",
+            f"the weights in {origin} cannot be used: {len(wrong)} wrong",
+            notes=_cut(list(wrong.values())),
+            help="was the training broken off, or has a number overflowed?",
+        )
+
+
 # -- does it fit? --------------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from compactir.frontends.onnx.model import load_model
 from compactir.frontends.onnx.reader import imported, read_model
 from compactir.ir.graph import Graph
+from compactir.weights.load import need_sound
 
 __all__ = ["read"]
 
@@ -34,11 +35,13 @@ def read(path: str | Path, *, dims: Mapping[str, int] | None = None, batch: int 
     bfloat16 and float64 constants become float32, which the log says. Quantized networks are read as the
     float networks that they approximate: see `operators/quantized.py`.
 
-    Errors: CIR605 (onnx is missing), CIR630 to CIR635.
+    Errors: CIR605 (onnx is missing), CIR630 to CIR635, CIR643 (weights that are NaN).
     """
     path = Path(path)
     reader = read_model(load_model(path), path.name, dims=dims, batch=batch)
-    if reader.converted:
-        count = f"{reader.converted} constant{'s' if reader.converted > 1 else ''}"
-        _log.info("%s: %s of other floating-point types became float32", path.name, count)
-    return imported(reader)
+    for kind, many in sorted(reader.converted.items()):
+        how = "rounded to float32" if kind == "float64" else "widened to float32, exactly"
+        _log.info("%s: %d constant%s: %s, %s", path.name, many, "s" if many > 1 else "", kind, how)
+    graph = imported(reader)
+    need_sound(graph, path.name)
+    return graph

@@ -40,6 +40,16 @@ def definition(node: Node, kinds: Sequence[Kind], version: int) -> Function | No
     return Function(tuple(proto.input), tuple(proto.output), attributes, tuple(proto.node), versions)
 
 
+def is_defined(op: str, version: int) -> bool:
+    """Whether ONNX defines an operator by others, for some operands at least."""
+    onnx = need_onnx()
+    try:
+        schema = onnx.defs.get_schema(op, version, "")
+    except onnx.defs.SchemaError:
+        return False
+    return bool(schema.has_context_dependent_function or schema.has_function)
+
+
 def _plain(schema: Any, version: int) -> Any:
     """The body for the newest version of operators that is not newer than the model's."""
     bodies = [v for v in schema.function_opset_versions if v <= version]

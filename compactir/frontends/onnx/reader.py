@@ -7,6 +7,7 @@ folded. So `Shape`, `Gather`, `Concat` and `Reshape` chains vanish here, in whic
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -178,7 +179,8 @@ class Reader:
         self.unsupported: list[str] = []
         self.malformed: list[str] = []
         self.visited = 0
-        self.converted = 0
+        self.converted: Counter[str] = Counter()
+        """Constants that became float32, by the type that they had."""
 
     # -- the whole -------------------------------------------------------------------------------------------
 
@@ -202,8 +204,9 @@ class Reader:
     def _single(self, array: Array) -> Array:
         """Floating-point constants as float32."""
         if array.dtype in _FLOATS or array.dtype.name == "bfloat16":
-            self.converted += 1
-            return array.astype(np.float32)
+            self.converted[array.dtype.name] += 1
+            with np.errstate(over="ignore"):
+                return array.astype(np.float32)
         return array
 
     def _inputs(self) -> Environment:
@@ -293,6 +296,8 @@ class Reader:
         operands = [env.get(name) for name in node.inputs]
         results: Sequence[Any]
         if any(x is _LEFT_OUT for x in operands):
+            if reason := self._never_read(node, versions):
+                self.unsupported.append(f"`{node.name}` ({node.op}): {reason}")
             results = [_LEFT_OUT] * len(node.outputs)
         else:
             results = self._results(node, operands, versions, depth)
@@ -337,11 +342,22 @@ class Reader:
             return [np.asarray(x) if isinstance(x, np.generic) else x for x in made]  # NumPy's scalars
         function = function or self._defined(node, operands, version)
         if function is None:
-            where = f"`{node.domain}` is not ONNX's own domain" if node.domain else "the operator is not read"
-            raise Unsupported(where)
+            raise Unsupported(self._never_read(node, versions) or "the operator is not read")
         if depth >= _DEEPEST:
             raise CompactError("CIR631", "functions call each other in a circle, or too deep")
         return self._called(function, node, operands, depth)
+
+    def _never_read(self, node: Node, versions: Mapping[str, int]) -> str:
+        """Why a node is not read whatever its operands are, as those of an unsupported node are not known."""
+        known = node.op in OPERATORS and not node.domain
+        if (node.domain, node.op) in self.model.functions or known:
+            return ""
+        if node.domain:
+            return f"`{node.domain}` is not ONNX's own domain"
+        from compactir.frontends.onnx.definitions import is_defined
+
+        version = versions.get("", self.model.versions[""])
+        return "" if is_defined(node.op, version) else "the operator is not read"
 
     def _called(
         self, function: Function, node: Node, operands: list[Tensor | None], depth: int

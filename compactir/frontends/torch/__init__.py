@@ -10,6 +10,7 @@ by PyTorch itself. Layers are called by their modules, so parameters keep their 
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,12 +21,14 @@ from compactir.frontends.build import raised
 from compactir.frontends.torch import operators as _operators  # noqa: F401  # what is read registers itself
 from compactir.frontends.torch.reader import Reader
 from compactir.ir.graph import Graph, Scope
+from compactir.weights.load import need_sound
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["from_torch"]
 
+_log = logging.getLogger("compactir")
 _LISTED = 40
 
 
@@ -39,7 +42,7 @@ def from_torch(module: torch.nn.Module, example: Any, *, name: str | None = None
 
     Raises:
         CompactError: CIR645 without PyTorch; CIR636 where `torch.export` cannot record the module; CIR637
-            with every operation that cannot be read.
+            with every operation that cannot be read; CIR643 for weights that are NaN.
     """
     try:
         import torch
@@ -104,6 +107,12 @@ def _finished(reader: Reader, module: torch.nn.Module) -> Graph:
         for path, scope in done.scopes.items()
         if any(name == path or name.startswith(f"{path}.") for name in used)
     }
+    for kind, many in sorted(reader.converted.items()):
+        if many:
+            how = "rounded to float32" if kind == "float64" else "widened to float32, exactly"
+            tensors = "1 tensor" if many == 1 else f"{many} tensors"
+            _log.info("%s of the %s: %s, %s", tensors, type(module).__name__, kind, how)
+    need_sound(done, f"the {type(module).__name__}")
     return done
 
 
@@ -145,7 +154,7 @@ def _unsupported(refused: Sequence[tuple[str, str, str]]) -> CompactError:
     more = [f"… and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
     return CompactError(
         "CIR637",
-        f"{len(lines)} operations of the module cannot be read",
+        f"{len(lines)} operation{'s' if len(lines) > 1 else ''} of the module cannot be read",
         notes=[*lines[:_LISTED], *more],
         help="write them with convolutions, pools and arithmetic, or leave that part to the caller",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -91,6 +92,8 @@ class Reader:
         }
         self.env: dict[Any, Any] = {}
         self.poisoned: set[Any] = set()
+        self.converted: Counter[str] = Counter()
+        """Tensors that became float32, by the type that they had."""
         for node in program.graph.nodes:
             if node.op == "placeholder":
                 self._placeholder(node, program)
@@ -115,6 +118,8 @@ class Reader:
         stored = program.state_dict.get(target)
         tensor = stored if stored is not None else program.constants[target]
         array = tensor.detach().cpu()
+        kind = str(array.dtype).removeprefix("torch.")
+        self.converted[kind] += array.is_floating_point() and kind != "float32"
         self.env[node] = array.float().numpy() if array.is_floating_point() else array.numpy()
 
     def _outputs(self, node: Any) -> None:
@@ -132,8 +137,14 @@ class Reader:
             self.env[node] = self.builder.place(op, self.env[x])
             self.refused = [entry for entry in self.refused if entry[0] not in parts]
             return
+        module = list((node.meta.get("nn_module_stack") or {"": ("",)}).values())[-1][0]
+        word = str(node.target).split(".")[1] if str(node.target).startswith("aten.") else str(node.target)
+        in_place = word.endswith("_") and not word.endswith("__")
+        word = word.rstrip("_") if in_place else word
         if any(n in self.poisoned for n in node.all_input_nodes):
             self.poisoned.add(node)
+            if str(node.target).startswith("aten.") and word not in HANDLERS and word not in _IDENTITY:
+                self.refused.append((node.name, f"{node.target}: it has no counterpart", module))
             return
         if getattr(node.target, "__name__", "") == "getitem":
             found = self.env[node.args[0]][node.args[1]]
@@ -142,10 +153,6 @@ class Reader:
                 self.poisoned.add(node)
             self.env[node] = found
             return
-        module = list((node.meta.get("nn_module_stack") or {"": ("",)}).values())[-1][0]
-        word = str(node.target).split(".")[1] if str(node.target).startswith("aten.") else str(node.target)
-        in_place = word.endswith("_") and not word.endswith("__")
-        word = word.rstrip("_") if in_place else word
         self.builder.at(f"{module}.{word}" if module else word)
         try:
             self.env[node] = self._made(node, word)

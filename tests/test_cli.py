@@ -284,6 +284,22 @@ exec sleep 60
 """
 
 
+def test_an_interrupt_while_modules_load_is_no_traceback() -> None:
+    """Ctrl-C in the first tenth of a second: here it comes with the import of a module of the command line."""
+    program = """
+import sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "compactir.tools.verbs":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+from compactir.__main__ import main
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "interrupted: nothing was left half-written\n")
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupt_leaves_nothing_half_written(
     model: Path, tmp_path: Path, number: signal.Signals, code: int

@@ -105,7 +105,7 @@ def test_metadata(metadata: Message, wheel: zipfile.ZipFile) -> None:
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.11"
     (scripts,) = (n for n in wheel.namelist() if n.endswith("entry_points.txt"))
-    assert "compactc = compactir.cli:main" in wheel.read(scripts).decode()
+    assert "compactc = compactir.__main__:main" in wheel.read(scripts).decode()
     assert any(n.endswith("/LICENSE") for n in wheel.namelist())
 
 

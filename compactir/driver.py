@@ -322,6 +322,8 @@ def _read_cir(path: Path) -> Graph:
     from compactir.lang.source import read_text
 
     graph = parse_graph(read_text(path, limit=None), str(path))
+    if graph.weights_file is not None:
+        graph.weights_file = str(path.parent / graph.weights_file)
     verify(graph)
     return graph
 

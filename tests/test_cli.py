@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compactir import __version__, cli
+from compactir import __version__, cli, driver, reference
 from compactir.tools import terminal
 from compactir.tools.unused import UNUSED
 from compactir.tools.verbs import BY_NAME, VERBS
@@ -285,7 +285,7 @@ exec sleep 60
 
 
 def test_an_interrupt_while_modules_load_is_no_traceback() -> None:
-    """Ctrl-C in the first tenth of a second: here it comes with the import of a module of the command line."""
+    """Ctrl-C in the first tenth of a second: here it comes with the import of a module of `cli`."""
     program = """
 import sys
 class Interrupt:
@@ -416,6 +416,32 @@ def test_fmt_in_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert path.stat().st_mode & 0o777 == 0o640
     assert cli.main(["fmt", "--check", str(path)]) == 0
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_graph_file_names_its_weights_as_seen_from_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the network while no pass has changed them, else none, or the saved ones."""
+    examples = Path(cli.__file__).parent.parent / "examples"
+    monkeypatch.chdir(examples)
+    folder, opted, saved = tmp_path / "out", tmp_path / "opted.cir", tmp_path / "w" / "o.safetensors"
+    saved.parent.mkdir()
+    words = ["lenet5.arch", "--target", "c", "--emit", "ir", "--dump-ir", "all", "-o", str(folder)]
+    assert cli.main(words) == 0
+    assert cli.main(["opt", "lenet5.arch", "-o", str(opted), "--save-weights", str(saved)]) == 0
+    monkeypatch.chdir(tmp_path)
+    named = f'  weights "{os.path.relpath(examples / "lenet5.safetensors", folder)}"'
+    assert named in (folder / "lenet5.cir").read_text(encoding="utf-8")
+    assert "  weights " not in (folder / "lenet5.opt.cir").read_text(encoding="utf-8")
+    last = sorted((folder / "ir").glob("*.cir"))[-1]
+    assert "  weights " not in last.read_text(encoding="utf-8")
+    assert '  weights "w/o.safetensors"' in opted.read_text(encoding="utf-8")
+    right = driver.read(driver.Source(examples / "lenet5.arch")).graph
+    inputs = reference.random_inputs(right, 1)
+    (expected,) = reference.run(right, inputs).values()
+    for file in (folder / "lenet5.cir", folder / "ir" / "00-authored.cir", opted):
+        (found,) = reference.run(driver.read(driver.Source(file)).graph, inputs).values()
+        assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
 def test_fmt_leaves_what_does_not_parse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

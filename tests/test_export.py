@@ -49,7 +49,7 @@ def test_weights(graph: Graph, tmp_path: Path) -> None:
 
 def test_text(graph: Graph, tmp_path: Path) -> None:
     assert export(tmp_path / "net.cir") == 0
-    again = driver.read(driver.Source(tmp_path / "net.cir", weights=tmp_path / "net.safetensors"))
+    again = driver.read(driver.Source(tmp_path / "net.cir"))
     assert again.init["weights"] == "file"
     inputs = reference.random_inputs(graph, 3)
     (a,), (b,) = (reference.run(it, inputs).values() for it in (graph, again.graph))

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compactir.codegen.c.emit import symbol_for
 from compactir.diagnostics import CompactError, spell_list
 from compactir.driver import (
     Planned,
@@ -55,6 +56,8 @@ def main(args: Namespace) -> int:
         check_runs_here(target)
     with terminal.working(f"reading {args.model}", quiet=args.json) as say:
         authored = read(source_of(args))
+        out = Path(args.out or f"out/{symbol_for(authored.graph.name)}")
+        dumps.folder = None if args.out == STDOUT else out / "ir"
         dumps.authored(authored.graph)
         say(f"compiling {authored.graph.name} for {target.name}")
         dump = dumps if args.dump_ir else None
@@ -75,7 +78,7 @@ def main(args: Namespace) -> int:
             return 0
         say(f"building {generated.manifest.library}")
         library = build(generated, args.cc) if "lib" in kinds else None
-        beside: dict[str, str | bytes | Path] = {**extras(planned, kinds, dumps)}
+        beside: dict[str, str | bytes | Path] = {**extras(planned, kinds, dumps, out)}
         if "archive" in kinds:
             say(f"building lib{generated.manifest.symbol}.a")
             beside[f"lib{generated.manifest.symbol}.a"] = archive(generated, args.cc)
@@ -95,7 +98,7 @@ def main(args: Namespace) -> int:
             )
             beside |= with_level(higher, build(higher, args.cc) if "lib" in kinds else None)
         generated = leveled(generated, above)
-        folder = write(generated, Path(args.out or f"out/{generated.manifest.symbol}"), library, beside)
+        folder = write(generated, out, library, beside)
     if args.json:
         more = {"tuning": tuned.to_json()} if tuned else {}
         more |= {"footprint": asdict(size)} if size else {}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from compactir.diagnostics import CompactError, did_you_mean, spell_list
 from compactir.ir.graph import Graph
-from compactir.ir.text import print_graph
 from compactir.passes import Pass
+from compactir.tools.graph_text import graph_text, weights_of
 
 ALL, BEFORE = "all", "before:"
 
@@ -21,18 +23,25 @@ class Dumps:
     texts: dict[str, str] = field(default_factory=dict)
     """`07-fold-batchnorm.cir` → text."""
     ran: list[str] = field(default_factory=list)
+    folder: Path | None = None
+    """Where the texts will be files."""
+    before: dict[str, Any] = field(default_factory=dict)
+    """The weights as bound."""
 
     def __call__(self, stage: str, graph: Graph) -> None:
         name = stage.removeprefix(BEFORE)
         if stage.startswith(BEFORE):
             self.ran.append(name)
         if stage in self.selectors or (ALL in self.selectors and not stage.startswith(BEFORE)):
-            self.texts[f"{len(self.ran):02}-{stage.replace(':', '-')}.cir"] = print_graph(graph)
+            self.texts[f"{len(self.ran):02}-{stage.replace(':', '-')}.cir"] = graph_text(
+                graph, self.folder, weights_of(graph, self.before)
+            )
 
     def authored(self, graph: Graph) -> None:
         """The graph before the first pass belongs to `all`."""
+        self.before = dict(graph.weights)
         if ALL in self.selectors:
-            self.texts["00-authored.cir"] = print_graph(graph)
+            self.texts["00-authored.cir"] = graph_text(graph, self.folder, graph.weights_file)
 
 
 def check_stages(selectors: Sequence[str], steps: Sequence[Pass]) -> None:

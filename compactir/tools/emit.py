@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from compactir.codegen.c.emit import symbol_for
 from compactir.driver import Generated, Planned
 from compactir.ir.plan import print_plan
-from compactir.ir.text import print_graph
 from compactir.tools.dot import dot
 from compactir.tools.dumps import Dumps
+from compactir.tools.graph_text import graph_text, weights_of
 from compactir.weights.safetensors import safetensors
 
 Files = dict[str, str | bytes]
 
 
-def emit_ir(planned: Planned) -> Files:
-    """The graph as authored and after the passes, and the plan."""
-    name = symbol_for(planned.graph.name)
+def emit_ir(planned: Planned, folder: Path | None = None) -> Files:
+    """The graph as authored and after the passes, and the plan, for this folder."""
+    name, authored = symbol_for(planned.graph.name), planned.authored.graph
     return {
-        f"{name}.cir": print_graph(planned.authored.graph),
-        f"{name}.opt.cir": print_graph(planned.graph),
+        f"{name}.cir": graph_text(authored, folder, authored.weights_file),
+        f"{name}.opt.cir": graph_text(planned.graph, folder, weights_of(planned.graph, authored.weights)),
         f"{name}.plan": print_plan(planned.lowered.plan),
     }
 
@@ -72,11 +73,13 @@ EMITTERS: Mapping[str, Callable[[Planned], Files]] = {
 """Kinds that need the plan alone; `c` and `lib` are the driver's."""
 
 
-def extras(planned: Planned, kinds: Sequence[str], dumps: Dumps) -> Files:
-    """Everything that is to lie beside the module."""
+def extras(planned: Planned, kinds: Sequence[str], dumps: Dumps, folder: Path) -> Files:
+    """Everything that is to lie beside the module, in this folder."""
     files: Files = {f"ir/{name}": text for name, text in dumps.texts.items()}
     for kind in kinds:
-        if kind in EMITTERS:
+        if kind == "ir":
+            files |= emit_ir(planned, folder)
+        elif kind in EMITTERS:
             files |= EMITTERS[kind](planned)
     return files
 

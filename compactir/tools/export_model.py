@@ -10,8 +10,8 @@ from compactir.diagnostics import CompactError, did_you_mean, spell_list
 from compactir.driver import read
 from compactir.files import Content, put_all
 from compactir.ir.graph import Graph
-from compactir.ir.text import print_graph
 from compactir.tools import terminal
+from compactir.tools.graph_text import graph_text
 from compactir.tools.manage_cache import megabytes
 from compactir.tools.source import named, source_of
 from compactir.weights.safetensors import safetensors
@@ -67,10 +67,9 @@ def _torch(graph: Graph, out: Path) -> Files:
 
 
 def _cir(graph: Graph, out: Path) -> Files:
-    """The graph as text, and its weights beside it, for `--weights`."""
+    """The graph as text, and its weights beside it, which it names."""
     weights = _safetensors(graph, out)
-    graph.weights_file = None
-    return {out: print_graph(graph), **weights}
+    return {out: graph_text(graph, out.parent, next(iter(weights))), **weights}
 
 
 KINDS: Mapping[str, Callable[[Graph, Path], Files]] = {

@@ -9,10 +9,10 @@ from pathlib import Path
 from compactir.diagnostics import CompactError
 from compactir.driver import read
 from compactir.files import Content, put_all
-from compactir.ir.text import print_graph
 from compactir.passes import PASSES, Pass, parse_pipeline, pipeline, run_pipeline
 from compactir.tools import terminal
 from compactir.tools.dumps import Dumps, check_stages
+from compactir.tools.graph_text import graph_text, weights_of
 from compactir.tools.source import source_of, target_of
 from compactir.tools.usage import STDOUT
 from compactir.weights.safetensors import safetensors
@@ -30,17 +30,20 @@ def main(args: Namespace) -> int:
     with terminal.working(f"running passes on {args.model}"):
         graph = read(source_of(args)).graph
         dumps.authored(graph)
+        before = dict(graph.weights)
         run_pipeline(graph, steps, verify_each=args.verify_each, dump=dumps)
     for name, text in dumps.texts.items():
         terminal.note(f"// ----- {name}\n{text}")
-    text = print_graph(graph)
     files: dict[Path, Content] = {}
+    to_file = bool(args.out) and args.out != STDOUT
     if args.save_weights:
         files[Path(args.save_weights)] = safetensors(graph.weights)
-    if args.out and args.out != STDOUT:
+    weights = args.save_weights or weights_of(graph, before)
+    text = graph_text(graph, Path(args.out).parent if to_file else None, weights)
+    if to_file:
         files[Path(args.out)] = text
     put_all(files)
-    if Path(args.out or STDOUT) not in files:
+    if not to_file:
         print(text, end="")
     return 0
 

@@ -1,17 +1,20 @@
 """Running code on a board: the program of `emulate`, copied over and started by ssh.
 
 What happens there: a new folder in the system's temporary folder, the program and the weights in it, one
-process that answers requests until the connection closes, and then the folder is removed.
+process that answers requests until the connection closes, and then the folder is removed. Its name is chosen
+here, so that it is removed too where somebody interrupts the command that makes it.
 """
 
 from __future__ import annotations
 
 import re
+import secrets
 import shlex
 import shutil
 import subprocess
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from compactir.diagnostics import CompactError
@@ -22,10 +25,13 @@ from compactir.targets import Target
 
 __all__ = ["Board"]
 
-_OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=10")
-_NAME = re.compile(r"[A-Za-z0-9_][\w.@:%\[\]-]*")
+_OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15")
+_NAME = re.compile(r"(\w[\w.+@-]*@)?(\w[\w.-]*|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(%[\w.-]+)?\]?)", re.ASCII)
+"""A user and a machine, or its IPv6 address. Neither may look like an option to ssh or to what it starts."""
 _PATIENCE = 120
-"""Seconds for copying, or for making a folder."""
+"""Seconds for making a folder, and for copying beside what the size takes."""
+_SLOWEST = 50_000
+"""Bytes per second of the slowest line that is waited for."""
 
 
 class Board(Emulated):
@@ -54,24 +60,33 @@ class Board(Emulated):
         if not _NAME.fullmatch(host):
             what = f"`{host}` is no name of a machine"
             raise CompactError("CIR517", what, help="write it as for ssh: user@board")
-        self.host = host
+        # ssh takes an IPv6 address bare, scp in brackets.
+        self.host = host.replace("[", "").replace("]", "")
+        user, at, name = self.host.rpartition("@")
+        self._drive = f"{user}{at}[{name}]" if ":" in name else self.host
         super().__init__(folder, manifest, target, compiler)
-        self._files = [str(self._program), *self._arguments]
+        # Absolute, so that none looks like an option or like a file of another machine.
+        self._files = [str(Path(name).absolute()) for name in (str(self._program), *self._arguments)]
         for tool in ("ssh", "scp"):
             if not shutil.which(tool):
                 raise self._unreached(f"`{tool}` is not installed", [], "`apt install openssh-client`")
-        self._place = self._do(["ssh", *_OPTIONS, host, "mktemp -d"], "make a folder").strip()
-        if not self._place.startswith("/"):
-            raise self._unreached(f"`mktemp -d` on {host} answers {self._place!r}", [], "a board with Linux")
-        self._removal = weakref.finalize(self, _remove, host, self._place)
-        self._do(["scp", "-q", *_OPTIONS, *self._files, f"{host}:{self._place}/"], "copy the program")
+        self._place = f"/tmp/compactir-{secrets.token_hex(8)}"
+        self._removal = weakref.finalize(self, _remove, self.host, self._place)
+        try:
+            self._do(["ssh", *_OPTIONS, self.host, f"mkdir -m 700 {self._place}"], "make a folder")
+        except CompactError:
+            self._removal.detach()
+            raise
+        size = sum(Path(name).stat().st_size for name in self._files)
+        copy = ["scp", "-q", *_OPTIONS, *self._files, f"{self._drive}:{self._place}/"]
+        self._do(copy, "copy the program", _PATIENCE + size / _SLOWEST)
 
     @property
     def by_hand(self) -> list[str]:
         """The same as commands for people; requests and answers as `emulate` describes them."""
         names = " ".join(f"./{shlex.quote(Path(name).name)}" for name in self._files)
         return [
-            f"scp {shlex.join(self._files)} {self.host}:",
+            f"scp {shlex.join(self._files)} {self._drive}:",
             f"ssh {self.host} {shlex.quote(names)} < requests > answers",
         ]
 
@@ -85,11 +100,11 @@ class Board(Emulated):
     def _called(self) -> str:
         return f"the program on {self.host}"
 
-    def _do(self, command: Sequence[str], what: str) -> str:
-        """Run a command that reaches the board; returns what it says."""
+    def _do(self, command: Sequence[str], what: str, patience: float = _PATIENCE) -> None:
+        """Run a command that reaches the board, for so many seconds at most."""
         try:
             done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PATIENCE
+                command, stdin=subprocess.DEVNULL, capture_output=True, errors="replace", timeout=patience
             )
         except subprocess.TimeoutExpired:
             raise self._unreached(f"{self.host} does not answer (cannot {what})", [], "is it on?") from None
@@ -99,7 +114,6 @@ class Board(Emulated):
                 f"try `ssh {self.host} true`: it has to work without a password (`ssh-copy-id {self.host}`)"
             )
             raise self._unreached(f"cannot {what} on {self.host}", said, help)
-        return done.stdout
 
     def _unreached(self, what: str, said: Sequence[str], help: str) -> CompactError:
         notes = [*said, *(f"by hand: {line}" for line in self.by_hand)]
@@ -108,5 +122,6 @@ class Board(Emulated):
 
 def _remove(host: str, place: str) -> None:
     """Take the folder on the board away; what fails here stays in its temporary folder."""
-    command = ["ssh", *_OPTIONS, host, f"rm -r {shlex.quote(place)}"]
-    subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=False)
+    command = ["ssh", *_OPTIONS, host, f"rm -rf {place}"]
+    with suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,10 @@ while words[0] == "-o":
 host, command = words[0], words[1]
 with open({log!r}, "a") as log:
     log.write(f"{{host}}: {{command}}\\n")
+if host == "user@slow" and command.startswith("mkdir"):
+    subprocess.run(["sh", "-c", command])
+    os.kill(os.getppid(), 2)
+    sys.exit(255)
 if host == "user@nowhere":
     sys.exit("ssh: connect to host nowhere port 22: No route to host")
 if "/program" not in command:
@@ -42,7 +47,9 @@ SCP = """\
 import shutil, sys
 words = [word for word in sys.argv[1:] if word not in ("-q", "-o") and "=" not in word]
 for name in words[:-1]:
-    shutil.copy(name, words[-1].partition(":")[2])
+    shutil.copy(name, words[-1].rpartition(":")[2])
+with open({log!r}, "a") as log:
+    log.write(f"scp to {{words[-1].rpartition(':')[0]}}\\n")
 """
 
 
@@ -73,9 +80,10 @@ def test_a_board_that_computes_right(log: Path, capsys: pytest.CaptureFixture[st
     out = capsys.readouterr()
     assert "agrees: every difference is at most" in out.out
     assert "emulat" not in out.err
-    made, started, removed = log.read_text().splitlines()
-    folder = removed.removeprefix("user@board: rm -r ")
-    assert made == "user@board: mktemp -d"
+    made, copied, started, removed = log.read_text().splitlines()
+    folder = removed.removeprefix("user@board: rm -rf ")
+    assert made == f"user@board: mkdir -m 700 {folder}"
+    assert copied == "scp to user@board"
     assert started.startswith(f"user@board: {folder}/program")
     assert not Path(folder).exists()
 
@@ -116,8 +124,38 @@ def test_without_ssh(
     assert log.read_text() == ""
 
 
-@pytest.mark.parametrize("host", ["-oProxyCommand=x", "a b", "user@board;ls"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        "-oProxyCommand=x",
+        "user@-oProxyCommand=x",
+        "a b",
+        "user@board;ls",
+        "user@board:22",
+        "@b",
+        "é",
+    ],
+)
 def test_a_name_that_is_none(host: str, log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", LENET, "--init", "seed=1", "--target", "arm", f"--host={host}"]) == 1
     assert "is no name of a machine" in capsys.readouterr().err
     assert log.read_text() == ""
+
+
+@pytest.mark.parametrize("host", ["pi@fe80::1%eth0", "pi@[fe80::1%eth0]"])
+def test_an_address_is_bare_for_ssh_and_in_brackets_for_scp(host: str, log: Path) -> None:
+    assert verify(host) == 1  # of every board but user@board this ssh makes a wrong one
+    made, copied, *_ = log.read_text().splitlines()
+    assert made.startswith("pi@fe80::1%eth0: mkdir")
+    assert copied == "scp to pi@[fe80::1%eth0]"
+
+
+def test_an_interrupted_copy_leaves_nothing_on_the_board(log: Path) -> None:
+    words = ["verify", LENET, "--init", "seed=1", "--runs", "1", "--target", "arm", "--host", "user@slow"]
+    done = subprocess.run([sys.executable, "-m", "compactir", *words], capture_output=True, text=True)
+    assert done.returncode == 130, done.stderr
+    made, removed = log.read_text().splitlines()
+    folder = made.removeprefix("user@slow: mkdir -m 700 ")
+    assert removed == f"user@slow: rm -rf {folder}"
+    assert not Path(folder).exists()

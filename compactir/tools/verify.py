@@ -214,7 +214,7 @@ def _built_for(args: Namespace) -> tuple[Target, int]:
     from compactir.runtime.manifest import read_manifest
     from compactir.targets import load_target
 
-    if args.host:
+    if args.host is not None:
         manifest = read_manifest(Path(args.module))
     else:
         with load(args.module) as module:
@@ -252,7 +252,7 @@ def _module(args: Namespace, planned: Planned) -> Module:
 
 def _loaded(folder: str | Path, host: str | None) -> Module:
     """The module of a folder, here or on a board."""
-    if not host:
+    if host is None:
         return load(folder)
     from compactir.runtime.module import load_on_board
 

@@ -56,6 +56,12 @@ class Component:
         """Whether it is a tensor of the caller's alone, whose planes cost nothing."""
         return not self.makers and not self.carriers
 
+    @property
+    def joins_given(self) -> bool:
+        """Whether a tensor of the caller's may be joined with another map, which has to be brought in then."""
+        made = {node.out for node in (*self.makers, *self.carriers)}
+        return not self.values <= made and any(isinstance(n.op, Concat) for n in self.carriers)
+
 
 def planes(graph: Graph, target: Target, fused: Container[str], wanted: bool | None = None) -> set[Value]:
     """The values that lie as planes, without the caller's.
@@ -120,7 +126,8 @@ def _can(component: Component, fused: Container[str]) -> bool:
     """Whether there are kernels for all that makes and reads it."""
     convolutions = [n for n in (*component.makers, *component.carriers) if isinstance(n.op, Conv)]
     return (
-        not any(v.name in fused for v in component.values)
+        not component.joins_given
+        and not any(v.name in fused for v in component.values)
         and all(isinstance(n.op, Conv) for n in component.makers)
         and all(_is_plain(n) for n in convolutions)
         and all(_reads_planes(n, component) and n.out.name not in fused for n in component.readers)

@@ -133,7 +133,9 @@ class Lowering:
         if all(self.buffers[name].lanes == self.lanes for name in m.buffers):
             return m
         if value not in self._blocked:
-            self._blocked[value] = self.copied(value, natural(len(m), self.lanes), "import", conversion=True)
+            given = all(self.buffers[name].region.startswith("input:") for name in m.buffers)
+            rows = natural(len(m), self.lanes)
+            self._blocked[value] = self.copied(value, rows, "import", conversion=given)
         return self._blocked[value]
 
     def copied(self, value: Value, rows: Rows, why: str, conversion: bool = False) -> ChannelMap:

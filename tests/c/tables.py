@@ -45,6 +45,24 @@ def table_cases(count: int, seed: int = 0) -> list[Case]:
     return cases
 
 
+def joined_cases() -> list[Case]:
+    """Maps of the caller's beside computed ones, or one of two inputs beside the other, in one concat."""
+    cases = []
+    for number, convolve in enumerate((True, False)):
+        graph = Graph("joined")
+        first = graph.input("first", TensorType.f32(1, 3, 18, 18))
+        y: Value = first
+        if convolve:
+            y = graph.apply(Conv(Connectivity.dense(3, 5, (3, 3))), [y], "conv")
+        second = graph.input("second", TensorType.f32(1, 2, *y.type.spatial))
+        y = graph.apply(Concat(), [second, y], "joined")
+        y = graph.apply(AvgPool((2, 2), (2, 2), (0, 0, 0, 0)), [y], "pool")
+        graph.outputs["y"] = graph.apply(Conv(Connectivity.dense(y.type.channels, 3, (3, 3))), [y], "last")
+        graph.weights = random_weights(graph, number)
+        cases.append(Case(f"joined {number}", graph, as_planes=True))
+    return cases
+
+
 def _pick(rng: np.random.Generator, *values: int) -> tuple[int, int]:
     return int(rng.choice(values)), int(rng.choice(values))
 

@@ -62,7 +62,8 @@ def lower(
     for chain in chains.values():
         regions.hold(state, chain)
     pending: dict[regions.Chain, list[Step]] = {}
-    flat = layout.planes(graph, target, chains, as_planes)
+    flat, decided = layout.planes(graph, target, chains, as_planes)
+    state.decisions += decided
     for node in graph.nodes:
         rules = planes.RULES if node.out in flat and type(node.op) in planes.RULES else RULES
         rules[type(node.op)](state, node)

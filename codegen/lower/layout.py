@@ -25,6 +25,7 @@ from compactir.ops.linear import Linear, Rbf
 from compactir.ops.norm import Affine, BatchNorm
 from compactir.ops.pool import AvgPool, MaxPool
 from compactir.ops.tensor import Unary
+from compactir.passes import Decision
 from compactir.targets import Target
 
 _WORTH = 0.1
@@ -52,6 +53,11 @@ class Component:
     """What its makers read."""
 
     @property
+    def nodes(self) -> list[Node]:
+        """What makes its values."""
+        return [*self.makers, *self.carriers]
+
+    @property
     def is_given(self) -> bool:
         """Whether it is a tensor of the caller's alone, whose planes cost nothing."""
         return not self.makers and not self.carriers
@@ -59,12 +65,14 @@ class Component:
     @property
     def joins_given(self) -> bool:
         """Whether a tensor of the caller's may be joined with another map, which has to be brought in then."""
-        made = {node.out for node in (*self.makers, *self.carriers)}
+        made = {node.out for node in self.nodes}
         return not self.values <= made and any(isinstance(n.op, Concat) for n in self.carriers)
 
 
-def planes(graph: Graph, target: Target, fused: Container[str], wanted: bool | None = None) -> set[Value]:
-    """The values that lie as planes, without the caller's.
+def planes(
+    graph: Graph, target: Target, fused: Container[str], wanted: bool | None = None
+) -> tuple[set[Value], list[Decision]]:
+    """The values that lie as planes, without the caller's; what was chosen by time, or could not be.
 
     Args:
         graph: what is lowered.
@@ -73,15 +81,17 @@ def planes(graph: Graph, target: Target, fused: Container[str], wanted: bool | N
         wanted: all that can for True, none for False; by estimated time for None.
     """
     if wanted is False:
-        return set()
+        return set(), []
     found = _components(graph)
     able: set[Component] = set()
     for component in found:  # in the order in which they are made
-        if _can(component, fused) and component.parents <= able:
+        if not _obstacle(component, fused) and component.parents <= able:
             able.add(component)
+    chosen, decisions = able, []
     if wanted is None:
-        able = _faster(able, found, target)
-    return {value for c in able for value in c.values} - set(graph.inputs)
+        chosen = _faster(able, found, target)
+        decisions = [d for c in found for d in _explained(c, target, fused, c in able, chosen)]
+    return {value for c in chosen for value in c.values} - set(graph.inputs), decisions
 
 
 def _components(graph: Graph) -> list[Component]:
@@ -122,16 +132,23 @@ def _carries(node: Node) -> bool:
     return type(node.op) in RULES or isinstance(node.op, View | Concat | Transparent)
 
 
-def _can(component: Component, fused: Container[str]) -> bool:
-    """Whether there are kernels for all that makes and reads it."""
-    convolutions = [n for n in (*component.makers, *component.carriers) if isinstance(n.op, Conv)]
-    return (
-        not component.joins_given
-        and not any(v.name in fused for v in component.values)
-        and all(isinstance(n.op, Conv) for n in component.makers)
-        and all(_is_plain(n) for n in convolutions)
-        and all(_reads_planes(n, component) and n.out.name not in fused for n in component.readers)
+def _obstacle(component: Component, fused: Container[str]) -> str:
+    """What makes or reads it and has no kernel on planes, or nothing."""
+    convolutions = [n for n in component.nodes if isinstance(n.op, Conv)]
+    inside = [n for n in component.nodes if n.out.name in fused]
+    other = [n for n in component.makers if not isinstance(n.op, Conv)]
+    mixed = [n for n in convolutions if not _is_plain(n)]
+    readers = [n for n in component.readers if not _reads_planes(n, component) or n.out.name in fused]
+    reasons = (
+        (inside, "runs row by row in a fused region, in blocks"),
+        (other, "makes blocks"),
+        (mixed, "has windows of several sizes, or another operand in its epilogue"),
+        (readers, "reads blocks"),
     )
+    for nodes, why in reasons:
+        if nodes:
+            return f"`{nodes[0].name}` {why}"
+    return "a tensor of the caller's is joined with other maps" if component.joins_given else ""
 
 
 def _is_plain(node: Node) -> bool:
@@ -172,17 +189,46 @@ def _saved(component: Component, target: Target, wanted: bool) -> float:
 
     Nothing where blocks execute about what there is to execute, unless `wanted` by others.
     """
-    nodes = [*component.makers, *component.carriers]
-    makers = [n for n in nodes if isinstance(n.op, Conv)]
-    macs = sum(n.macs // n.out.type.batch for n in makers)
-    if component.is_given or not (wanted or _executed(makers, target.lanes) > _WASTED * macs):
+    if component.is_given or not (wanted or _wastes(component, target)):
         return 0.0
+    blocked, new = _estimates(component, target)
+    return (1 - _WORTH) * blocked - new
+
+
+def _wastes(component: Component, target: Target) -> bool:
+    """Whether blocks execute more than there is to execute."""
+    makers = [n for n in component.nodes if isinstance(n.op, Conv)]
+    macs = sum(n.macs // n.out.type.batch for n in makers)
+    return _executed(makers, target.lanes) > _WASTED * macs
+
+
+def _estimates(component: Component, target: Target) -> tuple[float, float]:
+    """Cycles of all that makes and reads it: in blocks, as planes."""
     blocked = sum(_in_blocks(n, target, True) for n in component.makers)
     blocked += sum(_carried(n, target) for n in component.carriers)
     blocked += sum(_in_blocks(n, target, False) for n in component.readers)
-    new = sum(_as_planes(n, target) for n in nodes)
+    new = sum(_as_planes(n, target) for n in component.nodes)
     new += sum(_in_blocks(n, target, True) for n in component.readers)
-    return (1 - _WORTH) * blocked - new
+    return blocked, new
+
+
+def _explained(
+    component: Component, target: Target, fused: Container[str], able: bool, chosen: Container[Component]
+) -> list[Decision]:
+    """Of the convolutions of a component that is planes, or whose blocks have lanes that carry nothing."""
+    makers = [n for n in component.makers if isinstance(n.op, Conv) and spatial(n.out.type) != (1, 1)]
+    done = component in chosen
+    if not makers or not (done or _wastes(component, target)):
+        return []
+    why = _obstacle(component, fused)
+    if not why and not all(parent in chosen for parent in component.parents):
+        why = "what it reads lies in blocks"
+    if able and not why:
+        blocked, new = _estimates(component, target)
+        why = f"about {new / 1e6:.3f} million cycles, readers included; in blocks: {blocked / 1e6:.3f}"
+        if done and (1 - _WORTH) * blocked <= new:
+            why += "; what follows saves more"
+    return [Decision("planes", n.name, n.span, done, why) for n in makers]
 
 
 def _executed(nodes: Iterable[Node], lanes: int) -> float:

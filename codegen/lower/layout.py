@@ -64,7 +64,7 @@ class Component:
 
     @property
     def joins_given(self) -> bool:
-        """Whether a tensor of the caller's may be joined with another map, which has to be brought in then."""
+        """Whether a tensor of the caller's may be joined with another map: it has to be brought in then."""
         made = {node.out for node in self.nodes}
         return not self.values <= made and any(isinstance(n.op, Concat) for n in self.carriers)
 

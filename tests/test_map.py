@@ -188,6 +188,16 @@ def test_what_cannot_be_laid_is_refused_whole(graph: Graph, tmp_path: Path) -> N
     assert "`head.bias` holds NaN in 5 places" in nan.notes[0]
 
 
+def test_names_that_say_no_role_are_told(graph: Graph, tmp_path: Path) -> None:
+    """As exporters leave them that fold constants."""
+    bare = {f"onnx::Conv_{i}": array for i, array in enumerate(draw(graph, 7).values())}
+    error = refused(graph, bare, tmp_path)
+    said = "no name of the file says what a tensor is, as `weight` and `bias` do: `onnx::Conv_"
+    assert any(said in note for note in error.notes)
+    named = refused(graph, {f"a.{i}.weight": array for i, array in enumerate(bare.values())}, tmp_path)
+    assert not any("no name of the file" in note for note in named.notes)
+
+
 def test_conversions_are_said(graph: Graph, tmp_path: Path) -> None:
     names = {"stem": "a", "bn1": "b", "left": "c1", "right": "c2", "head": "d"}
     tensors = {name: array.astype(np.float16) for name, array in renamed(graph, names).items()}

@@ -32,6 +32,7 @@ from compactir.ir.types import Array
 from compactir.ops.conv import Conv
 from compactir.targets import load_target
 from compactir.tools.counting import count
+from compactir.tools.manage_cache import megabytes
 from compactir.weights.init import draw
 
 TOLERANCE = 1e-4
@@ -128,7 +129,7 @@ class Row:
             _bound(self.c),
             str(self.kernels),
             f"{self.copies:,}",
-            f"{self.memory / 1e6:.2f} MB",
+            megabytes(self.memory),
         )
 
 

@@ -325,6 +325,10 @@ def _nothing_fits(graph: Graph, layers: Sequence[_Layer], search: _Search, origi
         f"`{graph.name}` has {ours:,} numbers in {len(graph.params)} tensors, "
         f"the file {theirs:,} in {len(search.shapes)}"
     )
+    roles = {name.rpartition(".")[2] for name in graph.params} | set(ROLES)
+    if search.shapes and not any(name.rpartition(".")[2] in roles for name in search.shapes):
+        example = next(iter(search.shapes))
+        notes.append(f"no name of the file says what a tensor is, as `weight` and `bias` do: `{example}`")
     if search.gave_up:
         notes.append(f"the search was given up after {_STEPS:,} steps")
     return CompactError(

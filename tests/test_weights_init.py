@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from compactir import reference
+from compactir.diagnostics import CompactError
 from compactir.ir.graph import Graph
+from compactir.ir.text import parse_graph, print_graph
 from compactir.ir.types import Array
 from compactir.lang import elaborate, parse
+from compactir.passes import run_pipeline
 from compactir.weights.init import draw
 
 MOBILE = """
@@ -187,3 +190,16 @@ def test_masks_are_legal() -> None:
     assert filters.sum() == 10 * 16
     assert both.sum() == 8 * 10
     assert np.array_equal(filters[:, 0], both[0])  # what one layer drops is what the next does not read
+
+
+def test_what_passes_computed_is_not_drawn() -> None:
+    """A .cir file after passes, read without its weights: a message, not random numbers."""
+    graph = build("network n { input x: f32[4, 3, 3]; output y = x -> conv(4, kernel=1) -> bn }")
+    graph.weights = draw(graph)
+    run_pipeline(graph, "fold-batchnorm")
+    again = parse_graph(print_graph(graph))
+    with pytest.raises(CompactError, match="passes computed .* and 1 more of `n`") as error:
+        draw(again)
+    assert error.value.code == "CIR601"
+    again.weights = graph.weights
+    assert all(array is graph.weights[name] for name, array in draw(again).items())

@@ -19,6 +19,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from compactir.diagnostics import CompactError
 from compactir.ir.graph import Graph, Node, Param, Value
 from compactir.ir.types import Array
 from compactir.ops.activation import Activation
@@ -38,7 +39,16 @@ def draw(graph: Graph, seed: int = 0) -> dict[str, Array]:
 
     Variances are above 0; masks of learned connections are legal: every group has inputs and outputs, where
     there are enough of them.
+
+    Errors: CIR601 for a folded array that is not there: its numbers are a result, which nobody can draw.
     """
+    if lost := [n for n, p in graph.params.items() if p.init == "folded" and n not in graph.weights]:
+        more = f" and {len(lost) - 1} more" if lost[1:] else ""
+        raise CompactError(
+            "CIR601",
+            f"passes computed `{lost[0]}`{more} of `{graph.name}`, and the arrays are not there",
+            help="give them with `--weights FILE`: `compactc opt … --save-weights FILE` writes them",
+        )
     spread = _distributions(graph)
     users: dict[Param, Node] = {}
     for node in graph.nodes:

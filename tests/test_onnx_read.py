@@ -368,6 +368,15 @@ def test_what_is_not_read_behind_what_is_not_read_is_listed_too(tmp_path: Path) 
     assert "(HardSwish)" not in listed
 
 
+def test_open_extents_are_listed_at_once(tmp_path: Path) -> None:
+    path = saved(tmp_path, model("g (float[N,3,H,W] x) => (float[N,4,P,Q] y) { y = Conv (x, w) }", w=W))
+    with pytest.raises(CompactError, match=r"`x`: its extents 2 \(`H`\) and 3 \(`W`\) are open") as caught:
+        read(path)
+    assert caught.value.code == "CIR634"
+    with pytest.raises(CompactError, match=r"`x`: its extent 3 \(`W`\) is open"):
+        read(path, dims={"H": 8})
+
+
 def test_weights_that_are_not_numbers_are_refused_with_the_list(tmp_path: Path) -> None:
     spoiled = W.copy()
     spoiled[0, 1, 2, 0] = np.nan

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from compactir.diagnostics import CompactError, Span, did_you_mean, remember_source
+from compactir.diagnostics import CompactError, Span, did_you_mean, remember_source, spell_list
 from compactir.frontends.build import Builder, Tensor, identifier, is_known, raised, shape_of
 from compactir.frontends.onnx.model import (
     MOST_NODES,
@@ -247,6 +247,7 @@ class Reader:
                 return list(self.given[it.name].shape)
             raise ValueError("it has no shape")
         shape: list[int] = []
+        left: list[str] = []
         for axis, extent in enumerate(it.shape):
             name = extent if isinstance(extent, str) else f"dim{axis}"
             if isinstance(extent, int) and extent > 0:
@@ -260,7 +261,13 @@ class Reader:
             elif axis == 0:
                 shape.append(self.batch)
             else:
-                raise ValueError(f"its extent {axis} (`{name}`) is open")
+                left.append(f"{axis} (`{name}`)")
+        if left:
+            raise ValueError(
+                f"its extent {left[0]} is open"
+                if len(left) == 1
+                else f"its extents {spell_list(left)} are open"
+            )
         if self.batch != 1 and shape and shape[0] != self.batch:
             raise ValueError(f"its batch is fixed to {shape[0]}, `--batch` says {self.batch}")
         return shape

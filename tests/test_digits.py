@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -17,6 +18,7 @@ from examples.prepare_digits import (
     resize_matrix,
     to_inputs,
 )
+from tests.conftest import ROOT
 
 
 @pytest.mark.slow
@@ -48,6 +50,19 @@ def test_inputs_have_the_paper_s_range() -> None:
     assert inputs.dtype == np.float32
     assert inputs.min() == np.float32(-0.1)
     assert inputs.max() == np.float32(1.175)
+
+
+def test_the_network_says_how_an_image_gets_into_that_range() -> None:
+    """`compactc run` reads images from 0 to 1; the model file and the help say `--mean` and `--std`."""
+    for text in (
+        (ROOT / "examples" / "lenet5.arch").read_text(encoding="utf-8"),
+        (ROOT / "docs" / "cli.md").read_text(encoding="utf-8"),
+    ):
+        found = re.search(r"--mean (0\.\d+) --std (0\.\d+)", text)
+        assert found
+        mean, std = map(float, found.groups())
+        assert (0 - mean) / std == pytest.approx(-0.1, abs=1e-4)
+        assert (1 - mean) / std == pytest.approx(1.175, abs=1e-4)
 
 
 def test_bitmaps_are_ten_different_signs() -> None:

@@ -104,6 +104,15 @@ def test_the_example_of_the_manual(update_golden: bool) -> None:
     assert old == new, "run `make docs`"
 
 
+def test_the_first_layer_on_a_grey_image_is_a_plain_convolution() -> None:
+    """Each channel by itself, or all of one channel: the same connections."""
+    head = "input x: f32[1, 16, 16]"
+    assert "x -> conv(6, kernel=3)" in text_of("output y = x -> conv(6, kernel=3)", head)
+    assert "x -> depthwise(kernel=3, multiplier=2)" in text_of(
+        "output y = x -> depthwise(kernel=3, multiplier=2)"
+    )
+
+
 def test_branches_are_kept_together() -> None:
     """In whatever order an exporter lists the branches."""
     graph = elaborate(

@@ -115,7 +115,10 @@ VERBS = (
         "(PNG, JPEG: scaled to 0…1, channels first, resized to the input with a note).\n"
         "MODEL is a model file or an output folder.",
         (
-            ("compactc run out/lenet5 digit.png", "the best classes of one image"),
+            (
+                "compactc run out/lenet5 digit.png --mean 0.0784 --std 0.7843",
+                "one image, in the range of the training",
+            ),
             ("compactc run lenet5.arch digits.npy --output scores.npy", "compile, run, keep the result"),
             ("compactc run two.arch --input left=a.npy --input right=b.npy", "several inputs by name"),
         ),

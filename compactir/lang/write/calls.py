@@ -117,11 +117,15 @@ def _convolutions(op: Conv) -> Iterator[tuple[str, dict[str, Any]]]:
         given = common | pad
         if len(families) == 1:
             family = families[0]
+            groups = {"groups": family.count} if family.count > 1 else {}
+            conv = ("conv", out | {"kernel": kernels[0]} | given | groups)
+            if family.count == 1:  # the first layer on a grey image is no depthwise one
+                yield conv
             if family.count == op.connect.in_channels and family.ins == 1 and not op.masked:
                 extra = {"multiplier": family.outs} if family.outs > 1 else {}
                 yield "depthwise", {"kernel": kernels[0]} | given | extra
-            groups = {"groups": family.count} if family.count > 1 else {}
-            yield "conv", out | {"kernel": kernels[0]} | given | groups
+            if family.count > 1:
+                yield conv
             continue
         if all(f.ins == 1 for f in families):
             multiplier = {"multiplier": families[0].outs} if families[0].outs > 1 else {}

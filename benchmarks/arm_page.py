@@ -86,11 +86,13 @@ def _table(title: str, ours: dict[str, list[float]], engines: dict[str, list[lis
 
 def _verdict(core: str, column: int, ours: dict[str, Any], engines: dict[str, Any]) -> str:
     """What the estimates allow to say about one core."""
-    mine = min(ours[f"{core} {family}"][1] for family in COMPILERS)
+    cycles = {family: ours[f"{core} {family}"][1] for family in COMPILERS}
+    mine = min(cycles.values())
     best = min(ENGINES, key=lambda engine: engines[engine][column][1])
     ratio = mine / engines[best][column][1]
     if ratio <= LEAST_WIN:
-        said = f"fewer estimated cycles than {best}, the best of the others"
+        winners = [family for family in COMPILERS if cycles[family] <= LEAST_WIN * engines[best][column][1]]
+        said = f"with {' and '.join(winners)} fewer estimated cycles than {best}, the best of the others"
     elif ratio < 1 / LEAST_WIN:
         said = f"no difference that an estimate could show from {best}, the best of the others"
     else:

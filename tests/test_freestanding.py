@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -129,6 +130,22 @@ def test_flash_and_ram(tool: Tool, capsys: pytest.CaptureFixture[str], tmp_path:
     assert f"flash {size.flash:,} bytes" in capsys.readouterr().out
     assert main(["report", lenet, "--target", "cortex-m7"]) == 0
     assert f"{size.flash:,}" in capsys.readouterr().out
+
+
+@pytest.mark.compiler
+@pytest.mark.slow
+@pytest.mark.parametrize(("title", "network"), [("LeNet-5", "lenet5"), ("DS-CNN", "ds_cnn")])
+@pytest.mark.parametrize("name", ["cortex-m4", "cortex-m7"])
+def test_the_table_of_the_manual(title: str, network: str, name: str, tool: Tool) -> None:
+    page = (EXAMPLES.parent / "docs" / "arm.md").read_text(encoding="utf-8")
+    [row] = re.findall(rf"^\| {title}, {name} \| (.*) \|$", page, re.MULTILINE)
+    flash, code, weights, ram = (int(cell.removesuffix(" KB")) * 1024 for cell in row.split(" | "))
+    size = footprint(made(network, load_target(name)), tool("arm-none-eabi-gcc"))
+    half = 512  # what rounding to kilobytes takes away
+    assert weights == pytest.approx(size.weights, abs=half)
+    assert ram == pytest.approx(size.ram, abs=half)
+    assert code == pytest.approx(size.code, abs=half + size.code // 50)  # compilers of one year differ
+    assert flash == pytest.approx(size.flash, abs=half + size.code // 50)
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def test_what_passes_computed_is_not_drawn() -> None:
     graph.weights = draw(graph)
     run_pipeline(graph, "fold-batchnorm")
     again = parse_graph(print_graph(graph))
-    with pytest.raises(CompactError, match="passes computed .* and 1 more of `n`") as error:
+    with pytest.raises(CompactError, match=r"passes computed .* and 1 more of `n`") as error:
         draw(again)
     assert error.value.code == "CIR601"
     again.weights = graph.weights

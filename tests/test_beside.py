@@ -8,7 +8,8 @@ from itertools import pairwise
 
 import pytest
 
-from compactir.codegen.c.beside import beside, weight_registers
+from compactir.codegen.c.beside import beside
+from compactir.codegen.lower.tiles import weight_registers
 
 LANES, STEP, WORDS = 4, 8, 3
 

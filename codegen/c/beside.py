@@ -11,18 +11,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-__all__ = ["LEAST_WORDS", "beside", "weight_registers"]
+from compactir.codegen.lower.tiles import BESIDE_PIXELS, weight_registers
+
+__all__ = ["LEAST_WORDS", "beside"]
 
 LEAST_WORDS = 4
 """With fewer words of four inputs, what comes before the loop is not worth it."""
 _WORD = 4
-_MANY = 4
-"""Pixels from which on there are multiply-adds enough to load beside."""
-
-
-def weight_registers(pixels: int, vectors: int) -> int:
-    """Registers in which weights wait, so that the next ones are there in time."""
-    return max(2, vectors) if pixels >= _MANY else _WORD
 
 
 def beside(pixels: Sequence[int], vectors: int, lanes: int, step: int) -> tuple[list[str], list[str]]:
@@ -37,7 +32,7 @@ def beside(pixels: Sequence[int], vectors: int, lanes: int, step: int) -> tuple[
         lanes: floats per vector.
         step: floats from one pixel's inputs to the next one's.
     """
-    many, registers = len(pixels) >= _MANY, weight_registers(len(pixels), vectors)
+    many, registers = len(pixels) >= BESIDE_PIXELS, weight_registers(len(pixels), vectors)
     groups, last_pixel = _WORD * vectors, pixels[-1]
 
     def weights(group: int) -> list[str]:

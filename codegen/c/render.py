@@ -9,12 +9,12 @@ from typing import Any
 
 import jinja2
 
-from compactir.codegen.c.beside import LEAST_WORDS, beside, weight_registers
+from compactir.codegen.c.beside import LEAST_WORDS, beside
 from compactir.codegen.c.between import between
 from compactir.codegen.c.finish import CALLED, chain, literal
 from compactir.codegen.c.paired import paired, unrolled
 from compactir.codegen.c.planes import Tile, load, store, vector_tiles
-from compactir.codegen.lower.tiles import LEAST_PIXELS, Segment, segments, waiting
+from compactir.codegen.lower.tiles import LEAST_PIXELS, Segment, segments, waiting, weight_registers
 from compactir.ir.plan import (
     WORD,
     Call,

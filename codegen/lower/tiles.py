@@ -17,12 +17,21 @@ _STREAMED = 40 * 1024
 """Bytes of weights from which on every tile waits for them: they no longer stay in the first-level cache."""
 
 
+BESIDE_PIXELS = 4
+"""Where loads come by halves: from so many pixels on there are multiply-adds enough to load beside."""
+
+
 LEAST_PIXELS = 3
 """Where loads come by way of moves: with fewer pixels there are not multiply-adds enough to load beside."""
 
 
 _MOST_PIXELS = 8
 """Inputs of more pixels than these would take more integer registers than compilers have to give."""
+
+
+def weight_registers(pixels: int, vectors: int) -> int:
+    """Registers in which weights wait that come by halves, so that the next ones are there in time."""
+    return max(2, vectors) if pixels >= BESIDE_PIXELS else 4
 
 
 def waiting(vectors: int) -> int:
@@ -199,8 +208,8 @@ def fits(target: Target, tile: int, vectors: int) -> bool:
     held = tile if target.isa == "neon" else 1
     free = 3 if target.word_loads == "halves" else 1 if target.registers >= 32 else 0
     weights = vectors
-    if target.word_loads == "halves":  # `codegen/c/beside.py` loads the next ones while these are multiplied
-        weights = max(vectors, 2) if tile >= 4 else 4
+    if target.word_loads == "halves":
+        weights = weight_registers(tile, vectors)
     elif target.word_loads == "moves" and tile >= LEAST_PIXELS:
         if tile > _MOST_PIXELS:
             return False

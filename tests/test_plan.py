@@ -218,6 +218,12 @@ def with_kernel(plan: Plan, kind: type, wanted: Callable[[Any], bool], **changes
     return with_call(plan, change)
 
 
+def planes_of(plan: Plan) -> set[str]:
+    """The buffers that kernels on planes write."""
+    calls = [call for step in plan.steps for call in step.calls if isinstance(call.kernel, PlaneGrid)]
+    return {name for call in calls for name in call.y.buffers}
+
+
 def is_arena(b: Buffer) -> bool:
     return b.region == "arena"
 
@@ -355,6 +361,7 @@ BROKEN: list[tuple[str, str, Broken]] = [
     ("a long tail", EXISTENCE[2], lambda p: with_kernel(p, Conv, anything, tail=8)),
     ("rows beyond the map", EXISTENCE[2], lambda p: with_kernel(p, PlaneGrid, anything, rows=99)),
     ("planes in a ring", EXISTENCE[2], lambda p: with_kernel(p, PlaneGrid, anything, y_ring=4)),
+    ("blocks for planes", EXISTENCE[2], lambda p: with_buffer(p, lambda b: b.name in planes_of(p), lanes=2)),
     ("another section", EXISTENCE[2], lambda p: with_kernel(p, PlaneConv, anything, masks=(1, 2, 3))),
     ("no divisors", EXISTENCE[2], lambda p: with_kernel(p, Pool, lambda k: k.average, divisors=())),
     ("a ring of three", EXISTENCE[2], lambda p: with_kernel(p, Grid, lambda k: k.y_ring > 0, y_ring=3)),

@@ -255,6 +255,10 @@ def _unfit_kernels(facts: Facts) -> Iterator[Problem]:
             yield _said(step, f"makes {k.rows} rows at once of {k.out[0]}")
         if isinstance(k, PlaneGrid) and (k.ranged or k.x_ring or k.y_ring or k.spread):
             yield _said(step, "has planes in a fused region")
+        if isinstance(k, PlaneGrid):
+            names = dict.fromkeys((*call.x.buffers, *call.y.buffers))
+            for name in (n for n in names if n in facts.buffers and facts.buffers[n].lanes != 1):
+                yield _said(step, f"takes blocks of channels in {name} for planes")
         if isinstance(k, PlaneConv) and any(len(row) != len(k.masks) for row in k.counts):
             yield _said(step, f"has {len(k.masks)} sections, a panel of it has others")
         if isinstance(k, Pool | PlanePool) and k.average and len(k.divisors) not in (1, prod(k.out)):

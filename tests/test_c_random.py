@@ -47,7 +47,11 @@ def cases(target: Target) -> list[Case]:
     return [*small, *fused, *windows]
 
 
-@pytest.fixture(scope="module", params=TARGETS, ids=lambda t: t.name)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(t, marks=[pytest.mark.slow] * (t.name == "c")) for t in TARGETS],
+    ids=lambda t: t.name,
+)
 def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Program:
     target: Target = request.param
     folder = tmp_path_factory.mktemp(target.name)

@@ -70,7 +70,7 @@ def check_only(compiler: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
-@pytest.mark.parametrize("compiler", ["gcc", "clang", "zig"])
+@pytest.mark.parametrize("compiler", ["gcc", "clang", pytest.param("zig", marks=pytest.mark.slow)])
 def test_no_compiler_has_anything_to_say(
     compiler: str, target: Target, tmp_path: Path, tool: Tool, need: Need
 ) -> None:

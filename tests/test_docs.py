@@ -470,7 +470,14 @@ def test_every_command_is_run_or_says_why_not(name: str) -> None:
 
 
 @pytest.mark.compiler
-@pytest.mark.parametrize("name", [name for name in PLAYED if "<!-- run -->" in page(name)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name == "docs/arm.md"))
+        for name in PLAYED
+        if "<!-- run -->" in page(name)
+    ],
+)
 def test_commands(name: str, tmp_path: Path, need: Callable[[str], None]) -> None:
     """A page's files and commands, in its order, in a fresh folder."""
     if not shutil.which("cc"):

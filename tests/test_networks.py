@@ -313,7 +313,11 @@ def is_seen(graph: Graph, inputs: dict[str, Array], theirs: Array) -> bool:
     return any(np.abs(found - theirs).max() > limit for found in results)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=[pytest.mark.slow] * (str(c) == "scalenet50")) for c in CASES],
+    ids=str,
+)
 def test_reference_equals_the_judge(case: Case) -> None:
     """In both precisions; and two channels swapped in the middle are seen."""
     graph = load(case)
@@ -329,7 +333,10 @@ def test_reference_equals_the_judge(case: Case) -> None:
 
 @pytest.mark.compiler
 @pytest.mark.parametrize("target", ["c", "native"])
-@pytest.mark.parametrize("network", ["lenet5", "mobilenet_v2", "shufflenet_v2"])
+@pytest.mark.parametrize(
+    "network",
+    ["lenet5", *(pytest.param(n, marks=pytest.mark.slow) for n in ("mobilenet_v2", "shufflenet_v2"))],
+)
 def test_c_equals_the_reference(network: str, target: str) -> None:
     """At full size, through every pass; and two channels swapped in the middle are seen."""
     graph = load(Case(network, {}, network))

@@ -60,6 +60,7 @@ def coverage() -> tuple[Counter[str], Counter[tuple[str, str]]]:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_every_pass_fires_in_a_tenth_of_500_verified_graphs(
     coverage: tuple[Counter[str], Counter[tuple[str, str]]],
 ) -> None:
@@ -69,6 +70,7 @@ def test_every_pass_fires_in_a_tenth_of_500_verified_graphs(
     assert {name: share for name, share in shares.items() if share < 0.1} == {}
 
 
+@pytest.mark.slow
 def test_every_two_features_occur_together_twenty_times(
     coverage: tuple[Counter[str], Counter[tuple[str, str]]],
 ) -> None:

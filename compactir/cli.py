@@ -203,6 +203,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _counts(text: str) -> tuple[int, ...]:
+    counts = tuple(_count(word.strip()) for word in text.split(","))
+    if len(set(counts)) < len(counts):
+        raise argparse.ArgumentTypeError(f"`{text}` names a number twice")
+    return counts
+
+
 def _at_most(number: int, most: int) -> int:
     if number > most:
         raise argparse.ArgumentTypeError(f"`{number}` is more than {most:,}")
@@ -235,6 +242,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "init": _seed,
     "number": _count,
     "threads": _count,
+    "counts": _counts,
     "percent": _percent,
     "floats": _decimals,
 }

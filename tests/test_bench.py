@@ -117,7 +117,7 @@ def test_the_verb_prints_tables_and_json(tiny: Path, capsys: pytest.CaptureFixtu
     assert "of peak" in said
     assert "GFLOP/s" in said
     assert cli.main([*words, "--json"]) == 0
-    data = json.loads(capsys.readouterr().out)
+    [data] = json.loads(capsys.readouterr().out)["races"]
     ours = data["entries"][0]
     assert ours["engine"] == OURS
     assert ours["ratio"] == {"minimum": 1.0, "median": 1.0}
@@ -129,10 +129,31 @@ def test_the_verb_knows_the_engines() -> None:
     assert cli.main(["bench", "net.arch", "--against", "tensorflow"]) == 2
 
 
+@COMPILER
+def test_a_race_for_every_number_of_threads(
+    tiny: Path, fake: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts = [2, 1] if len(os.sched_getaffinity(0)) > 1 else [1]
+    monkeypatch.setattr(command, "ENGINES", (fake(),))
+    words = ["bench", str(tiny), "--init", "1", "--rounds", "1", "--threads", ",".join(map(str, counts))]
+    assert cli.main([*words, "--json"]) == 0
+    races = json.loads(capsys.readouterr().out)["races"]
+    assert [race["threads"] for race in races] == counts
+    assert [len(race["circumstances"]["pinned"]) for race in races] == counts
+    assert {e["threads"] for race in races for e in race["entries"]} == set(counts)
+    assert cli.main(words) == 0
+    said = capsys.readouterr().out
+    assert [line.split("MACs: ")[1].split()[0] for line in said.splitlines() if "MACs" in line] == [
+        str(count) for count in counts
+    ]
+
+
 def test_more_threads_than_cores_are_refused(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     threads = len(os.sched_getaffinity(0)) + 1
-    assert cli.main(["bench", str(tiny), "--threads", str(threads)]) == 1
-    assert "CIR677" in capsys.readouterr().err
+    assert cli.main(["bench", str(tiny), "--threads", f"1,{threads}"]) == 1
+    said = capsys.readouterr()
+    assert "CIR677" in said.err
+    assert not said.out  # before the first race
 
 
 # -- who is refused ------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ WRONG = {
         ("merge-blocks{lanes=0}", "CIR404"),
         ("fuse-separable{cache=-1}", "CIR404"),
     ],
-    "threads": [("0", "CIR600"), ("100000", "CIR504"), ("two", "CIR600")],
+    "threads": [("0", "CIR600"), ("100000", "CIR504"), ("two", "CIR600"), ("1,,2", "CIR600")],
     "top1": [("101", "CIR600"), ("-1", "CIR600"), ("nan", "CIR600"), ("high", "CIR600")],
     "baseline": [("1,2", "CIR663"), ("70,-1,3", "CIR663"), ("70,x,3", "CIR600"), ("inf,1,1", "CIR600")],
     "mean": [("a", "CIR600"), ("nan", "CIR600")],
@@ -70,6 +70,9 @@ WRONG = {
 TOGETHER = [
     ("none.arch --target x86,arm", "CIR505"),
     ("none.arch --target x86,x86", "CIR505"),
+    ("none.arch --threads 1,2", "CIR600"),
+    ("bench none.arch --threads 1,100000", "CIR504"),
+    ("bench none.arch --threads 2,1,2", "CIR600"),
     ("none.arch --threads 2 --freestanding", "CIR506"),
     ("none.arch --threads 2 --target cortex-m4", "CIR506"),
     ("none.arch --target cortex-m7 --emit lib", "CIR506"),

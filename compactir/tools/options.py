@@ -15,7 +15,7 @@ class Option:
     flags: tuple[str, ...] = ()
     metavar: str = ""
     kind: str = "text"
-    """text, flag, choice, list; number, threads, percent, floats, size; define, init; target, loaded,
+    """text, flag, choice, list; number, threads, counts, percent, floats, size; define, init; target, loaded,
     targets, passes, stage (of `--dump-ir`); read: model, file, folder; written: out, outdir;
     compiler"""
     choices: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ value is `cli`'s, options that change nothing are `unused`'s; here is what the v
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +25,11 @@ def _threads(count: int) -> None:
     from compactir.driver import check_threads
 
     check_threads(count)
+
+
+def _counts(counts: Sequence[int]) -> None:
+    for count in counts:
+        _threads(count)
 
 
 def _target(name: str) -> None:
@@ -60,6 +65,7 @@ def _size(text: str) -> None:
 
 MEANINGS: Mapping[str, Callable[[Any], None]] = {
     "threads": _threads,
+    "counts": _counts,
     "target": _target,
     "loaded": _loaded,
     "targets": _targets,

@@ -359,6 +359,7 @@ VERBS = (
         (
             ("compactc bench mobilenet_v2.arch", "against what is installed"),
             ("compactc bench lenet5.arch -D output=linear --against onnxruntime,litert", "against two"),
+            ("compactc bench mobilenet_v2.arch --threads 1,2", "on one core, then on two"),
             ("compactc bench shufflenet_v2.arch --rounds 50 --json", "longer, for programs"),
             ("compactc bench mobilenet_v2.arch --isa avx2", "as on a processor without AVX-512"),
         ),
@@ -376,11 +377,12 @@ VERBS = (
             ),
             Option(
                 "threads",
-                "threads of every engine, ours included (default 1)",
+                "threads of every engine, ours included, a list: a race for each number, on as many cores "
+                "(default 1)",
                 ("--threads",),
-                metavar="N",
-                kind="threads",
-                default=1,
+                metavar="LIST",
+                kind="counts",
+                default=(1,),
             ),
             Option(
                 "isa",

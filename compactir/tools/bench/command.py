@@ -32,17 +32,31 @@ LEVELS = {"avx2": "x86"}
 
 
 def main(args: Namespace) -> int:
-    """Race, print; 1 where an output was wrong."""
+    """A race for every number of threads, printed; 1 where an output was wrong."""
     check_runs_here(target_of(args))
-    settings = Settings(args.threads, args.rounds, isa=args.isa or "")
+    races = [Settings(threads, args.rounds, isa=args.isa or "") for threads in args.threads]
+    for settings in races:
+        check_cores(settings)
     target = load_target(LEVELS[args.isa]) if args.isa and args.target == "native" else target_of(args)
-    with terminal.working(f"compiling {args.model}", quiet=args.json) as say:
-        result = bench(source_of(args), target, args.against or ENGINES, settings, args.cc, say)
+    results = []
+    for settings in races:
+        with terminal.working(f"compiling {args.model}", quiet=args.json) as say:
+            results.append(bench(source_of(args), target, args.against or ENGINES, settings, args.cc, say))
+        if not args.json:
+            print_result(results[-1])
     if args.json:
-        terminal.print_json(result.to_json())
-    else:
-        print_result(result)
-    return 1 if any(e.state == figures.WRONG for e in result.entries) else 0
+        terminal.print_json({"races": [result.to_json() for result in results]})
+    return 1 if any(e.state == figures.WRONG for result in results for e in result.entries) else 0
+
+
+def check_cores(settings: Settings) -> None:
+    """Errors: CIR677 where there are fewer cores than threads."""
+    if len(cores := settings.pinned()) < settings.threads:
+        raise CompactError(
+            "CIR677",
+            f"{settings.threads} threads do not fit on {len(cores)} cores",
+            help=f"write `--threads {len(cores)}`",
+        )
 
 
 def bench(
@@ -52,12 +66,7 @@ def bench(
 
     Errors: those of compiling; CIR677 where there are fewer cores than threads.
     """
-    if len(cores := settings.pinned()) < settings.threads:
-        raise CompactError(
-            "CIR677",
-            f"{settings.threads} threads do not fit on {len(cores)} cores",
-            help=f"write `--threads {len(cores)}`",
-        )
+    check_cores(settings)
     authored = read(source, warn=False)
     generated = generate(plan(authored, target, threads=settings.threads))
     with tempfile.TemporaryDirectory(prefix="compactir-bench-") as name:

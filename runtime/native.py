@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ __all__ = ["Native", "check_header", "map_weights"]
 
 _KEPT_WORKSPACES = 8
 """Workspaces kept for the next calls: as many as there were calls at the same time, but not for ever more."""
+
+_HUGE_PAGE = 2 << 20
+_MADV_POPULATE_WRITE = 23
+"""Linux's number (madvise(2), since 5.14); Python has no name for it."""
 
 _WEIGHTS_MAGIC = b"CIRW"
 _CONTENT_ID = slice(24, 40)
@@ -166,8 +171,23 @@ def _map(file: int, size: int) -> mmap.mmap:
     own = file < 0
     if not hasattr(mmap, "MAP_POPULATE"):
         return mmap.mmap(file, size, access=mmap.ACCESS_DEFAULT if own else mmap.ACCESS_READ)
+    if own and size >= _HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        return _huge(size)
     flags = mmap.MAP_PRIVATE | mmap.MAP_POPULATE | (mmap.MAP_ANONYMOUS if own else 0)
     return mmap.mmap(file, size, flags=flags, prot=mmap.PROT_READ | (mmap.PROT_WRITE if own else 0))
+
+
+def _huge(size: int) -> mmap.mmap:
+    """Fresh memory in huge pages, where the system grants them to those that ask.
+
+    A file's pages are not asked for: its system puts as many side by side as it can, and a copy of the
+    weights in memory of our own would be slower to load and no faster to read (benchmarks/LOG.md).
+    """
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel without huge pages, or before 5.14: pages come when they are touched
+        memory.madvise(mmap.MADV_HUGEPAGE)
+        memory.madvise(_MADV_POPULATE_WRITE)
+    return memory
 
 
 def map_weights(folder: Path, manifest: Manifest) -> mmap.mmap:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from compactir.diagnostics import CompactError
 from compactir.frontends.build import raised
 from compactir.frontends.torch import operators as _operators  # noqa: F401  # what is read registers itself
-from compactir.frontends.torch.reader import Reader
+from compactir.frontends.torch.reader import HANDLERS, Reader
 from compactir.ir.graph import Graph, Scope
 from compactir.weights.load import need_sound
 
@@ -59,13 +59,14 @@ def from_torch(module: torch.nn.Module, example: Any, *, name: str | None = None
     called = name or type(module).__name__
     reader = Reader(program, called)
     if reader.refused:  # some operations are known only when taken apart
-        tables: list[list[Any]] = [[{}], []]
-        for options in tables:  # what changes tensors in place; then all that PyTorch can take apart
-            apart = program.run_decompositions(*options)
-            other = Reader(apart, called)
-            if not other.refused:
-                return _finished(other, module)
-        raise _unsupported(reader.refused)
+        readers = [reader]
+        tables: list[Any] = [{}, _decompositions()]  # what changes tensors in place; then what is not known
+        for table in tables:
+            apart = program.run_decompositions(table)
+            readers.append(Reader(apart, called))
+            if not readers[-1].refused:
+                return _finished(readers[-1], module)
+        raise _unsupported(min((r.refused for r in readers), key=len))  # nearest to what is readable
     return _finished(reader, module)
 
 
@@ -114,6 +115,17 @@ def _finished(reader: Reader, module: torch.nn.Module) -> Graph:
             _log.info("%s of the %s: %s, %s", tensors, type(module).__name__, kind, how)
     need_sound(done, f"the {type(module).__name__}")
     return done
+
+
+def _decompositions() -> Any:
+    """How PyTorch takes apart what has no counterpart here."""
+    from torch.export import default_decompositions
+
+    table = default_decompositions()
+    for op in list(table):
+        if str(op).split(".")[1].rstrip("_") in HANDLERS:
+            del table[op]
+    return table
 
 
 def _exported(module: torch.nn.Module, examples: tuple[Any, ...]) -> Any:

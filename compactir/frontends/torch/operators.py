@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from compactir.frontends.build import Tensor, is_known, shape_of
+from compactir.frontends.torch.functions import adaptive, bordered, transposed
 from compactir.frontends.torch.reader import Refused, Step, handles
 from compactir.ir.connectivity import Connectivity
 from compactir.ir.types import Array
@@ -16,7 +17,7 @@ from compactir.ops.arrange import Dropout
 from compactir.ops.conv import Conv
 from compactir.ops.linear import Linear
 from compactir.ops.norm import BatchNorm
-from compactir.ops.pool import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool, Upsample
+from compactir.ops.pool import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
 
 # -- layers --------------------------------------------------------------------------------------------------
 
@@ -29,7 +30,7 @@ def _pair(value: Any) -> tuple[int, int]:
 @handles("conv2d", "convolution", "conv1d")
 def _conv(s: Step) -> Any:
     if s.get("transposed", False):
-        raise Refused("transposed convolutions are not read")
+        return transposed(s)
     weight = s.known("weight")
     x, sequence = s["input"], weight.ndim == 3
     if sequence:
@@ -132,29 +133,9 @@ def _op(word: str, s: Step, **attributes: Any) -> Activation:
     return op
 
 
-@handles("hardtanh", "clamp")
-def _clamped(s: Step) -> Any:
-    low, high = (s["min_val"], s["max_val"]) if "min_val" in s.args else (s["min"], s["max"])
-    if low is None or high is None or is_known(low) or is_known(high):
-        if high is None and low == 0:
-            return s.b.activation(_op("relu", s), s["self"])
-        raise Refused("one of its limits is open, or computed")
-    if (low, high) == (0, 6):
-        return s.b.activation(_op("relu6", s), s["self"])
-    return s.b.activation(_op("clip", s, low=float(low), high=float(high)), s["self"])
-
-
 @handles("leaky_relu")
 def _leaky_relu(s: Step) -> Any:
     return s.b.activation(_op("leaky_relu", s, slope=float(s["negative_slope"])), s["self"])
-
-
-@handles("softmax", "_softmax")
-def _softmax(s: Step) -> Any:
-    x = s.value("self")
-    if int(s["dim"]) % x.type.rank != 1 or x.type.rank not in (2, 4):
-        raise Refused("it does not run along the channels")
-    return s.b.place(SPELLINGS["softmax"](x.type), x)
 
 
 @handles("dropout", "feature_dropout")
@@ -214,14 +195,6 @@ def _window(s: Step) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int, 
     return kernel, stride, (top, left, top, left)
 
 
-@handles("max_pool2d", "max_pool2d_with_indices")
-def _max_pool(s: Step) -> Any:
-    if _pair(s.get("dilation", 1)) != (1, 1):
-        raise Refused("its windows have holes")
-    y = s.b.place(MaxPool(*_window(s), bool(s.get("ceil_mode", False))), s.value("self"))
-    return [y, None] if "indices" in str(s.node.target) else y
-
-
 @handles("avg_pool2d")
 def _avg_pool(s: Step) -> Any:
     kernel, stride, pad = _window(s)
@@ -241,7 +214,7 @@ def _adaptive(s: Step) -> Any:
         kernel = (size[0] // out[0], size[1] // out[1])
         y = s.b.place(MaxPool(kernel, kernel) if largest else AvgPool(kernel, kernel), x)
     else:
-        raise Refused(f"{list(size)} does not divide into {list(out)} equal windows")
+        y = adaptive(s, x, out, largest)  # type: ignore[assignment]  # a tensor of a value
     return [y, None] if largest else y
 
 
@@ -251,19 +224,6 @@ def _reduced(s: Step) -> Any:
     axes = s.get("dim") or range(len(shape_of(s["self"])))
     axes = [axes] if isinstance(axes, int) else list(axes)
     return s.b.reduce(word, s["self"], axes, bool(s.get("keepdim", False)))
-
-
-@handles("upsample_nearest2d", "upsample_bilinear2d")
-def _upsample(s: Step) -> Any:
-    x, bilinear = s.value("self" if "self" in s.args else "input"), "bilinear" in str(s.node.target)
-    if bilinear and s.get("align_corners", False):
-        raise Refused("it aligns corners")
-    out = s.node.meta["val"].shape[2:]
-    scales = s.get("scale_factors") or [s.get("scales_h"), s.get("scales_w")]
-    for size, to, scale in zip(x.type.spatial, out, scales, strict=True):
-        if scale is not None and abs(size * scale - int(to)) > 1e-6:
-            raise Refused(f"its scale {scale:g} makes no whole number of {size} pixels")
-    return s.b.place(Upsample((int(out[0]), int(out[1])), "bilinear" if bilinear else "nearest"), x)
 
 
 # -- shapes --------------------------------------------------------------------------------------------------
@@ -330,19 +290,6 @@ def _select(s: Step) -> Any:
     return s.b.reshape(taken, [int(e) for e in s.node.meta["val"].shape])
 
 
-@handles("index", "index_select")
-def _index(s: Step) -> Any:
-    x = s["self"]
-    indices = s["indices"] if "indices" in s.args else [None] * int(s["dim"]) + [s["index"]]
-    axes = [i for i, index in enumerate(indices) if index is not None]
-    if len(axes) != 1 or not is_known(indices[axes[0]]) or indices[axes[0]].ndim != 1:
-        raise Refused("it picks by more than one list, or by a computed one")
-    listed = indices[axes[0]]
-    if listed.dtype == np.bool_:
-        listed = np.flatnonzero(listed)
-    return s.b.take(x, axes[0], np.asarray(listed, np.int64) % shape_of(x)[axes[0]])
-
-
 @handles("channel_shuffle", "native_channel_shuffle")
 def _channel_shuffle(s: Step) -> Any:
     x = s.value("self")
@@ -360,8 +307,8 @@ def _pixel_shuffle(s: Step) -> Any:
 @handles("pad", "constant_pad_nd")
 def _pad(s: Step) -> Any:
     x: Tensor = s["self"]
-    if s.get("mode", "constant") != "constant":
-        raise Refused("it repeats the border")
+    if (mode := s.get("mode", "constant")) != "constant":
+        return bordered(s, x, s["pad"], mode)
     rank, given = len(shape_of(x)), [int(p) for p in s["pad"]]
     before, after = [0] * rank, [0] * rank
     for i in range(len(given) // 2):

@@ -188,6 +188,8 @@ def _computed(reader: Reader, node: Any) -> Any:
     given = {k: torch.device("cpu") if k == "device" else v for k, v in node.kwargs.items()}
     result = node.target(*map(tensor, node.args), **{k: tensor(v) for k, v in given.items()})
     several = result if isinstance(result, (list, tuple)) else [result]
+    if result is None:  # a check that has passed
+        return None
     arrays = [r.float().numpy() if r.is_floating_point() else r.numpy() for r in several]
     return arrays if isinstance(result, (list, tuple)) else arrays[0]
 

@@ -918,8 +918,21 @@ _ENTRIES = [
         "`compactir.from_torch` lists every recorded operation that has no counterpart here, with the module "
         "that it is in.",
         "A network with a hole in it would compute something else.",
-        "compactir.from_torch(module, example)   # with torch.nn.LSTM in it",
+        "compactir.from_torch(module, example)   # with torch.sort in it",
         "Write that part with convolutions, pools and rearrangements, or leave it to the caller.",
+    ),
+    Code(
+        "CIR638",
+        "a quantized network is read as a float network",
+        "A warning. The model rounds values to integers and back (QuantizeLinear, DequantizeLinear). We "
+        "compute in float32: constants become the numbers that they stand for, values of the network are "
+        "clamped to the range of the integers, which is part of what the network computes, and not rounded.",
+        "It is none. Each rounding that is left out would change a value by up to half of its step; outputs "
+        "differ from those of the quantized network by what follows from that, mostly towards those of the "
+        "float network that it was made of.",
+        "compactc mobilenet_v2_int8.onnx",
+        "Compare once, on real images: `compactc verify MODEL --against onnxruntime --inputs images/`. Where "
+        "there is a float network that was not quantized, compile that one.",
     ),
     Code(
         "CIR640",

@@ -273,6 +273,24 @@ def test_what_is_spelled_out_becomes_a_layer(name: str, tmp_path: Path) -> None:
     graph = read(saved(tmp_path, built))
     assert operations(graph) == expected
     agree(graph, built, tolerance=0.05 if name == "quantized" else 1e-5)
+
+
+def test_rounding_that_is_left_out_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Values that are quantized, each with its step; constants are exact and not spoken of."""
+    text = """g (float[1,6,8,8] x) => (float[1,4,8,8] y) {
+        q = QuantizeLinear (x, s, z) d = DequantizeLinear (q, s, z) w = DequantizeLinear (i, t, n)
+        v = Conv (d, w) r = QuantizeLinear (v, t, z) y = DequantizeLinear (r, t, z) }"""
+    _, opset, constants, _ = RAISED["quantized"]
+    graph = read(saved(tmp_path, model(text, opset, **constants)))
+    (said,) = [r for r in caplog.records if r.levelname == "WARNING"]
+    assert said.getMessage().startswith("CIR638: ")
+    assert "in 2 places values are clamped" in said.getMessage()
+    assert "half a step (0.025 to 0.05)" in said.getMessage()
+    assert operations(graph) == ["clip", "conv", "clip"]
+    caplog.clear()
+    only = "g (float[1,6,8,8] x) => (float[1,4,8,8] y) { w = DequantizeLinear (i, t, n) y = Conv (x, w) }"
+    read(saved(tmp_path, model(only, opset, **constants)))
+    assert not caplog.records
     plan(read_source(Source(graph)), load_target("c"))
 
 

@@ -10,7 +10,7 @@ backend.py       the same for ONNX's own test suite
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from compactir.frontends.onnx.model import load_model
@@ -35,6 +35,8 @@ def read(path: str | Path, *, dims: Mapping[str, int] | None = None, batch: int 
     bfloat16 and float64 constants become float32, which the log says. Quantized networks are read as the
     float networks that they approximate: see `operators/quantized.py`.
 
+    Warns: CIR638, a quantized network, whose rounding is left out.
+
     Errors: CIR605 (onnx is missing), CIR630 to CIR635, CIR643 (weights that are NaN).
     """
     path = Path(path)
@@ -42,6 +44,20 @@ def read(path: str | Path, *, dims: Mapping[str, int] | None = None, batch: int 
     for kind, many in sorted(reader.converted.items()):
         how = "rounded to float32" if kind == "float64" else "widened to float32, exactly"
         _log.info("%s: %d constant%s: %s, %s", path.name, many, "s" if many > 1 else "", kind, how)
+    if reader.steps:
+        _log.warning("%s: %s", "CIR638", _unrounded(path.name, reader.steps))
     graph = imported(reader)
     need_sound(graph, path.name)
     return graph
+
+
+def _unrounded(file: str, steps: Sequence[float]) -> str:
+    """What is different from the quantized network."""
+    places = "1 place" if len(steps) == 1 else f"{len(steps)} places"
+    low, high = min(steps), max(steps)
+    half = f"{low / 2:.3g}" if low == high else f"{low / 2:.3g} to {high / 2:.3g}"
+    return (
+        f"{file} is quantized; it is read as the float network behind it: in {places} values are clamped to "
+        f"the range of the integers, and not rounded. Each rounding would change them by up to half a step "
+        f"({half}); results differ by what follows from that"
+    )

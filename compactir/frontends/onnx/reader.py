@@ -172,6 +172,8 @@ class Reader:
         self.builder = Builder(self.model.name, self.model.doc)
         self.truths: set[Value] = set()
         self.quantized: set[Value] = set()
+        self.steps: list[float] = []
+        """Where values of the network would be rounded: the distance of neighbouring results."""
         self.named: dict[Value, str] = {}
         """Inputs by value."""
         self.where: dict[int, str] = {}

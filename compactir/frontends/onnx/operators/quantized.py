@@ -4,7 +4,7 @@ compactir computes in float32. A constant that is dequantized is what it stands 
 A value of the network that is quantized and dequantized again is not rounded, only clamped to the range that
 the integers can hold: the rounding is an error that the quantized network makes, the clamp is part of what it
 computes (converters drop a relu that the range implies). A quantized value must go to DequantizeLinear: other
-readers see the clamped value.
+readers see the clamped value. The roundings that are left out are counted, `read` warns of them (CIR638).
 
 Sources: Jacob et al. 2018, arXiv:1712.05877, section 2; Operators.md, QuantizeLinear and DequantizeLinear.
 """
@@ -63,5 +63,6 @@ def _quantize(c: Call) -> Tensor:
         raise c.refuse("values of the network are quantized by one scale each, it has several")
     low, high = ((float(end) - float(zero)) * float(scale) for end in (info.min, info.max))
     y = c.b.activation(Clip(low, high), x)
+    c.reader.steps.append(float(scale))
     c.reader.quantized.add(y)  # type: ignore[arg-type]  # a value, as x is
     return y

@@ -352,7 +352,7 @@ def bind(
     if seed is None and (file := weights or graph.weights_file):
         notes: list[str] = []
         try:
-            graph.weights = load_weights(graph, Path(file), notes, map, _MORE_WEIGHTS)
+            graph.weights = load_weights(graph, Path(file), notes, map, _MORE_WEIGHTS, _MODELS)
         except CompactError as error:
             error.at(None if weights is not None else graph.weights_span)
             raise
@@ -389,8 +389,17 @@ def _onnx_constants(path: Path, notes: list[str]) -> dict[str, Stored]:
     return {name: Stored(kinds[name], array) for name, array in tensors.items()}
 
 
+def _onnx_model(path: Path) -> Graph:
+    """The graph of an ONNX model; extents that it leaves open are taken as they come."""
+    from compactir.frontends.onnx import read
+
+    return read(path)
+
+
 _MORE_WEIGHTS = {".onnx": _onnx_constants}
 """Files of weights that the frontends read: ending → reader."""
+_MODELS = {".onnx": _onnx_model}
+"""Files of weights that are whole models: ending → reader."""
 
 
 def spell(value: object) -> str:

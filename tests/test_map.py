@@ -191,7 +191,12 @@ def test_what_cannot_be_laid_is_refused_whole(graph: Graph, tmp_path: Path) -> N
 def test_names_that_say_no_role_are_told(graph: Graph, tmp_path: Path) -> None:
     """As exporters leave them that fold constants."""
     bare = {f"onnx::Conv_{i}": array for i, array in enumerate(draw(graph, 7).values())}
-    error = refused(graph, bare, tmp_path)
+    vectors = refused(graph, bare, tmp_path)
+    assert vectors.code == "CIR647"
+    assert "are vectors of one length: no name says which is weight, bias" in vectors.notes[0]
+    error = refused(graph, dict(list(bare.items())[:-1]) | {"z": np.zeros(9, np.float32)}, tmp_path)
+    assert error.code == "CIR647"
+    error = refused(graph, dict(list(bare.items())[1:]), tmp_path)
     said = "no name of the file says what a tensor is, as `weight` and `bias` do: `onnx::Conv_"
     assert any(said in note for note in error.notes)
     named = refused(graph, {f"a.{i}.weight": array for i, array in enumerate(bare.values())}, tmp_path)
@@ -231,6 +236,111 @@ def test_constants_of_an_onnx_model(graph: Graph, tmp_path: Path, need: Callable
         bind_to = graph.clone()
         driver.bind(bind_to, tmp_path / f"{name}.onnx", map=map)
         assert all(np.array_equal(bind_to.weights[key], array) for key, array in right.items())
+
+
+# -- names that say nothing ----------------------------------------------------------------------------------
+
+
+def small(body: str) -> Graph:
+    return elaborate(parse(f"network n {{ input x: f32[3, 8, 8]; {body} }}", "n.arch"))
+
+
+PLAIN = """y = x -> conv(4, kernel=3, bias=true) as a -> relu
+  l = y -> conv(4, kernel=1, bias=true) as l
+  r = y -> conv(6, kernel=1, bias=true) as r
+  output z = (l, r) -> concat -> conv(4, kernel=3, bias=true) as b -> conv(4, kernel=3, bias=true) as c"""
+
+
+def test_flat_lists_go_by_order_and_shape(tmp_path: Path) -> None:
+    """Branches in either order, numbers as numbers; never where two layers could take the same."""
+    graph = small(PLAIN)
+    right = draw(graph, 7)
+    layers = [["a"], ["r"], ["l"], ["b"], ["c"]]
+    order = [f"{layer}.{role}" for (layer,) in layers for role in ("weight", "bias")]
+    np.savez(tmp_path / "f.npz", *[right[name] for name in order])  # arr_0 … arr_9
+    write_safetensors(tmp_path / "f.safetensors", {f"{i + 395}": right[n] for i, n in enumerate(order)})
+    for name in ("f.npz", "f.safetensors"):
+        loaded = load_weights(graph, tmp_path / name, map="auto")
+        assert all(np.array_equal(loaded[key], array) for key, array in right.items())
+    other = small(PLAIN.replace("conv(6", "conv(4"))
+    twins = {f"{i:02}": array for i, array in enumerate(draw(other, 7).values())}
+    error = refused(other, twins, tmp_path)
+    assert error.code == "CIR647"
+    assert error.notes == ("`02` could begin `l`", "`02` could begin `r`")
+    assert refused(graph, dict(list(twins.items())[:-1]), tmp_path).code == "CIR646"
+
+
+def flattened(graph: Graph, path: Path, folded: bool = False) -> None:
+    """The graph as an ONNX model whose constants have names that say nothing, in an order that does not."""
+    from compactir.codegen.onnx import export_onnx
+    from compactir.passes import parse_pipeline, run_pipeline
+
+    if folded:
+        run_pipeline(graph, parse_pipeline("fold-batchnorm,dead-code"))
+    model = export_onnx(graph)
+    flat = {t.name: f"onnx::X_{(i * 7919) % 10007}" for i, t in enumerate(model.graph.initializer)}
+    for tensor in model.graph.initializer:
+        tensor.name = flat[tensor.name]
+    for i, node in enumerate(model.graph.node):
+        node.name = f"{node.op_type}_{i}"
+        node.input[:] = [flat.get(name, name) for name in node.input]
+    tensors = sorted(model.graph.initializer, key=lambda t: t.name)
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(tensors)
+    path.write_bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("network", "folded"), [("mobilenet_v2", False), ("shufflenet_v2", True), ("mixnet", True)]
+)
+def test_flat_models_go_by_their_layers(
+    network: str, folded: bool, tmp_path: Path, need: Callable[[str], None]
+) -> None:
+    """The constants of an ONNX file without names, batch norm as it is or folded: the same function."""
+    need("onnx")
+    source = driver.Source(ROOT / f"examples/{network}.arch", {"size": "32"}, seed=5)
+    authored = driver.read(source).graph
+    flattened(authored.clone(), tmp_path / "flat.onnx", folded)
+    bound = driver.read_graph(source)
+    driver.bind(bound, tmp_path / "flat.onnx", map="auto")
+    if not folded:
+        assert all(np.array_equal(bound.weights[n], array) for n, array in authored.weights.items())
+        return
+    x = reference.random_inputs(authored, 2)
+    (right,), (found,) = reference.run(authored, x).values(), reference.run(bound, x).values()
+    assert np.abs(found - right).max() <= 1e-5 * np.abs(right).max()
+
+
+TWINS = """y = x -> conv(4, kernel=3) as a -> bn as n
+  l = y -> conv(4, kernel=1) as l
+  r = y -> conv(4, kernel=1) as r"""
+
+
+def test_layers_that_stand_alike_are_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, need: Callable[[str], None]
+) -> None:
+    """A concatenation says which is which, a sum does not; another network is no partner."""
+    need("onnx")
+    joined, added = (
+        small(f"{TWINS}; output z = (l, r) -> {end} -> conv(5, kernel=1) as z") for end in ("concat", "add")
+    )
+    for graph in (joined, added):
+        graph.weights = draw(graph, 3)
+    flattened(joined.clone(), tmp_path / "joined.onnx", folded=True)
+    flattened(added.clone(), tmp_path / "added.onnx")
+    bound = joined.clone()
+    with caplog.at_level("INFO", "compactir"):
+        driver.bind(bound, tmp_path / "joined.onnx", map="auto")
+    assert np.array_equal(bound.weights["l.weight"], joined.weights["l.weight"])
+    assert np.array_equal(bound.weights["r.weight"], joined.weights["r.weight"])
+    assert np.array_equal(bound.weights["n.running_mean"], np.zeros(4))
+    assert any("batch norm is folded into the weights of joined.onnx: 1 batch" in m for m in caplog.messages)
+    with pytest.raises(CompactError, match=r"`l` could be `\w+` or `\w+`") as caught:
+        driver.bind(added.clone(), tmp_path / "added.onnx", map="auto")
+    assert caught.value.code == "CIR647"
+    with pytest.raises(CompactError, match=r"`z` .* is the first layer that has no partner") as caught:
+        driver.bind(added.clone(), tmp_path / "joined.onnx", map="auto")
+    assert caught.value.code == "CIR646"
 
 
 # -- files of names ------------------------------------------------------------------------------------------

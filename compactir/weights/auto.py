@@ -15,12 +15,13 @@ guessed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
 from compactir.diagnostics import CompactError, spell_list
 from compactir.ir.graph import Graph
+from compactir.weights.align import by_sequence
 from compactir.weights.mapping import Mapped, Part
 from compactir.weights.stored import Stored
 
@@ -86,10 +87,28 @@ def map_auto(graph: Graph, tensors: Mapping[str, Stored], origin: str) -> Mapped
     found = search.solutions(_tree(shapes))
     first = next(found, None)
     if first is None:
-        raise _nothing_fits(graph, layers, search, origin)
+        flat = _by_sequence(graph, shapes, origin) if not _has_roles(graph, shapes) else None
+        if flat is None:
+            raise _nothing_fits(graph, layers, search, origin)
+        return Mapped(flat.parts, tuple(dropped))
     if (second := next(found, None)) is not None:
         raise _ambiguous(first, second, origin)
     return Mapped(tuple(part for parts in first for part in parts), tuple(dropped))
+
+
+def _has_roles(graph: Graph, names: Iterable[str]) -> bool:
+    """Whether any name says what its tensor is."""
+    roles = {name.rpartition(".")[2] for name in graph.params} | set(ROLES)
+    return any(name.rpartition(".")[2] in roles for name in names)
+
+
+def _by_sequence(graph: Graph, shapes: Mapping[str, tuple[int, ...]], origin: str) -> Mapped | None:
+    """Names without meaning: by the numbers in them, and as the file has them, which must not disagree."""
+    orders = {tuple(sorted(shapes, key=_natural)), tuple(shapes)}
+    found = [m for order in sorted(orders) if (m := by_sequence(graph, shapes, order, origin))]
+    if len(found) > 1 and found[0] != found[1]:
+        raise _ambiguous([(part,) for part in found[0].parts], [(part,) for part in found[1].parts], origin)
+    return found[0] if found else None
 
 
 def _layers(graph: Graph) -> list[_Layer]:
@@ -325,8 +344,7 @@ def _nothing_fits(graph: Graph, layers: Sequence[_Layer], search: _Search, origi
         f"`{graph.name}` has {ours:,} numbers in {len(graph.params)} tensors, "
         f"the file {theirs:,} in {len(search.shapes)}"
     )
-    roles = {name.rpartition(".")[2] for name in graph.params} | set(ROLES)
-    if search.shapes and not any(name.rpartition(".")[2] in roles for name in search.shapes):
+    if search.shapes and not _has_roles(graph, search.shapes):
         example = next(iter(search.shapes))
         notes.append(f"no name of the file says what a tensor is, as `weight` and `bias` do: `{example}`")
     if search.gave_up:

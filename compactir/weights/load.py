@@ -17,6 +17,7 @@ import numpy as np
 from compactir.diagnostics import CompactError, did_you_mean, spell_list
 from compactir.ir.graph import Graph, Param
 from compactir.ir.types import Array
+from compactir.weights.align import by_graph
 from compactir.weights.auto import map_auto
 from compactir.weights.mapping import AUTO, Mapped, apply, map_by_file, table
 from compactir.weights.npz import read_npz
@@ -28,6 +29,9 @@ __all__ = ["ENDINGS", "check_ending", "load_weights", "match_weights", "read_wei
 
 Reader = Callable[[Path, list[str]], dict[str, Stored]]
 """Everything that a file holds, by name; notes get lines."""
+
+ModelReader = Callable[[Path], Graph]
+"""A model as a graph with weights."""
 
 _WIDENED = {"float16", "bfloat16"}
 _ROUNDED = {"float64"}
@@ -43,6 +47,7 @@ def load_weights(
     notes: list[str] | None = None,
     map: str | Path | None = None,
     more: Mapping[str, Reader] | None = None,
+    models: Mapping[str, ModelReader] | None = None,
 ) -> dict[str, Array]:
     """The arrays for all parameters of a graph, float32, in memory of their own.
 
@@ -52,6 +57,8 @@ def load_weights(
         notes: gets a line for everything that is not exactly as in the file.
         map: how names of the file become ours: "auto" (by order and shape), or a file of patterns.
         more: readers of further kinds of files, by ending.
+        models: for files that are whole models, what reads them as graphs: "auto" goes by the layers there
+            where names do not say enough.
 
     Raises:
         CompactError: CIR640…642, 644, 645 when the file cannot be used; CIR643, listing every difference,
@@ -61,7 +68,13 @@ def load_weights(
     tensors = read_weights(path, said, more)
     if map is None:
         return match_weights(graph, tensors, path.name, said)
-    mapped = _mapping(graph, tensors, map, path.name, said)
+    model = (models or {}).get(path.suffix.lower())
+    try:
+        mapped = _mapping(graph, tensors, map, path.name, said)
+    except CompactError as error:
+        if map != AUTO or model is None:
+            raise
+        mapped, tensors = _by_layers(graph, path, model, error, said)
     shapes = {name: param.type.shape for name, param in graph.params.items()}
     try:
         return match_weights(graph, apply(mapped, tensors, shapes, said), path.name, said)
@@ -78,6 +91,20 @@ def _mapping(
     mapped = map_auto(graph, tensors, origin)
     notes.append(f"--map auto lays {origin} onto `{graph.name}`:\n{table(mapped, tensors)}")
     return mapped
+
+
+def _by_layers(
+    graph: Graph, path: Path, model: ModelReader, error: CompactError, notes: list[str]
+) -> tuple[Mapped, dict[str, Stored]]:
+    """By the layers of a model whose names say too little; `error` is what they said."""
+    try:
+        theirs = model(path)
+    except CompactError as reason:
+        raise error.at(None, f"its layers cannot be compared: {reason.code}: {reason.message}") from None
+    mapped, tensors, said = by_graph(graph, theirs, path.name)
+    notes += said
+    notes.append(f"--map auto lays {path.name} onto `{graph.name}`:\n{table(mapped, tensors)}")
+    return mapped, tensors
 
 
 def read_weights(

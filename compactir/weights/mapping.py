@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,8 @@ class Mapped:
     dropped: tuple[str, ...]
     unused: tuple[str, ...] = ()
     """What is said about lines of the file of patterns that no name fits."""
+    made: Mapping[str, Stored] = field(default_factory=dict)
+    """Tensors of ours that are in no file."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def apply(
         shapes: of our parameters, by our names.
         notes: gets lines.
     """
-    result, joined, reshaped = {}, 0, 0
+    result, joined, reshaped = dict(mapped.made), 0, 0
     for part in mapped.parts:
         tensor, shape = _join([tensors[name] for name in part.theirs]), shapes.get(part.ours)
         joined += len(part.theirs) > 1

@@ -587,8 +587,9 @@ _ENTRIES = [
         "The generated C has to be compiled. Any C99 compiler will do; zig comes as a Python package and "
         "compiles for every target.",
         "compactc lenet5.arch --target arm      # on a machine without compilers",
-        "`apt install gcc` (or the cross compiler that the help line names), or `pip install "
-        '"compactir[toolchain]"`. `--emit c` writes the source and needs no compiler.',
+        "`apt install gcc`, or `pip install "
+        '"compactir[toolchain]"`, which compiles for Arm too. `--emit c` writes the source and needs no '
+        "compiler.",
     ),
     Code(
         "CIR511",

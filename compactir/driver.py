@@ -133,11 +133,12 @@ def compile(
         higher = generate(planned, pack=pack, symbol=symbol, freestanding=freestanding)
         more |= with_level(higher, build(higher, cc))
     generated = leveled(generated, above)
-    return load(
+    folder = (
         write(generated, Path(out), library, more)
         if out is not None
         else write_to_cache(generated, library, more)
     )
+    return load(folder, cc)
 
 
 _PATH = (str, os.PathLike)
@@ -170,11 +171,16 @@ def _check_arguments(**given: object) -> None:
         check_argument(name, value, kinds, wanted, fits)
 
 
-def load(path: str | Path) -> Module:
-    """The module of an output folder. Errors: room 6xx, each naming the file and the way out."""
+def load(path: str | Path, cc: str | None = None) -> Module:
+    """The module of an output folder. Errors: room 6xx, each naming the file and the way out.
+
+    Args:
+        path: the folder.
+        cc: the C compiler for code that an emulator runs, by default the one that built the library.
+    """
     from compactir.runtime.module import load as load_module
 
-    return load_module(path)
+    return load_module(path, cc)
 
 
 # -- the graph as authored -----------------------------------------------------------------------------------
@@ -645,8 +651,20 @@ def write(
     """
     from compactir.runtime.publish import publish
 
+    files = contents(generated, library) | dict(extra or {})
+    return publish(folder, _final_manifest(generated, library, files), files)
+
+
+def _final_manifest(
+    generated: Generated, library: Path | None, files: Mapping[str, str | bytes | Path]
+) -> Manifest:
+    """The manifest of what was built, with its compiler; the static library's where there is no other."""
+    from compactir.runtime.package import built_by
+
     manifest = generated.manifest if library else replace(generated.manifest, library=None)
-    return publish(folder, manifest, contents(generated, library) | dict(extra or {}))
+    built = library or files.get(f"lib{manifest.symbol}.a")
+    record = built_by(built) if isinstance(built, Path) else None
+    return replace(manifest, raw={**manifest.raw, "compiler": record}) if record else manifest
 
 
 def level_symbol(lowest: Generated, level: Target) -> str:
@@ -659,8 +677,9 @@ def with_level(generated: Generated, library: Path | None) -> dict[str, str | by
     from compactir.runtime.interface import ffi_source
     from compactir.runtime.manifest import FILE
 
-    manifest = generated.manifest if library else replace(generated.manifest, library=None)
-    files = {**contents(generated, library), manifest.ffi: ffi_source(manifest), FILE: manifest.to_json()}
+    files = contents(generated, library)
+    manifest = _final_manifest(generated, library, files)
+    files |= {manifest.ffi: ffi_source(manifest), FILE: manifest.to_json()}
     return {f"{manifest.target}/{name}": content for name, content in files.items()}
 
 
@@ -678,9 +697,10 @@ def write_to_cache(
     from compactir.runtime.package import write_folder
 
     files = contents(generated, library) | dict(extra or {})
+    manifest = _final_manifest(generated, library, files)
     parts = [part for name in sorted(files) for part in (name, files[name])]
-    key = content_key("module", generated.manifest.to_json(), *parts)
-    return open_cache().build(key, lambda aside: write_folder(aside, generated.manifest, files))
+    key = content_key("module", manifest.to_json(), *parts)
+    return open_cache().build(key, lambda aside: write_folder(aside, manifest, files))
 
 
 def _sha256(path: Path) -> str:

@@ -18,7 +18,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from compactir.diagnostics import CompactError
-from compactir.runtime.build import Compiler
 from compactir.runtime.emulate import Emulated
 from compactir.runtime.manifest import Manifest
 from compactir.targets import Target
@@ -42,7 +41,7 @@ class Board(Emulated):
         manifest: its manifest.
         host: what ssh and scp call the machine, such as user@board.
         target: how to compile it; else found from the manifest and the library.
-        compiler: else found by the target.
+        cc: its C compiler, as `find_compiler` takes it; by default the one that built the library.
 
     Raises:
         CompactError: CIR517 where the machine cannot be reached, CIR51x without a fitting compiler, CIR614
@@ -55,7 +54,7 @@ class Board(Emulated):
         manifest: Manifest,
         host: str,
         target: Target | None = None,
-        compiler: Compiler | None = None,
+        cc: str | None = None,
     ) -> None:
         if not _NAME.fullmatch(host):
             what = f"`{host}` is no name of a machine"
@@ -64,7 +63,7 @@ class Board(Emulated):
         self.host = host.replace("[", "").replace("]", "")
         user, at, name = self.host.rpartition("@")
         self._drive = f"{user}{at}[{name}]" if ":" in name else self.host
-        super().__init__(folder, manifest, target, compiler)
+        super().__init__(folder, manifest, target, cc)
         # Absolute, so that none looks like an option or like a file of another machine.
         self._files = [str(Path(name).absolute()) for name in (str(self._program), *self._arguments)]
         for tool in ("ssh", "scp"):

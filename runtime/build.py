@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from compactir.diagnostics import CompactError, spell_list
 from compactir.files import replacing
@@ -86,6 +87,11 @@ class Compiler:
         """Everything that may change what it produces; part of every cache key."""
         return "\0".join([*self.command, self.family, self.version, self.machine, self.stamp])
 
+    def record(self, flags: Sequence[str]) -> dict[str, Any]:
+        """What a manifest says about the compiler of a library; nothing about where it lies."""
+        given = [word for word in self.command[1:] if word.startswith("-")]
+        return {"family": self.family, "version": self.version, "flags": [*given, *flags]}
+
     @property
     def name(self) -> str:
         """Its name for messages: `gcc`, `zig cc`."""
@@ -95,11 +101,12 @@ class Compiler:
 # -- finding one ---------------------------------------------------------------------------------------------
 
 
-def find_compiler(target: Target, cc: str | None = None) -> Compiler:
+def find_compiler(target: Target, cc: str | None = None, *, like: str = "") -> Compiler:
     """The compiler for a target.
 
     In this order: `cc` (the option --cc), COMPACTIR_CC, CC (where it makes code for the target at all: people
-    set it for their own machine), the target's usual names, the pip package ziglang, a `zig` on the PATH.
+    set it for their own machine), what `Target.compilers` names: for this machine its own compiler, for
+    another one zig. Of the last, one whose version is `like` comes before the others.
 
     Raises:
         CompactError: CIR510 when there is none; CIR512 when one that was asked for does not run; CIR513 when
@@ -110,10 +117,12 @@ def find_compiler(target: Target, cc: str | None = None) -> Compiler:
             return _demanded(wanted, origin, target)
     if (wanted := os.environ.get("CC", "").strip()) and (found := _demanded_or_foreign(wanted, target)):
         return found
-    for compiler in _usual(target):
-        if _makes_code_for(compiler, target):
-            return compiler
-    raise _none_found(target)
+    usual = (compiler for compiler in _usual(target) if _makes_code_for(compiler, target))
+    if (first := next(usual, None)) is None:
+        raise _none_found(target)
+    if not like or first.version == like:
+        return first
+    return next((compiler for compiler in usual if compiler.version == like), first)
 
 
 def check_compiler(cc: str, origin: str = "--cc") -> Compiler:
@@ -136,7 +145,7 @@ def _demanded(cc: str, origin: str, target: Target) -> Compiler:
             "CIR513",
             f"`{compiler.name}` compiles for {compiler.machine}, not for {target.machine} (`{target.name}`)",
             notes=[f"it was asked for by {origin}"],
-            help=f"use {spell_list([f'`{name}`' for name in (*target.compilers(), 'zig')], 'or')}",
+            help=f"use {spell_list([f'`{name}`' for name in target.compilers()], 'or')}",
         )
     return compiler
 
@@ -153,7 +162,7 @@ def _demanded_or_foreign(cc: str, target: Target) -> Compiler | None:
 
 def _usual(target: Target) -> Iterator[Compiler]:
     """What is installed, best first; each is asked only when its turn comes."""
-    for name in (*target.compilers(), "zig"):
+    for name in target.compilers():
         if (compiler := _ask(_command(name))) is not None:
             yield compiler
 
@@ -236,13 +245,15 @@ def _makes_code_for(compiler: Compiler, target: Target) -> bool:
 
 def _none_found(target: Target) -> CompactError:
     package = "gcc" if target.is_native else f"gcc-{target.triple.replace('_', '-')}"
-    names = spell_list([f"`{name}`" for name in target.compilers()])
+    names = spell_list([f"`{name}`" for name in target.compilers() if name != "zig"])
     looked = f"{names} are not on the PATH, and" if "and" in names else f"{names} is not on the PATH, and"
+    ways = ['`pip install "compactir[toolchain]"`', f"`apt install {package}`"]
+    first, second = reversed(ways) if target.is_native or target.bare else ways
     return CompactError(
         "CIR510",
         f"no C compiler for target `{target.name}`",
         notes=[f"{looked} the Python package ziglang is not installed"],
-        help=f'`apt install {package}` or `pip install "compactir[toolchain]"`; `--emit c` needs no compiler',
+        help=f"{first} or {second}; `--emit c` needs no compiler",
     )
 
 
@@ -260,7 +271,8 @@ def compile_library(
     machine_flags = target.flags(compiler.family)
     with tempfile.TemporaryDirectory(prefix="compactir-") as folder:
         objects = _objects(sources, Path(folder), compiler, [*machine_flags, *SHARED, *flags])
-        how = [*_linking(compiler, machine_flags), *LINK_SHARED, *flags, f"-Wl,-soname,{out.name}"]
+        linking = (*target.link_flags(compiler.family), *LINK)
+        how = [*linking, *LINK_SHARED, *flags, f"-Wl,-soname,{out.name}"]
         return _link(objects, Path(folder), out, compiler, how)
 
 
@@ -317,7 +329,7 @@ def compile_program(
     machine_flags = target.flags(compiler.family, static=True)
     with tempfile.TemporaryDirectory(prefix="compactir-") as folder:
         objects = _objects(sources, Path(folder), compiler, [*machine_flags, *flags])
-        how = [*_linking(compiler, machine_flags), "-static", *flags]
+        how = [*target.link_flags(compiler.family, static=True), *LINK, "-static", *flags]
         return _link(objects, Path(folder), out, compiler, how)
 
 
@@ -379,12 +391,6 @@ def _objects(sources: Sequence[Path], folder: Path, compiler: Compiler, flags: S
                 _stop(process)
             raise
     return names
-
-
-def _linking(compiler: Compiler, machine_flags: Sequence[str]) -> list[str]:
-    """Flags for linking. Given an -mcpu, zig would build its C library again for each kind of core."""
-    built_for = "-mcpu=" if compiler.family == "zig" else "never"
-    return [*(flag for flag in machine_flags if not flag.startswith(built_for)), *LINK]
 
 
 def _link(objects: Sequence[str], folder: Path, out: Path, compiler: Compiler, flags: Sequence[str]) -> Path:

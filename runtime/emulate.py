@@ -47,7 +47,7 @@ class Emulated:
         folder: an output folder with the C source.
         manifest: its manifest.
         target: how to compile and run it; else found from the manifest and the library.
-        compiler: else found by the target.
+        cc: its C compiler, as `find_compiler` takes it; by default the one that built the library.
 
     Raises:
         CompactError: CIR514 without an emulator, CIR51x without a fitting compiler, CIR614 without the
@@ -55,7 +55,7 @@ class Emulated:
     """
 
     def __init__(
-        self, folder: Path, manifest: Manifest, target: Target | None = None, compiler: Compiler | None = None
+        self, folder: Path, manifest: Manifest, target: Target | None = None, cc: str | None = None
     ) -> None:
         self._manifest = manifest
         self._target = target or _target_of(folder, manifest)
@@ -64,6 +64,7 @@ class Emulated:
         if manifest.weights:
             with map_weights(folder, manifest) as data:
                 check_header(data, manifest)
+        compiler = find_compiler(self._target, cc, like=manifest.built_by)
         self._program = build_program(folder, manifest, self._target, compiler)
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
@@ -171,7 +172,7 @@ def build_program(
     Raises:
         CompactError: CIR614 without the source, CIR51x when it cannot be compiled.
     """
-    compiler = compiler or find_compiler(target)
+    compiler = compiler or find_compiler(target, like=manifest.built_by)
     try:
         source = (folder / manifest.source).read_text(encoding="utf-8")
         header = (folder / manifest.header).read_text(encoding="utf-8") if manifest.header else ""

@@ -111,6 +111,12 @@ class Manifest:
         return f"{self.symbol}_ffi.py"
 
     @property
+    def built_by(self) -> str:
+        """The version of the compiler that built the library, as that says it; "" where nobody knows."""
+        record = self.raw.get("compiler", {})
+        return str(record["version"]) if record else ""
+
+    @property
     def signature(self) -> str:
         """What the library says about itself, if this manifest belongs to it."""
         return signature(
@@ -230,6 +236,9 @@ def _check_fields(data: Json, folder: Path) -> None:
         rows = data.get(key, [])
         if not isinstance(rows, list) or any(not isinstance(row, str) for row in rows):
             raise _damaged(folder, f"the field `{key}` is not a list of names")
+    record = data.get("compiler", {})
+    if not isinstance(record, dict) or (record and not isinstance(record.get("version"), str)):
+        raise _damaged(folder, "the field `compiler` does not say what built the library")
     for key, least in _LEAST.items():
         if data.get(key, least) < least:
             raise _damaged(folder, f"the field `{key}` is {data[key]}")

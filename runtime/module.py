@@ -43,24 +43,26 @@ class Backend(Protocol):
     ) -> Callable[[], None]: ...
 
 
-def load(path: str | Path) -> Module:
+def load(path: str | Path, cc: str | None = None) -> Module:
     """Load a network from the folder that `compactc -o` wrote (or from the manifest.json in it).
 
     Of several levels (`--target x86,x86-avx512`) it is the best that this CPU has. A library for another
-    architecture is called through an emulator, if there is one; a warning says so once.
+    architecture is called through an emulator, if there is one; a warning says so once. There `cc` compiles
+    the C of the folder, by default the compiler that built the library, where it is here.
 
     Raises:
         CompactError: with a code of room 6xx: a missing or damaged file, weights of another build, a newer
             format, a CPU that lacks instructions; CIR678 for a `path` that is none.
     """
     check_argument("path", path, (str, os.PathLike), "the folder that `compactc -o DIR` wrote")
+    check_argument("cc", cc, (str, type(None)), "the name or path of a C compiler")
     folder = Path(path)
     folder = folder.parent if folder.name == "manifest.json" else folder
     folder, manifest = _best_level(folder, read_manifest(folder))
-    return Module(folder, manifest, _backend(folder, manifest))
+    return Module(folder, manifest, _backend(folder, manifest, cc))
 
 
-def load_on_board(path: str | Path, host: str) -> Module:
+def load_on_board(path: str | Path, host: str, cc: str | None = None) -> Module:
     """Load a network that runs on another machine, which `ssh host` reaches: see `compactir.runtime.board`.
 
     Raises:
@@ -70,7 +72,7 @@ def load_on_board(path: str | Path, host: str) -> Module:
 
     folder = Path(path)
     manifest = read_manifest(folder)
-    return Module(folder, manifest, Board(folder, manifest, host))
+    return Module(folder, manifest, Board(folder, manifest, host, cc=cc))
 
 
 def _best_level(folder: Path, lowest: Manifest) -> tuple[Path, Manifest]:
@@ -85,7 +87,7 @@ def _best_level(folder: Path, lowest: Manifest) -> tuple[Path, Manifest]:
     return folder, lowest
 
 
-def _backend(folder: Path, manifest: Manifest) -> Backend:
+def _backend(folder: Path, manifest: Manifest, cc: str | None) -> Backend:
     if manifest.library is None:
         raise CompactError(
             "CIR614",
@@ -100,7 +102,7 @@ def _backend(folder: Path, manifest: Manifest) -> Backend:
         return Native(folder, manifest)
     from compactir.runtime.emulate import Emulated  # brings compilers along: only where they are needed
 
-    return Emulated(folder, manifest)
+    return Emulated(folder, manifest, cc=cc)
 
 
 class Module:

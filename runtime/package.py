@@ -6,11 +6,13 @@ finds that library and weights do not belong together and says so.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from compactir.diagnostics import CompactError
 from compactir.runtime.build import (
@@ -27,7 +29,10 @@ from compactir.runtime.interface import ffi_source
 from compactir.runtime.manifest import FILE, Manifest
 from compactir.targets import Target
 
-__all__ = ["EMBEDDED", "build_library", "object_sources", "write_folder"]
+__all__ = ["EMBEDDED", "build_library", "built_by", "object_sources", "write_folder"]
+
+_RECORD = "compiler.json"
+"""Beside a library in the cache: who built it."""
 
 EMBEDDED = "{symbol}_packed"
 """The constant with the packed weights where an assembler file brings them into the library."""
@@ -65,7 +70,8 @@ def build_library(
         files |= object_sources(manifest, embed)
     more: tuple[str, ...] = THREADS if manifest.threads > 1 else ()
     more += FREESTANDING if manifest.raw.get("freestanding") else ()
-    flags = (*target.flags(compiler.family), *SHARED, *more)
+    movable = SHARED[1:] if archive and target.bare else SHARED
+    flags = (*target.flags(compiler.family), *movable, *more)
     parts = [part for name in sorted(files) for part in (name, files[name])]
     key = content_key("library", out, *parts, *flags, compiler.identity)
 
@@ -83,8 +89,18 @@ def build_library(
                 ) from error
             inputs = sorted(path for path in folder.iterdir() if path.suffix in (".c", ".S"))
             make(inputs, aside / out, target, compiler, flags=more)
+            _write(aside / _RECORD, json.dumps(compiler.record(flags)))
 
     return (cache or open_cache()).build(key, build) / out
+
+
+def built_by(library: Path) -> dict[str, Any] | None:
+    """The compiler of a library that `build_library` gave, for the manifest; None for any other file."""
+    try:
+        found: dict[str, Any] = json.loads((library.parent / _RECORD).read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    return found
 
 
 def object_sources(manifest: Manifest, packed: bytes) -> dict[str, str | bytes]:

@@ -76,7 +76,7 @@ def _example(
         symbol = generated.manifest.symbol
         beside[f"lib{symbol}.a"] = archive(generated, cc)
         write(generated, folder, build(generated, cc), beside)
-        flags = [f for f in target.flags(compiler.family, static=how == "static") if f[:6] != "-mcpu="]
+        flags = target.link_flags(compiler.family, static=how == "static")
         library = (
             [str(folder / f"lib{symbol}.a"), "-static"] if how == "static" else [f"-L{folder}", f"-l{symbol}"]
         )

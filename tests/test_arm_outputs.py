@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from compactir import reference
 from compactir.cli import main
 from compactir.diagnostics import CompactError
-from compactir.driver import Source, archive, generate, plan, read
+from compactir.driver import Source, archive, build, generate, plan, read
 from compactir.runtime import build as build_room
 from compactir.targets import Target, load_target
 from compactir.tools.verify import compare
@@ -156,15 +157,21 @@ def test_text_needs_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.compiler
-@pytest.mark.usefixtures("gcc")
-def test_archives_are_reproducible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("cc", ["aarch64-linux-gnu-gcc", "zig"])
+def test_what_is_built_is_reproducible(
+    cc: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: Tool, need: Callable[[str], None]
+) -> None:
+    """Archive and library, in other folders each time."""
+    need("ziglang") if cc == "zig" else tool(cc)
     generated = generate(plan(read(Source(LENET)), ARM), pack="object")
     built = []
-    for name in ("one", "two"):
+    for name in ("one", "two and more"):
         monkeypatch.setenv("COMPACTIR_CACHE", str(tmp_path / name))
-        built.append(archive(generated).read_bytes())
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        built.append([make(generated, cc).read_bytes() for make in (archive, build)])
     assert built[0] == built[1]
-    assert built[0].startswith(b"!<arch>\n")
+    assert built[0][0].startswith(b"!<arch>\n")
+    assert str(tmp_path).encode() not in b"".join(built[0])
 
 
 def test_an_archiver_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from compactir.diagnostics import CompactError
-from compactir.runtime.build import Compiler, find_compiler
+from compactir.runtime.build import find_compiler
 from compactir.targets import Target, load_target
 from tests.c.networks import (
     AT_END,
@@ -26,26 +25,28 @@ from tests.c.windows import window_cases
 from tests.test_c_random import drawn
 
 pytestmark = [pytest.mark.compiler, pytest.mark.emulator, pytest.mark.slow]
-TARGETS = [load_target(name) for name in ("arm", "arm-a53", "arm-a55", "arm-v7")]
+WAYS = [
+    (load_target(name), family)
+    for name in ("arm", "arm-a53", "arm-a55", "arm-v7")
+    for family in ("zig", "gcc")
+]
+"""What is usual for another machine than this one, and the cross compiler that a system has."""
 
 
-def compiler_for(target: Target, tool: Callable[[str], str]) -> Compiler:
-    """The cross compiler, zig where there is none; skips naming the package where neither is."""
+@pytest.fixture(scope="module", params=WAYS, ids=lambda way: f"{way[0].name}-{way[1]}")
+def program(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    tool: Callable[[str], str],
+    need: Callable[[str], None],
+) -> Program:
+    target: Target
+    target, family = request.param
+    if family == "zig":
+        need("ziglang")
     if not target.is_native:
         tool(target.runner)
-    try:
-        return find_compiler(target)
-    except CompactError:
-        tool(target.compilers()[0])
-        raise
-
-
-@pytest.fixture(scope="module", params=TARGETS, ids=lambda t: t.name)
-def program(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str]
-) -> Program:
-    target: Target = request.param
-    compiler = compiler_for(target, tool)
+    compiler = find_compiler(target, "zig" if family == "zig" else tool(target.cc[0]))
     fused = [Case(f"fused {i}", g).optimised(target, 0) for i, g in enumerate(drawn(separable(), 8))]
     windows = [case.optimised(target) for case in window_cases(16)]
     cases = [*op_cases(), *fused, *windows, *table_cases(16)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,10 +23,11 @@ from compactir.diagnostics import CompactError, render
 from compactir.driver import Authored, Source, generate, plan, read, read_graph
 from compactir.ir.text import print_graph
 from compactir.ir.types import Array
+from compactir.runtime.build import find_compiler
 from compactir.runtime.publish import undisturbed
-from compactir.targets import load_target
+from compactir.targets import load_target, machine
 from compactir.weights.safetensors import write_safetensors
-from tests.conftest import MODEL
+from tests.conftest import MODEL, ROOT
 
 
 def expected(model: Path, seed: int, x: Array) -> Array:
@@ -307,6 +309,60 @@ def test_ctrl_c_waits_for_the_files_of_an_older_folder() -> None:
     with pytest.raises(KeyboardInterrupt):
         work()
     assert steps == ["the last file"]
+
+
+COMPILED = [
+    (["--target", "c"], "libtiny.so", "-fPIC"),
+    (["--target", "arm", "--cc", "zig"], "libtiny.so", "-mcpu=generic"),
+    (["--target", "cortex-m4", "--cc", "zig"], "libtiny.a", "-ffreestanding"),
+]
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize(("words", "library", "flag"), COMPILED)
+def test_the_manifest_names_the_compiler(
+    words: list[str],
+    library: str,
+    flag: str,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    need: Callable[[str], None],
+) -> None:
+    """Its own words about itself, and nothing of this machine; the same from every run."""
+    if "zig" in words:
+        need("ziglang")
+    compiler = find_compiler(load_target(words[1]), "zig" if "zig" in words else None)
+    texts = []
+    for name in ("one", "two"):
+        monkeypatch.setenv("COMPACTIR_CACHE", str(model.parent / f"cache-{name}"))
+        assert cli.main([str(model), *words, "--init", "seed=0", "-o", name]) == 0
+        texts.append((Path(name) / "manifest.json").read_text(encoding="utf-8"))
+        assert (Path(name) / library).exists()
+    assert texts[0] == texts[1]
+    manifest = json.loads(texts[0])
+    assert manifest["compactir"] == compactir.__version__
+    manual = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8").split("**`manifest.json`**")[1]
+    table = manual.split("\n## ")[0]
+    documented = {key for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for key in row.split("`")}
+    assert set(manifest) <= documented
+    record = manifest["compiler"]
+    assert {key: record[key] for key in ("family", "version")} == {
+        "family": compiler.family,
+        "version": compiler.version,
+    }
+    assert flag in record["flags"]
+    assert not [word for word in record["flags"] if os.sep in word]
+    assert cli.main([str(model), *words[:2], "--init", "seed=0", "-o", "one", "--emit", "c"]) == 0
+    assert "compiler" not in json.loads(Path("one/manifest.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.compiler
+def test_every_level_names_its_compiler(model: Path) -> None:
+    words = ["c", "x86" if machine() == "x86_64" else "arm"]
+    assert cli.main([str(model), "--target", ",".join(words), "--init", "seed=0", "-o", "out"]) == 0
+    for folder, target in zip(("out", f"out/{words[1]}"), words, strict=True):
+        record = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8"))["compiler"]
+        assert set(load_target(target).flags(record["family"])) <= set(record["flags"])
 
 
 def test_the_manifest_names_no_library_that_is_not_there(

@@ -6,6 +6,7 @@ The models of a target are one program, in which all memory lies between pages t
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -100,13 +101,15 @@ def expected(name: str, x: Array) -> Array:
 def compiled(
     target: Target, folder: Path, *flags: str, cc: str | None = None, names: Sequence[str] = tuple(MODELS)
 ) -> Compiled:
-    """Models for a target, after the passes."""
+    """Models for a target, after the passes; for another machine by the cross compiler, if it is here."""
     cases = []
     for name in names:
         optimised = graph(name).clone()
         run_pipeline(optimised, pipeline("c", target))
         cases.append(Case(name, optimised))
-    return Compiled(target, build(cases, target, find_compiler(target, cc), folder, *flags))
+    cross = () if target.is_native else filter(shutil.which, target.cc)
+    compiler = find_compiler(target, cc or next(iter(cross), None))
+    return Compiled(target, build(cases, target, compiler, folder, *flags))
 
 
 @pytest.fixture(scope="module", params=TARGETS)

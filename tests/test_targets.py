@@ -56,6 +56,10 @@ def test_every_family_of_compilers_gets_the_flags_it_understands(target: Target)
     assert f"-mcpu={target.zig_cpu}" in zig
     assert not any(flag.startswith("-march") for flag in zig)
     assert "-ffp-contract=off" in zig
+    linking = target.link_flags("zig")
+    assert not any(flag.startswith(("-mcpu=", "-fno-")) for flag in linking)
+    assert linking[:2] == zig[:2] if target.zig_target else "-target" not in linking
+    assert target.link_flags("gcc") == target.flags("gcc")
     assert target.flags("gcc") == target.cflags
     assert (f"--target={target.triple}" in target.flags("clang")) == (not target.is_native)
 
@@ -120,11 +124,12 @@ def test_unsupported_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_host_compiler_is_only_used_for_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compactir.targets.machine", lambda: "x86_64")
     assert load_target("x86").compilers()[0] == "gcc"
-    assert load_target("arm").compilers() == ("aarch64-linux-gnu-gcc",)
+    assert load_target("arm").compilers() == ("zig", "aarch64-linux-gnu-gcc")
+    assert load_target("cortex-m4").compilers() == ("arm-none-eabi-gcc", "zig")
     monkeypatch.setattr("compactir.targets.machine", lambda: "aarch64")
-    assert load_target("arm").compilers() == ("gcc", "clang", "cc", "aarch64-linux-gnu-gcc")
-    assert load_target("x86").compilers() == ("x86_64-linux-gnu-gcc",)
-    assert load_target("c").compilers() == ("gcc", "clang", "cc")
+    assert load_target("arm").compilers() == ("gcc", "clang", "cc", "aarch64-linux-gnu-gcc", "zig")
+    assert load_target("x86").compilers() == ("zig", "x86_64-linux-gnu-gcc")
+    assert load_target("c").compilers() == ("gcc", "clang", "cc", "zig")
 
 
 def test_a_foreign_program_runs_in_the_emulator(monkeypatch: pytest.MonkeyPatch) -> None:

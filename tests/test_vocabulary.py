@@ -329,9 +329,10 @@ class Driver:
 
 def compiler_of(target: Target, tool: Callable[[str], str], need: Callable[[str], None]) -> list[str]:
     """The command of the compiler to use: the first that is there; zig where a host has no other."""
-    found = [path for name in target.compilers() if (path := shutil.which(name))]
+    usual = [name for name in target.compilers() if name != "zig"]
+    found = [path for name in usual if (path := shutil.which(name))]
     if found or not target.is_native:
-        return [found[0] if found else tool(target.compilers()[0])]
+        return [found[0] if found else tool(usual[0])]
     need("ziglang")
     return [sys.executable, "-m", "ziglang", "cc"]
 

@@ -42,6 +42,11 @@ WORD_LOADS = ("whole", "halves", "moves", "pairs")
 integer registers between them (`codegen/c/between.py`); two vectors at once (`codegen/c/paired.py`)."""
 
 _HOST_CC = ("gcc", "clang", "cc")
+_ZIG = ("-g0", "-fno-sanitize=undefined", "-fno-stack-protector")
+"""Against what zig adds unasked: debug information, which holds the path of the folder that it compiled in,
+and at -O0 checks that call functions of its own library."""
+_ZIG_ARM = ("-fno-unwind-tables",)
+"""gcc makes none for C on 32-bit Arm either; they name functions of the library that unwinds C++."""
 _MUSL = {
     "x86_64": "x86_64-linux-musl",
     "i686": "x86-linux-musl",
@@ -96,7 +101,7 @@ class Target:
     zig_cpu: str
     """zig's `-mcpu`, which replaces every -m flag of cflags."""
     cc: tuple[str, ...]
-    """Compilers to look for, in order, where the host is another machine (else the host's own come first)."""
+    """Compilers made for this target, which run on other machines; `compilers` has the order."""
     cflags: tuple[str, ...]
     """For gcc and clang. The level and the contraction of multiply-adds are always explicit."""
     cpu_features: tuple[str, ...]
@@ -123,9 +128,15 @@ class Target:
         return "-none-" in self.triple
 
     def compilers(self) -> tuple[str, ...]:
-        """Command names to look for, best first; the host's own compilers only where they fit the target."""
+        """Command names to look for, best first; the host's own compilers only where they fit the target.
+
+        `zig` brings the C library of every system, so it is the first for another machine, and the last where
+        the host has a compiler of its own. For a chip a compiler made for bare metal comes before it.
+        """
         foreign = tuple(command for command in self.cc if command not in _HOST_CC)
-        return (*_HOST_CC, *foreign) if self.is_native else foreign
+        if self.is_native:
+            return (*_HOST_CC, *foreign, "zig")
+        return (*foreign, "zig") if self.bare else ("zig", *foreign)
 
     def flags(self, family: str, *, static: bool = False) -> tuple[str, ...]:
         """The machine and optimization flags as one family of compilers spells them.
@@ -141,9 +152,17 @@ class Target:
                 triple = _MUSL.get(machine(), "")
             if self.is_native and platform.system() != "Linux":  # the triples name Linux
                 triple = ""
-            return (*(("-target", triple) if triple else ()), f"-mcpu={self.zig_cpu}", *plain)
+            less = (*_ZIG, *_ZIG_ARM) if self.machine == "arm" else _ZIG
+            return (*(("-target", triple) if triple else ()), f"-mcpu={self.zig_cpu}", *plain, *less)
         cross = family == "clang" and bool(self.triple) and not self.is_native
         return ((f"--target={self.triple}",) if cross else ()) + self.cflags
+
+    def link_flags(self, family: str, *, static: bool = False) -> tuple[str, ...]:
+        """Those of `flags` that linking takes. zig would build its C library again for each set of others."""
+        flags = self.flags(family, static=static)
+        if family != "zig":
+            return flags
+        return tuple(flag for flag in flags if not flag.startswith(("-mcpu=", *_ZIG, *_ZIG_ARM)))
 
     def run_command(self, argv: Sequence[str], *, emulate: bool = False) -> list[str]:
         """The command line that runs a program of this target here, in the emulator if it has to be.

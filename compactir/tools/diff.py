@@ -116,7 +116,7 @@ def side(file: str, what: str, args: Namespace) -> Side:
 def _compiled(authored: Authored, target: str, args: Namespace) -> dict[str, Array]:
     """The outputs of the module for a target, on the inputs that everybody gets."""
     generated = generate(plan(authored, load_target(target)))
-    module = load(write_to_cache(generated, build(generated, args.cc)))
+    module = load(write_to_cache(generated, build(generated, args.cc)), args.cc)
     inputs = reference.random_inputs(authored.graph)
     result = module(*(inputs[name] for name in module.inputs))
     return result if isinstance(result, dict) else {next(iter(module.outputs)): result}

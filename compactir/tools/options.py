@@ -100,7 +100,7 @@ LOADED = replace(TARGET, kind="loaded")
 """Of the verbs that load the library."""
 CC = Option(
     "cc",
-    "the C compiler: gcc, clang, zig or a path (default: the first that is found)",
+    "the C compiler: gcc, clang, zig or a path (default: the system's; for another machine zig's, from pip)",
     ("--cc",),
     metavar="CC",
     kind="compiler",

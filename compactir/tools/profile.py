@@ -44,7 +44,7 @@ def _module(args: Namespace) -> Module:
     if Path(args.model).is_dir():
         return load(args.model)
     generated = generate(plan(read(source_of(args)), target_of(args), threads=args.threads or 1))
-    return load(write_to_cache(generated, build(generated, args.cc)))
+    return load(write_to_cache(generated, build(generated, args.cc)), args.cc)
 
 
 class _Loop:

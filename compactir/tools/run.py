@@ -55,7 +55,7 @@ def module_of(args: Namespace) -> Module:
     if Path(args.model).is_dir():
         return load(args.model)
     generated = generate(plan(read(source_of(args)), target_of(args)))
-    return load(write_to_cache(generated, build(generated, args.cc)))
+    return load(write_to_cache(generated, build(generated, args.cc)), args.cc)
 
 
 def files_by_input(module: Module, files: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:

@@ -228,8 +228,8 @@ def _module(args: Namespace, planned: Planned) -> Module:
     """A new build, or the folder that --module names. Errors: CIR670 for a folder of another model."""
     if not args.module:
         generated = generate(planned)
-        return _loaded(write_to_cache(generated, build(generated, args.cc)), args.host)
-    module = _loaded(args.module, args.host)
+        return _loaded(write_to_cache(generated, build(generated, args.cc)), args)
+    module = _loaded(args.module, args)
     inside = "object" if module.manifest.raw.get("object") else "inline"
     generated = generate(planned, pack="file" if module.manifest.weights else inside)
     known = {name: t.shape for name, t in (module.inputs | module.outputs).items()}
@@ -250,13 +250,13 @@ def _module(args: Namespace, planned: Planned) -> Module:
     return module
 
 
-def _loaded(folder: str | Path, host: str | None) -> Module:
+def _loaded(folder: str | Path, args: Namespace) -> Module:
     """The module of a folder, here or on a board."""
-    if host is None:
-        return load(folder)
+    if args.host is None:
+        return load(folder, args.cc)
     from compactir.runtime.module import load_on_board
 
-    return load_on_board(folder, host)
+    return load_on_board(folder, args.host, args.cc)
 
 
 def compare_outputs(authored: Authored, module: Module, seed: int = 0) -> list[Comparison]:

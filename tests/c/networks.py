@@ -233,7 +233,7 @@ def build(
         made = [f"-I{folder}", "-c", str(source), "-o", str(folder / f"{source.stem}.o")]
         compile_quietly([*common, *made])
     objects = [str(folder / f"{stem}.o") for stem in ("all", "networks", "driver")]
-    link = [flag for flag in common if not (compiler.family == "zig" and flag.startswith("-mcpu="))]
+    link = [*compiler.command, *target.link_flags(compiler.family, static=static), *flags]
     compile_quietly([*link, *objects, *(["-static"] if static else []), "-pthread", "-o", str(program)])
     return Program(program, target, networks)
 

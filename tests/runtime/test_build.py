@@ -122,13 +122,35 @@ def test_for_another_machine(bare: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     error = error_of(lambda: find_compiler(target, "gcc"))
     assert error.code == "CIR513"
     assert f"compiles for {machine()}, not for {target.machine}" in error.message
-    assert target.compilers()[0] in (error.help or "")
+    assert target.cc[0] in (error.help or "")
     monkeypatch.setenv("CC", "gcc")  # meant for this machine: not an error, and not used
     assert error_of(lambda: find_compiler(target)).code == "CIR510"
-    cross = fake(bare, target.compilers()[0], "gcc (cross) 12", target.triple)
+    cross = fake(bare, target.cc[0], "gcc (cross) 12", target.triple)
     assert find_compiler(target).command == (cross,)
     monkeypatch.setenv("COMPACTIR_CC", "gcc")
     assert error_of(lambda: find_compiler(target)).code == "CIR513"
+
+
+def test_zig_is_the_usual_one_for_another_machine(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = load_target(FOREIGN)
+    cross = fake(bare, target.cc[0], "gcc (cross) 12", target.triple)
+    zig = fake(bare, "zig", "0.17.1")
+    assert find_compiler(target).command == (zig, "cc")
+    assert find_compiler(target, target.cc[0]).command == (cross,)
+    assert find_compiler(target, like="gcc (cross) 12").command == (cross,)  # that built the library
+    for known in ("zig 0.17.1", "gcc (cross) 11"):
+        assert find_compiler(target, like=known).command == (zig, "cc")
+    for setting in ("CC", "COMPACTIR_CC"):
+        monkeypatch.setenv(setting, target.cc[0])
+        assert find_compiler(target).command == (cross,)
+        assert find_compiler(target, like="zig 0.17.1").command == (cross,)
+        monkeypatch.delenv(setting)
+    own = fake(bare, "gcc", "gcc 12", HOST)
+    assert find_compiler(load_target("c")).command == (own,)
+    chip = load_target("cortex-m4")
+    assert find_compiler(chip).command == (zig, "cc")
+    bare_metal = fake(bare, chip.cc[0], "arm-none-eabi-gcc 12", chip.triple)
+    assert find_compiler(chip).command == (bare_metal,)
 
 
 ZIG_SAYS = "clang version 22.1.8\\nTarget: x86_64-unknown-linux6.18.44-gnu2.36.0\\nInstalledDir: /nowhere"

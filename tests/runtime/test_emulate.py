@@ -7,6 +7,7 @@ import subprocess
 import threading
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 
 from compactir.diagnostics import CompactError
 from compactir.runtime import emulate
-from compactir.runtime.build import find_compiler
+from compactir.runtime.build import Compiler, find_compiler
 from compactir.runtime.cache import Cache
 from compactir.runtime.emulate import RUN, STEPS, Emulated, build_program, program_source, request
 from compactir.runtime.manifest import read_manifest
@@ -29,8 +30,11 @@ Expected = Callable[[np.ndarray], np.ndarray]
 
 @pytest.fixture
 def arm(compiled: Make, tool: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The tiny network compiled for 64-bit Arm; the warning about emulation is new in each test."""
-    tool("aarch64-linux-gnu-gcc")
+    """The tiny network compiled for 64-bit Arm; the warning about emulation is new in each test.
+
+    By the cross compiler: zig would first build a C library for the programs.
+    """
+    monkeypatch.setenv("COMPACTIR_CC", tool("aarch64-linux-gnu-gcc"))
     tool("qemu-aarch64")
     monkeypatch.setattr(emulate, "_said", False)
     return compiled(target="arm")
@@ -50,6 +54,29 @@ def test_called_like_any_module(arm: Path, compiled: Make, image: np.ndarray, ex
         load(arm)
     with pytest.raises(CompactError, match="CIR627"):
         m.profile()
+
+
+def test_by_the_compiler_that_built_the_library(
+    arm: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, need: Callable[[str], None]
+) -> None:
+    need("ziglang")
+    folder = shutil.copytree(arm, tmp_path / "out")
+    gcc = find_compiler(load_target("arm"))
+    monkeypatch.delenv("COMPACTIR_CC")
+    asked: list[Compiler] = []
+
+    def program(*arguments: object) -> Path:
+        asked.append(arguments[3])  # type: ignore[arg-type]
+        return Path("none")
+
+    monkeypatch.setattr(emulate, "build_program", program)
+    manifest = read_manifest(folder)
+    monkeypatch.setattr(emulate, "_said", True)
+    for record in (None, {"version": "gcc 1"}, gcc.record([])):
+        raw = {"compiler": record} if record else {}
+        Emulated(folder, replace(manifest, raw=raw))
+    Emulated(folder, replace(manifest, raw=raw), cc="zig")
+    assert [compiler.family for compiler in asked] == ["zig", "zig", "gcc", "zig"]
 
 
 def test_several_threads_take_turns(arm: Path, expected: Expected) -> None:
@@ -72,7 +99,7 @@ def test_several_threads_take_turns(arm: Path, expected: Expected) -> None:
 def native_program(compiled: Make, tmp_path: Path) -> Emulated:
     """The same program without an emulator: what a board runs."""
     folder = compiled()
-    return Emulated(folder, read_manifest(folder), load_target("c"), find_compiler(load_target("c")))
+    return Emulated(folder, read_manifest(folder), load_target("c"))
 
 
 def test_step_by_step(compiled: Make, tmp_path: Path, image: np.ndarray, expected: Expected) -> None:

@@ -88,6 +88,8 @@ def test_manifest_that_is_none(tiny: Path, text: str | bytes, problem: str) -> N
         ({"workspace_bytes": -5}, "the field `workspace_bytes` is -5"),
         ({"align": 0}, "the field `align` is 0"),
         ({"threads": 0}, "the field `threads` is 0"),
+        ({"compiler": "gcc"}, "`compiler` does not say what built the library"),
+        ({"compiler": {"version": 12}}, "`compiler` does not say what built the library"),
         ({"target": "zzz"}, "the field `target` is `zzz`, which this compactir does not know"),
         ({"inputs": [{"name": "image", "dtype": "f32", "shape": []}]}, "image: f32[] has no elements"),
         ({"inputs": [{"name": "image", "dtype": "f32", "shape": [1, -3, 4, 5]}]}, "has no elements"),

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import exp, log
 from typing import Any
 
-OURS = "compactir"
+from compactir.tools.bench.figures import BUSY_CORES, FAR
+
+OURS, PADDED = "compactir", "padded"
 Race = Mapping[str, Any]
 
 HEAD = """\
@@ -27,8 +29,12 @@ SPEED = """\
 ## Speed
 
 Fastest run (and median) of compactir in milliseconds, its share of the multiply-add peak, and how many times
-as long each engine's fastest run took (in brackets by medians). Bold: the best engine. `!`: its share of the
-peak is more than 15 % off the one it is known to reach on such a core.
+as long each engine's fastest run took (in brackets by medians). Bold: the best engine. `!-20%`: its share of
+the peak is more than 15 % off the one it is known to reach on such a core, and by how much. A slower engine
+makes our ratio doubtful (was the machine busy, was the engine driven badly?); a faster one does not.
+
+A race with an engine slower than that, or with others on the machine, **does not count**: †. The means are
+given of all races and of those that count.
 """
 TWO = """\
 ## Two threads
@@ -47,11 +53,20 @@ STARTS = """\
 Medians of several processes. Memory is the most that a process had after its first run; in brackets, what of
 it is above Python with numpy. The library is ours without weights, and an engine's package on disk.
 """
-REMARKS = """\
-## Not timed, or timed in other words
+FORMS = """\
+## Every form
 
-Uneven groups, indices and masks are no operations of the engines: each gets the fastest of the network as
-written, with indices as slices, and padded with zeros.
+Uneven groups, tables, indices and masks are no operations of the engines. Each engine runs in every form of
+such a network, in turns in the same race, and the fastest is its time above. Milliseconds, and in brackets
+how many times as long as ours.
+
+* `written`: uneven groups as slices, convolutions and a concat; an index as a gather; a table as a gather,
+  grouped convolutions and a concat
+* `slices`: every index as slices and a concat
+* `padded`: zeros where there are no links; the dense convolution (or depthwise one with the largest kernel)
+"""
+REMARKS = """\
+## Not timed
 """
 
 
@@ -66,7 +81,7 @@ def page(known: Mapping[str, Any], titles: Mapping[str, str], charts: Sequence[s
     narrow: dict[str, Race] = known.get("races of avx2", {})
     if narrow:
         parts += [AVX2, *_held(narrow), *_warning(narrow), *_table(narrow, titles)]
-    parts += [*_starts(races, titles), *_remarks(races, titles), *_settings(races)]
+    parts += [*_forms(races, titles), *_starts(races, titles), *_remarks(races, titles), *_settings(races)]
     return "\n".join(parts)
 
 
@@ -91,7 +106,7 @@ def _alt(chart: str) -> str:
 
 def _warning(races: Mapping[str, Race]) -> Iterator[str]:
     seen = [race["circumstances"] for race in races.values()]
-    if all(it["quiet"] for it in seen):
+    if all(it["others"] <= BUSY_CORES for it in seen):
         return
     loads, others = ([it[key] for it in seen] for key in ("load_average", "others"))
     yield PRELIMINARY.format(load=_range(loads), others=_range(others), cores=seen[0]["cores"])
@@ -144,6 +159,12 @@ def best_of(race: Race) -> Mapping[str, Any] | None:
     return min(timed, key=lambda e: e["times"]["minimum_ms"], default=None)
 
 
+def counts(race: Race) -> bool:
+    """Whether nobody else kept the machine busy, and every engine was about as fast as it is known to be."""
+    off = [e["off_known_share"] for e in race["entries"] if e["times"]]
+    return race["circumstances"]["others"] <= BUSY_CORES and not any(o and o < -FAR for o in off)
+
+
 # -- tables --------------------------------------------------------------------------------------------------
 
 
@@ -162,12 +183,15 @@ def _table(races: Mapping[str, Race], titles: Mapping[str, str]) -> Iterator[str
         times = _times(ours) if ours else "–"
         share = f"{ours['share_of_peak']:.0%}" if ours else ""
         cells = [_ratio_cell(race, name, best) for name in engines]
-        yield f"| {titles[key]} | {race['macs'] / 1e6:.3g} | {times} | {share} | {' | '.join(cells)} |"
+        title = titles[key] + ("" if counts(race) else " †")
+        yield f"| {title} | {race['macs'] / 1e6:.3g} | {times} | {share} | {' | '.join(cells)} |"
     for name, median in (("geometric mean", False), ("geometric mean, medians", True)):
         means = [_mean(races, engine, median) for engine in engines]
         yield f"| {name} | | | | {' | '.join(means)} |"
-    mean = _geometric([r for race in races.values() if (r := _best_ratio(race))])
-    yield f"\nAgainst the best engine of each network, by fastest runs: geometric mean {mean}.\n"
+    every = _geometric([r for race in races.values() if (r := _best_ratio(race))])
+    yield f"\nAgainst the best engine of each network, by fastest runs: geometric mean {every}"
+    counted = _geometric([r for race in races.values() if counts(race) and (r := _best_ratio(race))])
+    yield f"of all races, {counted or 'none'} of those that count.\n"
 
 
 def _times(entry: Mapping[str, Any]) -> str:
@@ -183,8 +207,12 @@ def _ratio_cell(race: Race, engine: str, best: Mapping[str, Any] | None) -> str:
     if ratio["minimum"] is None:
         return _times(entry)
     text = f"{ratio['minimum']:.2f} ({ratio['median']:.2f})"
+    return (f"**{text}**" if entry is best else text) + _mark(entry)
+
+
+def _mark(entry: Mapping[str, Any]) -> str:
     off = entry["off_known_share"]
-    return (f"**{text}**" if entry is best else text) + " !" * (off is not None and abs(off) > 0.15)
+    return f" !{off:+.0%}" if off is not None and abs(off) > FAR else ""
 
 
 def _best_ratio(race: Race) -> float | None:
@@ -216,6 +244,62 @@ def _starts(races: Mapping[str, Race], titles: Mapping[str, str]) -> Iterator[st
     yield ""
 
 
+def _forms(races: Mapping[str, Race], titles: Mapping[str, str]) -> Iterator[str]:
+    several = {key: race for key, race in races.items() if any(e.get("forms") for e in race["entries"])}
+    if not several:
+        return
+    yield FORMS
+    tried = [form["form"] for race in several.values() for e in race["entries"] for form in e["forms"]]
+    names = list(dict.fromkeys(tried))
+    yield f"| network, engine | {' | '.join(names)} |\n|---|{'---|' * len(names)}"
+    for key, race in several.items():
+        for entry in race["entries"]:
+            cells = {form["form"]: _form_cell(form, entry_of(race, OURS)) for form in entry["forms"]}
+            if cells:
+                row = " | ".join(cells.get(name, "") for name in names)
+                yield f"| {titles[key]}, {entry['engine']} | {row} |"
+    yield ""
+    for key, race in several.items():
+        yield from _best_forms(titles[key], race)
+    yield from _dense_lenet(races)
+    yield ""
+
+
+def _form_cell(form: Mapping[str, Any], ours: Mapping[str, Any] | None) -> str:
+    if not form["times"]:
+        return str(form["state"])
+    least = form["times"]["minimum_ms"]
+    return f"{least:.3g}" + (f" ({least / ours['times']['minimum_ms']:.2f})" if ours else "")
+
+
+def _best_forms(title: str, race: Race) -> Iterator[str]:
+    """The best engine with links as they are, and with zeros."""
+    ours = entry_of(race, OURS)
+    ran = [(form, e["engine"]) for e in race["entries"] for form in e["forms"] if form["times"]]
+    sparse = [it for it in ran if it[0]["form"] != PADDED]
+    padded = [it for it in ran if it[0]["form"] == PADDED]
+    parts = []
+    for name, group in (("without zeros", sparse), ("padded with zeros", padded)):
+        if ours and group:
+            form, engine = min(group, key=lambda it: it[0]["times"]["minimum_ms"])
+            ratio = form["times"]["minimum_ms"] / ours["times"]["minimum_ms"]
+            parts.append(f"the best engine {name} takes {ratio:.2f} times as long as ours ({engine})")
+    if parts:
+        yield f"* {title}: {'; '.join(parts)}"
+
+
+def _dense_lenet(races: Mapping[str, Race]) -> Iterator[str]:
+    """The best engine's dense network beside our sparse one: two races of the same run."""
+    if {"lenet5_table", "lenet5_dense"} <= races.keys():
+        ours, best = entry_of(races["lenet5_table"], OURS), best_of(races["lenet5_dense"])
+        if ours and best:
+            ratio = best["times"]["minimum_ms"] / ours["times"]["minimum_ms"]
+            yield (
+                f"* LeNet-5: the best engine on the *dense* network takes {ratio:.2f} times as long as ours "
+                f"with the table ({best['engine']})"
+            )
+
+
 def _remarks(races: Mapping[str, Race], titles: Mapping[str, str]) -> Iterator[str]:
     lines = [line for key, race in races.items() for line in _remarks_of(titles[key], race)]
     if lines:
@@ -228,9 +312,11 @@ def _remarks_of(title: str, race: Race) -> Iterator[str]:
     for entry in race["entries"]:
         if entry["state"] != "timed":
             yield f"* {title}, {entry['engine']}: {_plain(entry['note'])}"
-        elif entry["engine"] != OURS and entry["form"] != "written":
-            yield f"* {title}, {entry['engine']}: fastest in the form `{entry['form']}`"
-        elif entry["times"] and not entry["times"]["trusted"]:
+            continue
+        for form in entry.get("forms", ()):
+            if form["state"] != "timed":
+                yield f"* {title}, {entry['engine']}, form `{form['form']}`: {_plain(form['note'])}"
+        if entry["times"] and not entry["times"]["trusted"]:
             yield f"* {title}, {entry['engine']}: the core was taken from it in nearly every run"
 
 

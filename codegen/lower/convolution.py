@@ -359,6 +359,9 @@ def _vector(run: Operands, places: Sequence[Place], source: Buffer) -> tuple[Ope
     (height, width), pad = windows.pop()
     if height * width == 1 or pad != (0, 0) or run.offset != (0, 0):
         return run, places
+    size = zip((height, width), run.dilation, spatial(run.node.args[0].type), strict=True)
+    if any((taps - 1) * step >= extent for taps, step, extent in size):
+        return run, places  # some lie in the padding below or to the right
     taps = [
         y * run.dilation[0] * source.row + x * run.dilation[1] * source.pixel
         for y in range(height)

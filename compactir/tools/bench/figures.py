@@ -10,14 +10,15 @@ from compactir.tools.bench.engines import OURS
 from compactir.tools.bench.known import known_share
 from compactir.tools.bench.worker import Start, Turn
 
-__all__ = ["Circumstances", "Entry", "Peak", "Result", "Times"]
+__all__ = ["Circumstances", "Entry", "FormTimes", "Peak", "Result", "Times"]
 
 ENOUGH = 5
 """With fewer undisturbed runs than this, the disturbed ones count too, and the figures say so."""
 FAR = 0.15
 """A share of the peak that is further than this from the known one says that something is not as it was."""
-BUSY_LOAD, BUSY_CORES = 1.5, 0.25
-"""Above either, figures are preliminary: load average before the race, cores that others kept busy in it."""
+BUSY_CORES = 0.25
+"""Above it, figures are preliminary: cores that others kept busy in the race. (The load average before it is
+that of the race before as well, where races follow each other.)"""
 
 TIMED, WRONG, FAILED, MISSING, UNFIT = "timed", "wrong", "failed", "missing", "unfit"
 
@@ -54,8 +55,18 @@ class Peak:
 
 
 @dataclass(frozen=True)
+class FormTimes:
+    """One engine on the network in one form."""
+
+    form: str
+    state: str
+    note: str = ""
+    times: Times | None = None
+
+
+@dataclass(frozen=True)
 class Entry:
-    """One engine's part."""
+    """One engine's part, in its fastest form."""
 
     engine: str
     version: str
@@ -70,6 +81,8 @@ class Entry:
     library_bytes: int = 0
     threads: int = 1
     settings: str = ""
+    forms: tuple[FormTimes, ...] = ()
+    """Every form that it tried, this one too; empty where the network has one only."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +105,7 @@ class Circumstances:
     @property
     def quiet(self) -> bool:
         """Whether the machine was this race's own."""
-        return self.load_average <= BUSY_LOAD and self.others <= BUSY_CORES
+        return self.others <= BUSY_CORES
 
 
 @dataclass(frozen=True)

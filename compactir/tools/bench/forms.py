@@ -1,7 +1,8 @@
 """The same network in other words: engines differ in which they run fastest, and each gets its best.
 
-written   as authored; in ONNX, uneven groups are slices, convolutions and a concat, an index is a Gather
-slices    an index as slices and a concat, where it has few runs
+written   as authored; in ONNX, uneven groups are slices, convolutions and a concat, an index is a Gather, and
+          a table is an index, grouped convolutions of equal blocks, and a concat
+slices    every index as slices and a concat, those of tables too, where they have few runs
 padded    zeros where there are no links: an uneven, gathered or tabled convolution as a dense one (or as a
           depthwise one with the largest kernel), behind which the index has vanished
 """
@@ -33,10 +34,12 @@ _FOLDS = "drop-identity,dead-code,constant-folding,fold-batchnorm,collapse-spars
 def forms_of(graph: Graph) -> dict[str, Graph]:
     """Every form of a network with its weights; most networks have only one."""
     forms = {WRITTEN: graph}
-    irregular = [n for n in graph.nodes if isinstance(n.op, Conv) and _is_irregular(n.op)]
-    indices = [n for n in graph.nodes if isinstance(n.op, Gather) and not n.op.channels.is_plain_range]
-    if indices and max(len(_ranges(n)) for n in indices) <= MOST_RUNS:
-        forms[SLICES] = _sliced(graph.clone())
+    irregular = any(isinstance(n.op, Conv) and _is_irregular(n.op) for n in graph.nodes)
+    parted = _parted(graph.clone())
+    indices = [n.op.channels for n in parted.nodes if isinstance(n.op, Gather)]
+    indices = [channels for channels in indices if not channels.is_plain_range]
+    if indices and max(len(_ranges(channels)) for channels in indices) <= MOST_RUNS:
+        forms[SLICES] = _sliced(parted)
     if irregular or indices:
         forms[PADDED] = _padded(graph.clone())
     return forms
@@ -50,11 +53,57 @@ def _is_irregular(conv: Conv) -> bool:
 # -- slices --------------------------------------------------------------------------------------------------
 
 
+def _parted(graph: Graph) -> Graph:
+    """Tables as what the exports make of them: an index, a grouped convolution per family, and a concat."""
+    for at in reversed([i for i, n in enumerate(graph.nodes) if isinstance(n.op, Conv) and _is_table(n.op)]):
+        graph.nodes[at:at] = _parts(graph, graph.nodes[at])
+    graph.drop_unused_params()
+    return graph
+
+
+def _is_table(conv: Conv) -> bool:
+    """Blocks that make every output, and read more than ranges of channels."""
+    families = conv.connect.families
+    whole = sum(len(f.outputs) for f in families) == conv.connect.out_channels
+    return _is_irregular(conv) and whole and any(len(_ranges(f.inputs)) > 1 for f in families)
+
+
+def _parts(graph: Graph, node: Node) -> list[Node]:
+    """What comes before the node, which puts the parts together from then on."""
+    conv = node.op
+    assert isinstance(conv, Conv), "asked of nothing else"
+    x, families = node.args[0], conv.connect.families
+    kernels, rest = node.args[1 : 1 + len(families)], node.args[1 + len(families) :]
+    mask = _array(graph, rest.pop(0)) if conv.masked else 1
+    bias = _array(graph, rest.pop(0)) if conv.bias else None
+    made: list[Node] = []
+    parts = []
+    for family, kernel in zip(families, kernels, strict=True):
+        ins, outs = len(family.inputs), len(family.outputs)
+        made.append(graph.make(Gather(family.inputs), [x], f"{node.name}.inputs"))
+        weight = _array(graph, kernel) * (mask if kernel is kernels[0] else 1)
+        args = [made[-1].out, graph.bind(f"{node.name}.part", weight)]
+        if bias is not None:
+            args.append(graph.bind(f"{node.name}.bias", bias[family.outputs.array]))
+        connect = Connectivity.grouped(ins, outs, family.count, family.kernel, family.pad)
+        made.append(graph.make(replace(conv, connect=connect, masked=None), args, f"{node.name}.part"))
+        parts.append(made[-1].out)
+    order = ChannelList.of(np.argsort(np.concatenate([f.outputs.array for f in families]), kind="stable"))
+    if order.is_identity(conv.connect.out_channels):
+        node.op, node.args = Concat(), parts
+        return made
+    made.append(graph.make(Concat(), parts, f"{node.name}.parts"))
+    node.op, node.args = Gather(order), [made[-1].out]
+    return made
+
+
 def _sliced(graph: Graph) -> Graph:
     nodes: list[Node] = []
     for node in graph.nodes:
         if isinstance(node.op, Gather) and not node.op.channels.is_plain_range:
-            parts = [graph.make(Gather(run), node.args, f"{node.name}.run") for run in _ranges(node)]
+            parts = [
+                graph.make(Gather(run), node.args, f"{node.name}.run") for run in _ranges(node.op.channels)
+            ]
             nodes += parts
             node.op, node.args = Concat(), [part.out for part in parts]
         nodes.append(node)
@@ -62,11 +111,10 @@ def _sliced(graph: Graph) -> Graph:
     return graph
 
 
-def _ranges(node: Node) -> list[ChannelList]:
+def _ranges(channels: ChannelList) -> list[ChannelList]:
     """The index as ascending runs, strided ones among them."""
-    assert isinstance(node.op, Gather), "asked of nothing else"
     ranges: list[ChannelList] = []
-    for run in node.op.channels.runs:
+    for run in channels.runs:
         if run.step > 0 or run.count == 1:
             ranges.append(ChannelList((run,)))
         else:

@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import random
 import select
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from compactir.targets import Target, cpu_name
 from compactir.tools.bench import figures
 from compactir.tools.bench.case import Case, read_results
 from compactir.tools.bench.engines import OURS, PEAK, Engine, engine
-from compactir.tools.bench.figures import Circumstances, Entry, Peak, Result, Times
+from compactir.tools.bench.figures import Circumstances, Entry, FormTimes, Peak, Result, Times
 from compactir.tools.bench.fma import CHAINS
 from compactir.tools.bench.worker import Start, Turn, results_file
 from compactir.tools.verify import TOLERANCE, compare
@@ -189,31 +190,19 @@ class Trial:
 
     entry: Entry
     process: Process | None = None
-    seconds: float = float("inf")
 
 
-def enter(case: Case, name: str, settings: Settings) -> Trial:
-    """Bring the network to an engine in every form, keep the fastest that is right."""
+def enter(case: Case, name: str, settings: Settings) -> list[Trial]:
+    """Bring the network to an engine in every form; those that are right have a process."""
     runner = engine(name)
     if missing := runner.missing():
         note = f"not installed: pip install {' '.join(missing)}"
-        return Trial(Entry(name, "", figures.MISSING, note))
+        return [Trial(Entry(name, "", figures.MISSING, note))]
     entry = Entry(name, runner.version(), figures.TIMED, threads=settings.threads, settings=runner.settings)
     if why := runner.unfit(case) or _free(runner, settings.isa):
-        return Trial(replace(entry, state=figures.UNFIT, note=why))
-    best: Trial | None = None
-    failures = []
-    for form in case.forms if runner.forms else case.forms[:1]:
-        trial = _try(case, runner, form, settings, entry)
-        if trial.process is None:
-            failures.append(trial)
-        elif best is None or trial.seconds < best.seconds:
-            if best and best.process:
-                best.process.close()
-            best = trial
-        else:
-            trial.process.close()
-    return replace(best, entry=_started(best, settings)) if best else failures[0]
+        return [Trial(replace(entry, state=figures.UNFIT, note=why))]
+    forms = case.forms if runner.forms else case.forms[:1]
+    return [_try(case, runner, form, settings, entry) for form in forms]
 
 
 def _free(runner: Engine, isa: str) -> str:
@@ -221,18 +210,6 @@ def _free(runner: Engine, isa: str) -> str:
     if not isa or isa in runner.held or runner.name == OURS:
         return ""
     return f"nothing holds it to {isa}: it takes the best kernels that the processor has"
-
-
-def _started(trial: Trial, settings: Settings) -> Entry:
-    """With the medians of several starts."""
-    assert trial.process, "it takes part"
-    starts = [trial.process.start]
-    for _ in range(settings.starts - 1):
-        process = Process(trial.process.case, trial.process.engine, trial.process.form, settings)
-        starts.append(process.start)
-        process.close()
-    middle = {f.name: median_low(getattr(s, f.name) for s in starts) for f in fields(Start)}
-    return replace(trial.entry, start=Start(**middle))
 
 
 def _try(case: Case, runner: Engine, form: str, settings: Settings, entry: Entry) -> Trial:
@@ -244,7 +221,7 @@ def _try(case: Case, runner: Engine, form: str, settings: Settings, entry: Entry
         return Trial(replace(entry, state=figures.FAILED, note=str(problem)))
     try:
         for _ in range(SETTLE):
-            turn = process.turn(settings.turn_s, keep=True)
+            process.turn(settings.turn_s, keep=True)
         error = process.error() if case.outputs else 0.0
     except EngineError as problem:
         process.close()
@@ -254,7 +231,7 @@ def _try(case: Case, runner: Engine, form: str, settings: Settings, entry: Entry
         process.close()
         note = f"refused: its output differs from the reference by {error:.1e} of the largest element"
         return Trial(replace(entry, state=figures.WRONG, note=note))
-    return Trial(entry, process, min(turn.clean + turn.disturbed) / 1e9)
+    return Trial(entry, process)
 
 
 # -- the race ------------------------------------------------------------------------------------------------
@@ -279,17 +256,18 @@ def race(case: Case, engines: Sequence[str], settings: Settings, record: Record,
     with ExitStack() as stack:
         peak = Process(case, engine(PEAK), case.forms[0], settings)
         stack.callback(peak.close)
-        trials = []
+        entered = []
         for name in (OURS, *engines):
             say(f"{case.network}: preparing {name}")
-            trial = enter(case, name, settings)
-            if trial.process:
-                stack.callback(trial.process.close)
-            trials.append(trial)
-        runners = [peak, *(trial.process for trial in trials if trial.process)]
+            entered.append(enter(case, name, settings))
+            for trial in entered[-1]:
+                if trial.process:
+                    stack.callback(trial.process.close)
+        runners = [peak, *(trial.process for trials in entered for trial in trials if trial.process)]
         with _watched(runners) as others:
             turns = _run(runners, settings, say, case.network)
-        entries = tuple(_finished(trial, turns) for trial in trials)
+        say(f"{case.network}: starting everybody again")
+        entries = tuple(_best(trials, turns, settings) for trials in entered)
         fastest = _peak(Times.of(turns[id(peak)]), peak.start.rounds * settings.threads, record.loop)
     circumstances = Circumstances(
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -322,8 +300,7 @@ def _run(runners: list[Process], settings: Settings, say: Say, network: str) -> 
     alive = list(runners)
     for k in range(settings.rounds):
         say(f"{network}: round {k + 1} of {settings.rounds}")
-        first = k % max(len(alive), 1)
-        for runner in [*alive[first:], *alive[:first]]:  # everybody comes after everybody
+        for runner in random.Random(k).sample(alive, len(alive)):  # everybody comes after everybody
             try:
                 turns[id(runner)].append(runner.turn(settings.turn_s, keep=k + 1 == settings.rounds))
             except EngineError:
@@ -332,7 +309,30 @@ def _run(runners: list[Process], settings: Settings, say: Say, network: str) -> 
     return turns
 
 
+def _best(trials: Sequence[Trial], turns: Turns, settings: Settings) -> Entry:
+    """The fastest form of an engine, with the times of all; if none was timed, what went wrong first."""
+    entries = [_finished(trial, turns) for trial in trials]
+    timed = [(entry.times.minimum_ms, at) for at, entry in enumerate(entries) if entry.times]
+    at = min(timed)[1] if timed else 0
+    best = replace(entries[at], start=_start(trials[at].process, settings)) if timed else entries[0]
+    if len(entries) == 1:
+        return best
+    return replace(best, forms=tuple(FormTimes(e.form, e.state, e.note, e.times) for e in entries))
+
+
+def _start(process: Process | None, settings: Settings) -> Start:
+    """The medians of several starts."""
+    assert process, "it took part"
+    starts = [process.start]
+    for _ in range(settings.starts - 1):
+        again = Process(process.case, process.engine, process.form, settings)
+        starts.append(again.start)
+        again.close()
+    return Start(**{f.name: median_low(getattr(s, f.name) for s in starts) for f in fields(Start)})
+
+
 def _finished(trial: Trial, turns: Turns) -> Entry:
+    """One form on one engine, after the race."""
     if trial.process is None:
         return trial.entry
     own = turns[id(trial.process)]

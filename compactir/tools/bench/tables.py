@@ -16,6 +16,8 @@ def print_result(result: Result) -> None:
     count = f"{result.threads} thread" + "s" * (result.threads > 1)
     held = f", engines held to {result.held}" if result.held else ""
     terminal.table(f"{what}: {count}, float32{held}", *_speed(result))
+    if any(entry.forms for entry in result.entries):
+        terminal.table("fastest runs in every form, ms", *_forms(result))
     terminal.table("start-up and size", *_startup(result))
     for line in remarks(result):
         print(line)
@@ -32,6 +34,16 @@ def _speed(result: Result) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
         times = (f"{entry.times.minimum_ms:.4g}", f"{entry.times.median_ms:.4g}")
         rows.append((entry.engine, entry.form, *times, *ratios, f"{share:.1%}" if share else "", known))
     return columns, rows
+
+
+def _forms(result: Result) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+    names = list(dict.fromkeys(it.form for entry in result.entries for it in entry.forms))
+    rows: list[tuple[object, ...]] = []
+    for entry in result.entries:
+        found = {it.form: f"{it.times.minimum_ms:.4g}" if it.times else it.state for it in entry.forms}
+        if found:
+            rows.append((entry.engine, *(found.get(name, "") for name in names)))
+    return ("engine", *(f"{name}>" for name in names)), rows
 
 
 def _startup(result: Result) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
@@ -58,6 +70,12 @@ def remarks(result: Result) -> list[str]:
     """What is left to say, a sentence each."""
     it, peak = result.circumstances, result.peak
     lines = [f"{entry.engine}: {entry.note}" for entry in result.entries if entry.state != figures.TIMED]
+    lines += [
+        f"{entry.engine}, {it.form}: {it.note}"
+        for entry in result.entries
+        for it in entry.forms
+        if it.note and entry.state == figures.TIMED
+    ]
     lines += [line for entry in result.timed for line in _doubts(result, entry)]
     lines.append(
         f"peak: {peak.best:.4g} GFLOP/s (median {peak.median:.4g}), "

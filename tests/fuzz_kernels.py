@@ -2,6 +2,7 @@
 
     --count 1000       layers per family that have to be counted (a layer counts whose plan has the kernel)
     --family winograd  only some, --target x86, --seed 7: the layers depend on these alone
+    --seconds 500      stop then; what it says about the seed goes on from there, and counts add up
     --sanitize         with the address and undefined-behaviour sanitizers, memory from the heap
 
 Batches of layers take the targets in turn, compiled for two threads (run by one and by two), some of them for
@@ -27,6 +28,7 @@ from unittest import mock
 import numpy as np
 
 from compactir.codegen.lower import narrow, tiles, winograd
+from compactir.diagnostics import CompactError
 from compactir.ir.channels import ChannelList, divisors
 from compactir.ir.connectivity import Connectivity, Pad
 from compactir.ir.graph import Graph, Value
@@ -64,6 +66,8 @@ MOST = 10
 """Times the count may be drawn before a family has too few."""
 SMALL = 12
 """Sums of most tilings: large tiles are long texts, and nearly all of the time goes into compiling."""
+CAREFUL = 4
+"""One batch of so many is compiled with optimisation, which takes two to eight times as long."""
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 TARGETS = ("x86", "x86-avx512")
 
@@ -389,7 +393,8 @@ def run(batch: Batch) -> Outcome:
     if rng.random() < 0.5:
         target = replace(target, l2_bytes=20_000)  # strips
     names = {number: f"{batch.family} {number}" for number in batch.numbers}
-    flags = ("-O1", *SANITIZERS) if batch.sanitize else ("-O1",)
+    level = "-O0" if batch.numbers.start // BATCH % CAREFUL else "-O1"
+    flags = (level, *SANITIZERS) if batch.sanitize else (level,)
     outcome = Outcome()
     with tempfile.TemporaryDirectory() as folder, _free_choice(rng):
         if batch.family == "winograd":
@@ -404,7 +409,7 @@ def run(batch: Batch) -> Outcome:
                 n for n, net in zip(batch.numbers, program.networks, strict=True) if _shown(batch, net)
             ]
             outcome.wrong = list(_wrong(batch, program))
-        except (StoppedError, AssertionError) as error:
+        except (StoppedError, AssertionError, CompactError) as error:
             outcome.wrong = [f"{batch}: {error}"]
     return outcome
 
@@ -470,15 +475,18 @@ def main() -> int:
     parser.add_argument("--family", action="append", choices=FAMILIES, help="only these")
     parser.add_argument("--target", action="append", help=f"only these, by default {', '.join(TARGETS)}")
     parser.add_argument("--seed", type=int, default=0, help="number of the first batch (default 0)")
+    parser.add_argument("--seconds", type=int, default=10**9, help="stop after so long (default: never)")
     parser.add_argument("--jobs", type=int, default=2, help="processes at once (default 2)")
     parser.add_argument("--sanitize", action="store_true", help="with ASan and UBSan")
     args = parser.parse_args()
     targets = args.target or [name for name in TARGETS if not unsupported(load_target(name))]
-    start, wrong = time.monotonic(), 0
+    start, wrong, found = time.monotonic(), 0, 0
     with ProcessPoolExecutor(args.jobs) as pool:
         for family in args.family or FAMILIES:
             tally, number = Tally(), args.seed
             while tally.counted.total() < args.count and tally.drawn < MOST * args.count + BATCH:
+                if time.monotonic() - start > args.seconds:
+                    break
                 some = batches(family, targets, number, args.jobs, args.sanitize)
                 number += args.jobs
                 for batch, outcome in zip(some, pool.map(run, some), strict=True):
@@ -487,9 +495,13 @@ def main() -> int:
                 print(text)
             minutes = (time.monotonic() - start) / 60
             print(f"{family}: {tally}; {len(tally.wrong)} wrong ({minutes:.1f} min)", flush=True)
-            assert tally.counted.total() >= args.count, f"{family}: too few layers ran on its kernels"
             wrong += len(tally.wrong)
-    print(f"{wrong} wrong" if wrong else "nothing wrong")
+            found += tally.counted.total()
+            if minutes * 60 > args.seconds:
+                print(f"stopped; `--family {family!r} --seed {number}` goes on from here")
+                break
+            assert tally.counted.total() >= args.count, f"{family}: too few layers ran on its kernels"
+    print(f"{found} layers, {f'{wrong} wrong' if wrong else 'nothing wrong'}")
     return 1 if wrong else 0
 
 

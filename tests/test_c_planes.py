@@ -23,7 +23,7 @@ from compactir.ops.conv import Conv
 from compactir.runtime.build import find_compiler
 from compactir.targets import Target, load_target, unsupported
 from tests.c.networks import AT_END, AT_START, Program, build, disagreements
-from tests.c.tables import joined_cases, table_cases
+from tests.c.tables import joined_cases, linkless_case, table_cases
 
 TARGETS = [t for t in map(load_target, ("c", "x86", "x86-avx512")) if not unsupported(t)]
 
@@ -32,7 +32,8 @@ TARGETS = [t for t in map(load_target, ("c", "x86", "x86-avx512")) if not unsupp
 def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Program:
     target: Target = request.param
     folder = tmp_path_factory.mktemp(target.name)
-    return build([*table_cases(20), *joined_cases()], target, find_compiler(target), folder, "-O0")
+    cases = [*table_cases(20), *joined_cases(), linkless_case()]
+    return build(cases, target, find_compiler(target), folder, "-O0")
 
 
 @pytest.mark.compiler

@@ -63,6 +63,17 @@ def joined_cases() -> list[Case]:
     return cases
 
 
+def linkless_case() -> Case:
+    """Outputs that read nothing are their biases, in panels of their own: no input, no row is used."""
+    graph = Graph("linkless")
+    x = graph.input("x", TensorType.f32(1, 1, 8, 11))
+    mask = np.arange(15)[:, None] % 2 == 0
+    y = graph.apply(Conv(Connectivity.from_mask(mask, (3, 3), (1, 1, 1, 1)), (1, 2), bias=True), [x], "conv")
+    graph.outputs["y"] = graph.apply(Tanh(), [y], "tanh")
+    graph.weights = random_weights(graph, 0)
+    return Case("linkless", graph, as_planes=True)
+
+
 def _pick(rng: np.random.Generator, *values: int) -> tuple[int, int]:
     return int(rng.choice(values)), int(rng.choice(values))
 

@@ -255,8 +255,17 @@ class Authored:
     init: Mapping[str, Any]
 
 
-def read(source: Source, *, warn: bool = True) -> Authored:
-    """Read a model and bind its weights. Errors: rooms 1xx and 2xx, CIR660, those of weights files."""
+def read(source: Source, *, warn: bool = True, stand_in: bool = False) -> Authored:
+    """Read a model and bind its weights.
+
+    Args:
+        source: what to read, and with what.
+        warn: of random weights.
+        stand_in: random numbers in place of arrays that passes computed and that are not there: for verbs
+            that look at the graph, not at numbers.
+
+    Errors: rooms 1xx and 2xx, CIR660, those of weights files.
+    """
     graph = read_graph(source)
     if source.weights is None and source.seed is None and _has_weights(graph):
         if source.map is not None:
@@ -266,7 +275,9 @@ def read(source: Source, *, warn: bool = True) -> Authored:
                 help="name another file: `--weights FILE`",
             )
         return Authored(graph, _own_weights(source))
-    return Authored(graph, bind(graph, source.weights, source.seed, map=source.map, warn=warn))
+    return Authored(
+        graph, bind(graph, source.weights, source.seed, map=source.map, warn=warn, stand_in=stand_in)
+    )
 
 
 def _has_weights(graph: Graph) -> bool:
@@ -341,8 +352,11 @@ def bind(
     *,
     map: str | Path | None = None,
     warn: bool = True,
+    stand_in: bool = False,
 ) -> dict[str, Any]:
     """Give a graph its weights: from the file, else from the one it names, else random with a warning.
+
+    The graph names the file that they are from, where their names there are its own.
 
     Errors: CIR661 for a `map` without a file; those of `load_weights`.
     """
@@ -364,13 +378,14 @@ def bind(
             raise
         for note in notes:
             _log.info("%s", note)
+        graph.weights_file = str(file) if map is None else None
         return {"weights": "file", "file": Path(file).name, "sha256": _sha256(Path(file))}
     if seed is None and graph.params and warn:
         warnings.warn(
             f"`{graph.name}` names no weights: they are random (seed 0); `--weights FILE` binds trained ones",
             stacklevel=2,
         )
-    graph.weights = draw(graph, seed or 0)
+    graph.weights, graph.weights_file = draw(graph, seed or 0, stand_in=stand_in), None
     return {"weights": "random", "seed": seed or 0}
 
 

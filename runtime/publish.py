@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from compactir.diagnostics import CompactError
+from compactir.files import alone_in
 from compactir.runtime.interface import ffi_source
 from compactir.runtime.manifest import Manifest, read_manifest
 from compactir.runtime.package import write_folder
@@ -24,17 +26,18 @@ def publish(folder: Path, manifest: Manifest, files: Mapping[str, str | bytes | 
     """Write manifest and files into a folder; returns it. The manifest gets their names and checksums.
 
     A new folder appears complete, by one rename. In an older one files are replaced one by one, manifest
-    last; Ctrl-C waits until that is done. What an earlier compilation left there is removed.
+    last; Ctrl-C waits until that is done, and so does another compilation into the same folder: of two the
+    later is there in the end, whole. What an earlier compilation left there is removed.
 
     Errors: CIR652 when the folder cannot be written.
     """
     files = {**files, manifest.ffi: ffi_source(manifest)}
     sums = {name: _sha256(files[name]) for name in sorted(files)}
     manifest = replace(manifest, raw={**manifest.raw, "files": list(sums), "sha256": sums})
-    if not folder.exists():
-        return _appear(folder, manifest, files)
-    stale = _written_before(folder) - set(sums)
-    with undisturbed():
+    if not folder.exists() and _appear(folder, manifest, files):
+        return folder
+    with alone_in(folder), undisturbed():
+        stale = _written_before(folder) - set(sums)
         write_folder(folder, manifest, files)
         for name in sorted(stale):
             with suppress(OSError):
@@ -51,7 +54,8 @@ def _sha256(content: str | bytes | Path) -> str:
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
 
 
-def _appear(folder: Path, manifest: Manifest, files: Mapping[str, str | bytes | Path]) -> Path:
+def _appear(folder: Path, manifest: Manifest, files: Mapping[str, str | bytes | Path]) -> bool:
+    """False where another process was faster: the folder is there."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -65,10 +69,12 @@ def _appear(folder: Path, manifest: Manifest, files: Mapping[str, str | bytes | 
         write_folder(aside, manifest, files, shown=folder)
         aside.chmod(0o755)
         aside.rename(folder)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
         raise
-    return folder
+    return True
 
 
 @contextmanager

@@ -65,6 +65,8 @@ def test_the_order_of_weights(model: Path) -> None:
     assert np.array_equal(by_option.graph.weights["conv1.weight"], given.weights["conv1.weight"])
     assert np.array_equal(drawn.graph.weights["conv1.weight"], given.weights["conv1.weight"])
     assert by_line.init["file"] == "named.safetensors"
+    files = [r.graph.weights_file for r in (by_line, by_option, drawn)]  # which .cir files name
+    assert files == [str(model.parent / "named.safetensors"), "given.safetensors", None]
     assert len(by_line.init["sha256"]) == 64
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from compactir.diagnostics import CompactError
-from compactir.files import check_file, check_folder, put, put_all, replacing
+from compactir.files import alone_in, check_file, check_folder, put, put_all, replacing
 
 
 def parts_until_the_disk_is_full() -> Iterator[bytes]:
@@ -133,3 +135,45 @@ def test_places_that_can_be(tmp_path: Path) -> None:
         check_file(path)
     for path in (tmp_path, tmp_path / "a" / "b", Path("a/b")):
         check_folder(path)
+
+
+def test_who_comes_second_waits(tmp_path: Path) -> None:
+    """Sets of files go into a folder one after the other; single files need not wait."""
+    files: dict[Path, str | bytes | Iterable[bytes]] = {tmp_path / "a": "new", tmp_path / "b": "new"}
+    second = threading.Thread(target=put_all, args=(files,))
+    with alone_in(tmp_path):
+        second.start()
+        second.join(0.1)
+        assert second.is_alive()
+        assert os.listdir(tmp_path) == []
+        put(tmp_path / "c", "alone")
+    second.join(30)
+    assert sorted(os.listdir(tmp_path)) == ["a", "b", "c"]
+
+
+def test_a_folder_that_is_held_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compactir.files._PATIENCE_S", 0.0)
+    with alone_in(tmp_path), pytest.raises(CompactError, match=r"CIR652.*another program holds"):
+        put_all({tmp_path / "a": "x", tmp_path / "b": "x"})
+    assert os.listdir(tmp_path) == []
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from compactir.files import alone_in, put_all
+folder, own = Path(sys.argv[1]), sys.argv[2]
+names = [folder / name for name in "abcdef"]
+for round in range(150):
+    put_all({name: f"{own} {round}" for name in names})
+    with alone_in(folder):
+        assert len({name.read_text() for name in names}) == 1
+"""
+
+
+def test_two_processes_never_mix(tmp_path: Path) -> None:
+    """Whoever looks finds the files of one of them."""
+    words = [sys.executable, "-c", _WRITER, str(tmp_path)]
+    writers = [subprocess.Popen([*words, own]) for own in ("one", "two")]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert len(os.listdir(tmp_path)) == 6

@@ -201,5 +201,7 @@ def test_what_passes_computed_is_not_drawn() -> None:
     with pytest.raises(CompactError, match=r"passes computed .* and 1 more of `n`") as error:
         draw(again)
     assert error.value.code == "CIR601"
+    standing_in = draw(again, stand_in=True)  # for who looks at the graph alone
+    assert {n: a.shape for n, a in standing_in.items()} == {n: a.shape for n, a in graph.weights.items()}
     again.weights = graph.weights
     assert all(array is graph.weights[name] for name, array in draw(again).items())

@@ -24,7 +24,7 @@ def main(args: Namespace) -> int:
     if _CODE.fullmatch(args.what):
         return explain_code(args.what, args.json)
     with terminal.working(f"compiling {args.what}", quiet=args.json):
-        authored = read(source_of(args, args.what), warn=False)
+        authored = read(source_of(args, args.what), warn=False, stand_in=True)
         planned = plan(authored, target_of(args), also=args.also)
     decisions = [*planned.log.decisions, *planned.lowered.decisions]
     if args.json:

@@ -86,7 +86,7 @@ class Report:
 def main(args: Namespace) -> int:
     """Print the report."""
     with terminal.working("counting", quiet=args.json) as say:
-        authored = read(source_of(args), warn=False)
+        authored = read(source_of(args), warn=False, stand_in=True)
         say(f"planning {authored.graph.name} for {args.target}")
         planned = plan(authored, target_of(args), also=args.also)
         say(f"running the reference of {authored.graph.name} to count its MACs")

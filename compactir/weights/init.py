@@ -34,15 +34,22 @@ from compactir.weights.masks import density, draw_mask, is_mask
 __all__ = ["draw"]
 
 
-def draw(graph: Graph, seed: int = 0) -> dict[str, Array]:
+def draw(graph: Graph, seed: int = 0, *, stand_in: bool = False) -> dict[str, Array]:
     """Random values for every parameter of a graph, float32; arrays that passes have folded are kept.
 
     Variances are above 0; masks of learned connections are legal: every group has inputs and outputs, where
     there are enough of them.
 
+    Args:
+        graph: whose parameters are drawn.
+        seed: of all numbers.
+        stand_in: draw folded arrays that are not there, too, for who looks at the graph and not at numbers.
+
     Errors: CIR601 for a folded array that is not there: its numbers are a result, which nobody can draw.
     """
-    if lost := [n for n, p in graph.params.items() if p.init == "folded" and n not in graph.weights]:
+    if not stand_in and (
+        lost := [n for n, p in graph.params.items() if p.init == "folded" and n not in graph.weights]
+    ):
         more = f" and {len(lost) - 1} more" if lost[1:] else ""
         raise CompactError(
             "CIR601",
@@ -55,7 +62,9 @@ def draw(graph: Graph, seed: int = 0) -> dict[str, Array]:
         for param in node.params:
             users.setdefault(param, node)
     return {
-        name: graph.weights[name] if param.init == "folded" else _draw(param, users.get(param), spread, seed)
+        name: graph.weights[name]
+        if param.init == "folded" and name in graph.weights
+        else _draw(param, users.get(param), spread, seed)
         for name, param in graph.params.items()
     }
 
@@ -81,6 +90,8 @@ def _draw(param: Param, node: Node | None, spread: dict[Value, Array], seed: int
         "variance": lambda: np.float32(variance) * (one + u * np.float32(0.5)),
         "sign": lambda: np.where(u < 0, -one, one),
     }
+    if param.init == "folded":
+        return rules["he" if len(param.type.shape) > 1 else "bias"]()
     if param.init not in rules:
         raise ValueError(f"{param.name}: nobody knows how to draw {param.init!r}")
     return rules[param.init]()

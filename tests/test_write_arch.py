@@ -212,12 +212,42 @@ def test_lists_of_channels_as_passes_leave_them(lists: str, says: str) -> None:
 
 def test_names_that_the_language_does_not_allow() -> None:
     graph = elaborate(parse("network n {\n input x: f32[8, 16, 16]\n output y = x -> relu\n}\n"))
-    graph.name, graph.inputs[0].name, graph.doc = "torch-jit-export", "input.1", 'says "hello"'
-    graph.outputs = {"1": graph.outputs["y"]}
+    graph.name, graph.inputs[0].name, graph.doc = "torch-jit-export", "in.put", 'says "hello"'
+    graph.outputs = {"1st": graph.outputs["y"]}
     text = write_arch(graph).text
     assert "network torch_jit_export()" in text
-    assert "input input_1: f32[8, 16, 16]" in text
-    assert re.search(r"output n1 = input_1 -> relu", text)
+    assert "input in_put: f32[8, 16, 16]" in text
+    assert re.search(r"output n1st = in_put -> relu", text)
+
+
+def test_numbers_of_an_exporter_are_no_names() -> None:
+    """They give way to what the tensors are; of several each has its own."""
+    text = "network n {\n input x: f32[3, 8, 8]\n input b: f32[8]\n"
+    text += " output y = x -> flatten -> linear(3)\n output z = b\n output v = x -> relu\n}\n"
+    graph = elaborate(parse(text))
+    graph.inputs[0].name, graph.inputs[1].name = "input.1", "17"
+    graph.outputs = dict(zip(["536", "output_2", "2"], graph.outputs.values(), strict=True))
+    assert [v.name for v in write_arch(graph).graph.inputs] == ["image", "x"]
+    assert list(write_arch(graph).graph.outputs) == ["logits", "y", "y2"]
+    graph.inputs[0].name, graph.outputs = "left1", {"score": graph.outputs["536"]}
+    assert [v.name for v in write_arch(graph).graph.inputs] == ["left1", "x"]
+    assert list(write_arch(graph).graph.outputs) == ["score"]
+
+
+@pytest.mark.parametrize(
+    ("network", "block"),
+    [
+        (
+            "googlenet",
+            "inception(x, out1: int, reduce3: int, out3: int, reduce5: int, out5: int, pool: int)",
+        ),
+        ("squeezenet", "fire(x, out: int)"),
+        ("mixnet", "residual(x, out: int, squeeze: int, kernel=[3, 5], groups: int = 2)"),
+    ],
+)
+def test_parameters_say_what_they_are(network: str, block: str) -> None:
+    graph = driver.read_graph(driver.Source(ROOT / f"examples/{network}.arch"))
+    assert f"block {block} {{" in write_arch(graph).text
 
 
 def test_what_has_no_words_is_listed_at_once() -> None:

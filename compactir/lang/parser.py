@@ -78,10 +78,10 @@ def _parse(text: str, file: str, start: str) -> Any:
 def _syntax_error(text: str, file: str, start: str, problem: lark.UnexpectedToken) -> CompactError:
     token = problem.token
     span = _token_span(file, text, token)
-    if start == "file" and not re.search(r"\b(network|block|def|import)\b", text):
-        if not {str(token), str(_token_before(text, token))} & set(mistakes.WORDS):
-            message = "this is no model: neither a `network` nor a `block` stands in it"
-            return CompactError("CIR104", message, span=span, help="a model is `network NAME() { … }`")
+    foreign = {str(token), str(_token_before(text, token))} & set(mistakes.WORDS)
+    if start == "file" and not foreign and not re.search(r"\b(network|block|def|import)\b", text):
+        message = "this is no model: neither a `network` nor a `block` stands in it"
+        return CompactError("CIR104", message, span=span, help="a model is `network NAME() { … }`")
     match = _usual_mistake(text, problem, start)
     if match:
         message, _, help = match.partition(" | ")

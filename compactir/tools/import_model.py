@@ -15,6 +15,9 @@ from compactir.tools.source import named, source_of
 from compactir.tools.usage import STDOUT
 from compactir.weights.safetensors import safetensors
 
+_NAMELESS = {"main_graph", "main", "graph", "torch_jit", "torch_jit_export", "network", "model", "g"}
+"""What exporters call any network: the file's name says more."""
+
 
 def main(args: Namespace) -> int:
     """Write the file and, where there are weights, the weights beside it."""
@@ -24,7 +27,8 @@ def main(args: Namespace) -> int:
         bound = authored.init.get("weights") != "random"
         weights = out.with_suffix(".safetensors")
         say("looking for what repeats")
-        written = write_arch(authored.graph, weights=weights.name if bound else None)
+        name = out.stem if authored.graph.name in _NAMELESS else None
+        written = write_arch(authored.graph, name=name, weights=weights.name if bound else None)
         if args.out == STDOUT:
             print(written.text, end="")
             return 0

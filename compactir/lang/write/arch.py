@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compactir.diagnostics import CompactError
-from compactir.ir.graph import Graph, Node
+from compactir.ir.graph import Graph, Node, Value
 from compactir.ir.types import Array
 from compactir.lang.elaborate import elaborate
 from compactir.lang.format import format_text
@@ -25,6 +25,8 @@ _KEYWORDS = (
     "input output weights choice stack min max sum len floor ceil round abs"
 )
 _WORDS = frozenset(_KEYWORDS.split())
+_NUMBERED = re.compile(r"(input|output|n|x|y|data|onnx|tensor|args?)?_?\d+", re.IGNORECASE)
+"""Names that exporters count up: they say nothing."""
 
 
 @dataclass(frozen=True)
@@ -80,23 +82,51 @@ def _file(
 ) -> str:
     by_name = {block.name: block for block in blocks}
     words = taken | set(by_name)
-    reserved = words | {_identifier(name) for name in (*(v.name for v in graph.inputs), *graph.outputs)}
+    inputs, outputs = _public_names(graph)
+    reserved = words | set(inputs) | {name for name, _ in outputs}
     parts = [f'"""{_doc(graph)}"""'] if _doc(graph) else []
     parts += [declaration(block, by_name, words) for block in blocks]
-    outputs = list(graph.outputs.items())
     body = Body(items, [value for _, value in outputs], by_name, reserved)
-    for value in graph.inputs:
-        body.name(value, _identifier(value.name))
+    for value, own in zip(graph.inputs, inputs, strict=True):
+        body.name(value, own)
     at_end = len(outputs) == 1 and bool(items) and items[-1].results == [outputs[0][1]]
     lines = [f'weights "{weights}"'] if weights else []
     lines += [
-        f"input {_identifier(v.name)}: f32[{', '.join(map(str, v.type.shape[1:]))}]" for v in graph.inputs
+        f"input {own}: f32[{', '.join(map(str, v.type.shape[1:]))}]"
+        for v, own in zip(graph.inputs, inputs, strict=True)
     ]
-    lines += body.write(f"output {_identifier(outputs[0][0])} =" if at_end else None)
+    lines += body.write(f"output {outputs[0][0]} =" if at_end else None)
     if not at_end:
-        lines += [f"output {_identifier(n)} = {body.names[v]}" for n, v in outputs]
+        lines += [f"output {own} = {body.names[v]}" for own, v in outputs]
     inside = "\n".join(f"  {line}" for line in lines)
     return "\n\n".join([*parts, f"network {network}() {{\n{inside}\n}}"]) + "\n"
+
+
+def _public_names(graph: Graph) -> tuple[list[str], list[tuple[str, Value]]]:
+    """What inputs and outputs are called; numbers of an exporter give way to what the tensors are."""
+    makers, taken = graph.makers(), set[str]()
+
+    def unique(name: str) -> str:
+        stem, n = name, 1
+        while name in taken:
+            n += 1
+            name = f"{stem}{n}"
+        taken.add(name)
+        return name
+
+    def named(name: str, otherwise: str) -> str:
+        return unique(otherwise if _NUMBERED.fullmatch(_identifier(name)) else _identifier(name))
+
+    inputs = [
+        named(v.name, "image" if v.type.rank == 4 and v.type.channels in (1, 3) else "x")
+        for v in graph.inputs
+    ]
+    ends = {"linear": "logits", "softmax": "probabilities"}
+    outputs = []
+    for name, value in graph.outputs.items():
+        maker = makers.get(value)
+        outputs.append((named(name, ends.get(maker.op.name, "y") if maker else "y"), value))
+    return inputs, outputs
 
 
 def _doc(graph: Graph) -> str:

@@ -308,6 +308,8 @@ def _named(piece: Sequence[Item], entry: Value, residual: bool, taken: set[str])
         stem = "inverted_residual"
     elif adds:
         stem = "residual"
+    elif last == "concat" and words.count("conv") == 3 and len(words) < 8 and heads == 1:
+        stem = "fire"
     elif "concat" in words:
         stem = "branches"
     elif words.count("depthwise") == 1 and words.count("conv") == 1:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
@@ -18,7 +18,9 @@ from compactir.lang.write.items import Item
 
 __all__ = ["Parameter", "Parameters", "arguments", "infer_parameters"]
 
-_WIDTHS = {"out", "width", "mid"}
+_WIDTHS = {"out", "width", "mid", "reduce", "pool", "squeeze"}
+_PASSED = {"bn", "relu", "relu6", "swish", "hard_swish", "sigmoid", "leaky_relu", "depthwise", "shuffle"}
+"""What stands between two convolutions without a width of its own."""
 _RATIOS = [Fraction(1, n) for n in (2, 3, 4, 6, 8, 16)] + [Fraction(n) for n in (2, 3, 4, 6, 8)]
 
 
@@ -65,21 +67,58 @@ def infer_parameters(pieces: Sequence[Sequence[Item]], entries: Sequence[Value])
             result.written[i, name] = text
         elif varies:
             result.written[i, name] = _parameter(i, name, values, channels, result)
-    return _renumbered(result, slots)
+    return _renumbered(result, slots, _roles(pieces[0], result))
 
 
-def _renumbered(found: Parameters, slots: Sequence[tuple[int, str]]) -> Parameters:
+def _roles(piece: Sequence[Item], found: Parameters) -> dict[str, str]:
+    """Better names for widths: `squeeze` behind a global pool; of several each by its place and kernel."""
+    places = {text: i for (i, _), text in reversed(found.written.items()) if is_width(text)}
+    middle = [p.name for p in found.parameters if p.name.startswith("mid")]
+    joined = piece[-1].call.word == "concat"
+    roles = {name: _role(piece, i) for name, i in places.items()}
+    if len(middle) > 1 and None not in roles.values() and len(set(roles.values())) == len(roles):
+        return {name: role for name, role in roles.items() if role and (joined or name != "out")}
+    return {name: "squeeze" for name in middle if roles.get(name) == "squeeze"}
+
+
+def _role(piece: Sequence[Item], at: int) -> str | None:
+    """`out3` of a 3×3 convolution, `reduce3` before one, `pool` behind a pool, `out1` else."""
+    item = piece[at]
+    kernel = dict(item.call.args).get("kernel")
+    if item.call.word != "conv" or not isinstance(kernel, int):
+        return None
+    if kernel > 1:
+        return f"out{kernel}"
+    makers = {value: other for other in piece for value in other.results}
+    maker = next((makers[v] for v in item.operands if v in makers), None)
+    if maker is not None and "pool" in maker.call.word:
+        return "squeeze" if maker.call.word.startswith("global") else "pool"
+    value = item.out
+    for other in piece[at + 1 :]:
+        if value not in other.operands:
+            continue
+        if other.call.word not in _PASSED:
+            behind = dict(other.call.args).get("kernel") if other.call.word == "conv" else None
+            return f"reduce{behind}" if isinstance(behind, int) and behind > 1 else "out1"
+        value = other.out
+    return "out1"
+
+
+def _renumbered(found: Parameters, slots: Sequence[tuple[int, str]], roles: Mapping[str, str]) -> Parameters:
     """The same with parameters of one kind numbered in the order in which they are used."""
     words = [w for slot in slots for w in re.findall(r"(?<![.\w])[a-z_]+\d*", found.written.get(slot, ""))]
     names = [p.name for p in found.parameters]
     order = [name for name in dict.fromkeys(words) if name in names]
     fresh: dict[str, str] = {}
     for name in order:
+        if name in roles:
+            fresh[name] = roles[name]
+            continue
         stem = name.rstrip("0123456789")
         n = sum(old.rstrip("0123456789") == stem for old in fresh) + 1
         fresh[name] = stem if n == 1 else f"{stem}{n}"
     ranked = sorted(
-        found.parameters, key=lambda p: (p.default is not None, p.name != "out", order.index(p.name))
+        found.parameters, key=lambda p: (p.default is not None, fresh[p.name] != "out", order.index(p.name))
     )
     written = {
         slot: re.sub(r"(?<![.\w])[a-z_]+\d*", lambda m: fresh.get(m[0], m[0]), text)

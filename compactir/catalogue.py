@@ -848,7 +848,7 @@ _ENTRIES = [
     Code(
         "CIR628",
         "more threads than it was compiled for",
-        "`threads=` of a call is below 1, or more than the network was compiled for.",
+        "`threads=` of a call is below 1, no whole number, or more than the network was compiled for.",
         "How the work is cut, and the memory for it, are settled when the network is compiled.",
         'compactir.compile("lenet5.arch")(image, threads=2)',
         "Compile with `--threads N` (`threads=N` in Python); a call may then ask for 1 to N.",

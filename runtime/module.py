@@ -380,14 +380,16 @@ class Module:
         most = self._manifest.threads
         if wanted is None:
             return most
-        if not 1 <= wanted <= most:
-            what, limit = (f"{most} threads", f"1 to {most}") if most > 1 else ("one thread", "1")
-            raise CompactError(
-                "CIR628",
-                f"`{self.name}` cannot run on {wanted} threads: it is compiled for {what}",
-                help=f"give {limit}, or compile it with `--threads {max(wanted, 1)}`",
-            )
-        return wanted
+        whole = isinstance(wanted, (int, np.integer))
+        if whole and 1 <= wanted <= most:
+            return int(wanted)
+        what, limit = (f"{most} threads", f"1 to {most}") if most > 1 else ("one thread", "1")
+        more = f", or compile it with `--threads {wanted}`" if whole and wanted > most else ""
+        raise CompactError(
+            "CIR628",
+            f"`{self.name}` cannot run on {wanted!r} threads: it is compiled for {what}",
+            help=f"give {limit}{more}",
+        )
 
     def _random(self) -> list[Array]:
         rng = np.random.default_rng(0)

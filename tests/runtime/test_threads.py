@@ -94,8 +94,8 @@ def test_helpers_compute_in_the_mode_of_the_caller(folder: Path, image: np.ndarr
     np.testing.assert_array_equal(m(tiny), plain)
 
 
-@pytest.mark.parametrize("threads", [0, -1, 4])
-def test_only_as_many_as_compiled_for(folder: Path, image: np.ndarray, threads: int) -> None:
+@pytest.mark.parametrize("threads", [0, -1, 4, "2", 1.5, 2.0])
+def test_only_as_many_as_compiled_for(folder: Path, image: np.ndarray, threads: Any) -> None:
     with pytest.raises(CompactError) as caught:
         load(folder)(image, threads=threads)
     assert caught.value.code == "CIR628"

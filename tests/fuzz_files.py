@@ -5,7 +5,7 @@ crash, no file outside of the folder that the command writes to, bounded memory 
 refused at the door, so most files are sound containers with wrong content: headers, shapes, offsets, names
 and archives changed one by one and written anew, ONNX nodes, attributes, types and constants exchanged and
 bent. What comes through is used as a user would: weights are matched and mapped, networks are verified,
-printed, written as .arch, and, where they are small, run.
+printed, written as .arch, laid onto another network and, where they are small, run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import time
 import traceback
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -417,6 +417,8 @@ def use(path: Path, rng: random.Random) -> tuple[bool, bool]:
     try:
         if path.suffix == ".onnx":
             use_network(driver.read(driver.Source(path), warn=False).graph)
+            with suppress(CompactError):  # mostly it is another network
+                driver.bind(network().clone(), path, map="auto")
         else:
             use_weights(path, rng)
     except CompactError as error:

@@ -651,7 +651,18 @@ _ENTRIES = [
         "The program is copied and started by ssh, which must not ask for a password: its input and output "
         "are those of the network.",
         "compactc verify lenet5.arch --target arm --host user@board",
-        "Follow the help line; the notes are what ssh says, and the commands to do it by hand.",
+        "Follow the help line; the notes are what ssh says. A folder with everything for doing it by hand is "
+        "written, and the notes end with its commands.",
+    ),
+    Code(
+        "CIR518",
+        "the answers of a board do not fit",
+        "A folder that was carried to a board and back holds no answers, half of them, or answers to other "
+        "questions than those that are compared now.",
+        "`requests` and `answers` belong together: what is compared has to be what was asked.",
+        "compactc verify lenet5.arch --runs 5 --answers board       # written with --runs 3",
+        "Give the options with which the folder was written (the command was printed then), or copy "
+        "`answers` from the board again.",
     ),
     # ---------------------------------------------------------------- 6xx: runtime, weights and files
     Code(

@@ -22,7 +22,7 @@ from compactir.runtime.emulate import Emulated
 from compactir.runtime.manifest import Manifest
 from compactir.targets import Target
 
-__all__ = ["Board"]
+__all__ = ["Board", "addresses"]
 
 _OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15")
 _NAME = re.compile(r"(\w[\w.+@-]*@)?(\w[\w.-]*|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(%[\w.-]+)?\]?)", re.ASCII)
@@ -56,13 +56,7 @@ class Board(Emulated):
         target: Target | None = None,
         cc: str | None = None,
     ) -> None:
-        if not _NAME.fullmatch(host):
-            what = f"`{host}` is no name of a machine"
-            raise CompactError("CIR517", what, help="write it as for ssh: user@board")
-        # ssh takes an IPv6 address bare, scp in brackets.
-        self.host = host.replace("[", "").replace("]", "")
-        user, at, name = self.host.rpartition("@")
-        self._drive = f"{user}{at}[{name}]" if ":" in name else self.host
+        self.host, self._drive = addresses(host)
         super().__init__(folder, manifest, target, cc)
         # Absolute, so that none looks like an option or like a file of another machine.
         self._files = [str(Path(name).absolute()) for name in (str(self._program), *self._arguments)]
@@ -79,15 +73,6 @@ class Board(Emulated):
         size = sum(Path(name).stat().st_size for name in self._files)
         copy = ["scp", "-q", *_OPTIONS, *self._files, f"{self._drive}:{self._place}/"]
         self._do(copy, "copy the program", _PATIENCE + size / _SLOWEST)
-
-    @property
-    def by_hand(self) -> list[str]:
-        """The same as commands for people; requests and answers as `emulate` describes them."""
-        names = " ".join(f"./{shlex.quote(Path(name).name)}" for name in self._files)
-        return [
-            f"scp {shlex.join(self._files)} {self._drive}:",
-            f"ssh {self.host} {shlex.quote(names)} < requests > answers",
-        ]
 
     def _check(self) -> None:
         """Nothing runs here, so no emulator is needed."""
@@ -115,8 +100,17 @@ class Board(Emulated):
             raise self._unreached(f"cannot {what} on {self.host}", said, help)
 
     def _unreached(self, what: str, said: Sequence[str], help: str) -> CompactError:
-        notes = [*said, *(f"by hand: {line}" for line in self.by_hand)]
-        return CompactError("CIR517", what, notes=notes, help=help)
+        return CompactError("CIR517", what, notes=said, help=help)
+
+
+def addresses(host: str) -> tuple[str, str]:
+    """What ssh calls a machine, and scp: an IPv6 address bare, or in brackets. Errors: CIR517 for no name."""
+    if not _NAME.fullmatch(host):
+        what = f"`{host}` is no name of a machine"
+        raise CompactError("CIR517", what, help="write it as for ssh: user@board")
+    bare = host.replace("[", "").replace("]", "")
+    user, at, name = bare.rpartition("@")
+    return bare, f"{user}{at}[{name}]" if ":" in name else bare
 
 
 def _remove(host: str, place: str) -> None:

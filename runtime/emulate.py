@@ -106,6 +106,16 @@ class Emulated:
 
     def _ask(self, message: Sequence[bytes | memoryview]) -> IO[bytes]:
         """Send a request; the stream with the rest of the answer once the status was read, and was 0."""
+        answers = self._send(message)
+        (status,) = struct.unpack("<i", self._read(answers, 4))
+        if status:
+            name = ERRORS[status] if 0 < status < len(ERRORS) else f"error {status}"
+            what = f"the network `{self._manifest.network}` reports: {name}"
+            raise CompactError("CIR626", what, help="compile it again; if that changes nothing, report it")
+        return answers
+
+    def _send(self, message: Sequence[bytes | memoryview]) -> IO[bytes]:
+        """Send a request; the stream with the answer."""
         process = self._process = self._process or self._start()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -115,11 +125,6 @@ class Emulated:
             process.stdin.flush()
         except OSError as error:
             raise self._died() from error
-        (status,) = struct.unpack("<i", self._read(process.stdout, 4))
-        if status:
-            name = ERRORS[status] if 0 < status < len(ERRORS) else f"error {status}"
-            what = f"the network `{self._manifest.network}` reports: {name}"
-            raise CompactError("CIR626", what, help="compile it again; if that changes nothing, report it")
         return process.stdout
 
     def _fill(self, outputs: Sequence[Array], answers: IO[bytes]) -> None:

@@ -302,7 +302,8 @@ def _plain(value: Any) -> Any:
     """Tuples and dataclasses as JSON knows them."""
     if isinstance(value, tuple):
         return [_plain(v) for v in value]
-    return {k: _plain(v) for k, v in vars(value).items()} if hasattr(value, "__dataclass_fields__") else value
+    names = getattr(value, "__dataclass_fields__", None)
+    return value if names is None else {name: _plain(getattr(value, name)) for name in names}
 
 
 def _damaged(folder: Path, problem: str) -> CompactError:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from compactir.runtime.memory import MemoryPlan
     from compactir.runtime.profile import Profile, Runner
 
-__all__ = ["Module", "load", "load_on_board"]
+__all__ = ["Module", "load", "load_answers", "load_on_board"]
 
 
 class Backend(Protocol):
@@ -73,6 +73,20 @@ def load_on_board(path: str | Path, host: str, cc: str | None = None) -> Module:
     folder = Path(path)
     manifest = read_manifest(folder)
     return Module(folder, manifest, Board(folder, manifest, host, cc=cc))
+
+
+def load_answers(path: str | Path) -> Module:
+    """Load what a board has answered by hand: a network that can be asked what it was asked there.
+
+    Raises:
+        CompactError: as `read_manifest` does; CIR518 for a folder without answers, and when something else
+            is asked.
+    """
+    from compactir.runtime.by_hand import Answers
+
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    return Module(folder, manifest, Answers(folder, manifest))
 
 
 def _best_level(folder: Path, lowest: Manifest) -> tuple[Path, Manifest]:

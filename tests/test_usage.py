@@ -47,6 +47,7 @@ WRONG = {
         ("fuse-separable{cache=-1}", "CIR404"),
     ],
     "threads": [("0", "CIR600"), ("100000", "CIR504"), ("two", "CIR600"), ("1,,2", "CIR600")],
+    "host": [("-oProxyCommand=x", "CIR517"), ("user@board;ls", "CIR517"), ("user@board:22", "CIR517")],
     "top1": [("101", "CIR600"), ("-1", "CIR600"), ("nan", "CIR600"), ("high", "CIR600")],
     "baseline": [("1,2", "CIR663"), ("70,-1,3", "CIR663"), ("70,x,3", "CIR600"), ("inf,1,1", "CIR600")],
     "mean": [("a", "CIR600"), ("nan", "CIR600")],

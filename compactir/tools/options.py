@@ -16,7 +16,7 @@ class Option:
     metavar: str = ""
     kind: str = "text"
     """text, flag, choice, list; number, threads, counts, percent, floats, size; define, init; target, loaded,
-    targets, passes, stage (of `--dump-ir`); read: model, file, folder; written: out, outdir;
+    targets, host, passes, stage (of `--dump-ir`); read: model, file, folder; written: out, outdir;
     compiler"""
     choices: tuple[str, ...] = ()
     default: Any = None

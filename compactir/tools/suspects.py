@@ -16,11 +16,11 @@ __all__ = ["suspects"]
 
 def _other_weights(args: Namespace, authored: Authored, module: Module) -> str | None:
     """The manifest of a folder says which weights were compiled in."""
-    built = module.manifest.raw.get("init")
-    if not args.module or not isinstance(built, Mapping) or _same(built, authored.init):
+    built, given = module.manifest.raw.get("init"), args.module or args.answers
+    if not given or not isinstance(built, Mapping) or _same(built, authored.init):
         return None
     return (
-        f"the module in {args.module} was compiled with {_spelled(built)}, the model here has "
+        f"the module in {given} was compiled with {_spelled(built)}, the model here has "
         f"{_spelled(authored.init)}: give both the same, with `--weights` or `--init`"
     )
 

@@ -68,6 +68,11 @@ UNUSED: dict[str, tuple[Unused, ...]] = {
             lambda a: a.module is not None,
             "--module is compiled already",
         ),
+        Unused(
+            ("target", "cc", "threads", "no_winograd", "module", "host", "by_hand"),
+            lambda a: a.answers is not None,
+            "--answers are those of a board that has run it already",
+        ),
     ),
     "diff": (
         Unused(("cc",), lambda a: not any(map(_is_target, _stages(a))), "neither side is compiled"),

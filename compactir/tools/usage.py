@@ -51,6 +51,12 @@ def _targets(names: str) -> None:
     load_levels(names)
 
 
+def _host(name: str) -> None:
+    from compactir.runtime.board import addresses
+
+    addresses(name)
+
+
 def _passes(text: str) -> None:
     from compactir.passes import parse_pipeline
 
@@ -69,6 +75,7 @@ MEANINGS: Mapping[str, Callable[[Any], None]] = {
     "target": _target,
     "loaded": _loaded,
     "targets": _targets,
+    "host": _host,
     "passes": _passes,
     "size": _size,
 }

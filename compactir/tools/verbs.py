@@ -261,6 +261,7 @@ VERBS = (
             ("compactc verify lenet5.arch", "on this machine"),
             ("compactc verify mobilenet_v2.arch --target arm --runs 1", "under an emulator"),
             ("compactc verify lenet5.arch --target arm-a53 --host pi@raspberry", "on a board, by ssh"),
+            ("compactc verify lenet5.arch --target arm-a53 --by-hand board", "on a board without ssh"),
             ("compactc verify net.arch --per-layer", "where does it go wrong?"),
             (
                 "compactc verify model.onnx --against onnxruntime --inputs images/",
@@ -302,6 +303,22 @@ VERBS = (
                 "run it on this machine, which ssh reaches without a password, such as user@board",
                 ("--host",),
                 metavar="HOST",
+                kind="host",
+            ),
+            Option(
+                "by_hand",
+                "write a folder for a board that ssh does not reach, print the commands that run it there "
+                "and bring its answers back",
+                ("--by-hand",),
+                metavar="DIR",
+                kind="outdir",
+            ),
+            Option(
+                "answers",
+                "compare what a board has answered, in such a folder, instead of running anything",
+                ("--answers",),
+                metavar="DIR",
+                kind="folder",
             ),
             Option("per_layer", "compare every step too", ("--per-layer",), kind="flag"),
             Option(

@@ -16,13 +16,15 @@ from compactir.driver import Authored, Planned, build, generate, load, plan, rea
 from compactir.ir.channel_map import ChannelMap
 from compactir.ir.graph import Graph
 from compactir.ir.types import Array, TensorType
-from compactir.tools import terminal
+from compactir.runtime.manifest import read_manifest
+from compactir.tools import carry, terminal
 from compactir.tools.judge import Verdict, ask
 from compactir.tools.preparation import PREPARATIONS, Case, doubts, files_of, read_cases
 from compactir.tools.source import source_of, target_of
 from compactir.tools.suspects import suspects
 
 if TYPE_CHECKING:
+    from compactir.runtime.manifest import Manifest
     from compactir.runtime.module import Module
     from compactir.targets import Target
 
@@ -118,17 +120,24 @@ def main(args: Namespace) -> int:
     if args.inputs:
         files_of(Path(args.inputs))
     with terminal.working(f"compiling {args.model}", quiet=args.json) as say:
-        target, threads = _built_for(args) if args.module else (target_of(args), args.threads)
+        given = args.module or args.answers
+        target, threads = _built_for(args, given) if given else (target_of(args), args.threads)
         authored = read(source)
         planned = plan(authored, target, threads=threads)
-        module = _module(args, planned)
         cases = _cases(args, authored)
+        folder = Path(given) if given else _built(args, planned)
+        if args.by_hand:
+            _check_fits(args, planned, read_manifest(folder))
+            carry.show(carry.write(args, folder, Path(args.by_hand), cases), args.json)
+            return 0
+        module = _opened(args, folder, cases)
+        _check_fits(args, planned, module.manifest)
         say(f"asking the {args.against} about {len(cases)} inputs")
         verdicts = ask(source, [case.inputs for case in cases], args.against, trace=args.per_layer)
         answers = []
         for case, verdict in zip(cases, verdicts, strict=True):
             say(f"comparing {module.name} with the {args.against}: {case.name}")
-            answers.append(_answer(module, authored.graph, case, verdict))
+            answers.append(_answer(module, authored.graph, case, verdict, again=not args.answers))
         layers = (
             list(compare_layers(planned, module, cases[0].inputs, verdicts[0].values))
             if args.per_layer
@@ -176,12 +185,13 @@ def _run(module: Module, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
     return result if isinstance(result, dict) else {next(iter(module.outputs)): result}
 
 
-def _answer(module: Module, graph: Graph, case: Case, verdict: Verdict) -> Answer:
+def _answer(module: Module, graph: Graph, case: Case, verdict: Verdict, again: bool) -> Answer:
+    """`again`: whether the module can be asked about other preparations of the inputs."""
     actual = _run(module, case.inputs)
     outputs = [compare(name, actual[name], verdict.outputs[name], graded=True) for name in verdict.outputs]
     expected = [compare(name, actual[name], array, graded=True) for name, array in case.expected.items()]
     hints = doubts(case) if case.expected or not case.name.startswith("random ") else []
-    if any(not c.agrees for c in expected) and all(c.agrees for c in outputs):
+    if again and any(not c.agrees for c in expected) and all(c.agrees for c in outputs):
         hints += _prepared_otherwise(module, graph, case)
     return Answer(case.name, outputs, expected, hints)
 
@@ -210,53 +220,74 @@ def _prepared_otherwise(module: Module, graph: Graph, case: Case) -> list[str]:
     return [f"`{case.name}`: {unexplained}"]
 
 
-def _built_for(args: Namespace) -> tuple[Target, int]:
-    from compactir.runtime.manifest import read_manifest
+def _built_for(args: Namespace, folder: str) -> tuple[Target, int]:
     from compactir.targets import load_target
 
-    if args.host is not None:
-        manifest = read_manifest(Path(args.module))
+    if args.host or args.by_hand or args.answers:
+        manifest = read_manifest(Path(folder))
     else:
-        with load(args.module) as module:
+        with load(folder) as module:
             manifest = module.manifest
     return replace(
         load_target(manifest.target), winograd=manifest.raw.get("winograd", True)
     ), manifest.threads
 
 
-def _module(args: Namespace, planned: Planned) -> Module:
-    """A new build, or the folder that --module names. Errors: CIR670 for a folder of another model."""
-    if not args.module:
-        generated = generate(planned)
-        return _loaded(write_to_cache(generated, build(generated, args.cc)), args)
-    module = _loaded(args.module, args)
-    inside = "object" if module.manifest.raw.get("object") else "inline"
-    generated = generate(planned, pack="file" if module.manifest.weights else inside)
-    known = {name: t.shape for name, t in (module.inputs | module.outputs).items()}
-    here = {t.name: t.shape for t in (*generated.manifest.inputs, *generated.manifest.outputs)}
-    if known != here:
+def _built(args: Namespace, planned: Planned) -> Path:
+    """A new build, in the cache."""
+    generated = generate(planned)
+    return write_to_cache(generated, build(generated, args.cc))
+
+
+def _opened(args: Namespace, folder: Path, cases: Sequence[Case]) -> Module:
+    """The module of a folder: here, on a board, or what a board has answered.
+
+    Errors: CIR517 for a board that cannot be reached; what it takes to run it there by hand is written then.
+    """
+    from compactir.runtime.module import load_answers, load_on_board
+
+    if args.answers:
+        return load_answers(folder)
+    if not args.host:
+        return load(folder, args.cc)
+    try:
+        return load_on_board(folder, args.host, args.cc)
+    except CompactError as error:
+        if error.code == "CIR517":
+            error.at(None, *_instead(args, folder, cases))
+        raise
+
+
+def _instead(args: Namespace, folder: Path, cases: Sequence[Case]) -> Sequence[str]:
+    """What is left where ssh does not reach a board, as notes."""
+    try:
+        return carry.instead(args, folder, cases)
+    except CompactError as error:
+        return [f"`--by-hand DIR` writes what it takes to run it there by hand, but {error.message}"]
+
+
+def _check_fits(args: Namespace, planned: Planned, manifest: Manifest) -> None:
+    """Errors: CIR670 for a folder of another model."""
+    if not (given := args.module or args.answers):
+        return
+    inside = "object" if manifest.raw.get("object") else "inline"
+    here = generate(planned, pack="file" if manifest.weights else inside).manifest
+    if any(
+        {t.name: t.shape for t in getattr(manifest, side)} != {t.name: t.shape for t in getattr(here, side)}
+        for side in ("inputs", "outputs")
+    ):
         raise CompactError(
             "CIR670",
-            f"the module in {args.module} is not compiled from `{args.model}`: inputs or outputs differ",
+            f"the module in {given} is not compiled from `{args.model}`: inputs or outputs differ",
             help="give the model, -D and --batch that it was compiled with",
         )
-    if args.per_layer and module.manifest.content_id != generated.manifest.content_id:
+    if args.per_layer and manifest.content_id != here.content_id:
         raise CompactError(
             "CIR670",
-            f"the module in {args.module} has another plan than `{args.model}` has now",
+            f"the module in {given} has another plan than `{args.model}` has now",
             notes=["its steps cannot be compared one by one"],
             help="leave --per-layer out, or compile it again",
         )
-    return module
-
-
-def _loaded(folder: str | Path, args: Namespace) -> Module:
-    """The module of a folder, here or on a board."""
-    if args.host is None:
-        return load(folder, args.cc)
-    from compactir.runtime.module import load_on_board
-
-    return load_on_board(folder, args.host, args.cc)
 
 
 def compare_outputs(authored: Authored, module: Module, seed: int = 0) -> list[Comparison]:

@@ -39,9 +39,9 @@ NETWORKS: dict[str, tuple[str, str, dict[str, str]]] = {
     "resnext50": ("ResNeXt-50 32×4d", "resnext50", {}),
     "alexnet": ("AlexNet, 2 groups", "alexnet", {}),
     "lenet5_dense": ("LeNet-5, dense", "lenet5", {"output": "linear", "modern": "true"}),
-    "lenet5_table": ("LeNet-5, table", "lenet5", {"output": "linear"}),
+    "lenet5_table": ("LeNet-5, table", "lenet5", {"output": "linear", "plain": "true"}),
 }
-"""Key -> title, model, definitions. LeNet-5 has a linear head, since no engine has a radial one."""
+"""Key -> title, model, definitions. LeNet-5 has plain pooling, and a linear head, since no engine has a radial one."""
 
 RACES = {
     (1, ""): "races",

@@ -196,6 +196,7 @@ CASES = [
         "lenet5",
         {"output": "linear", "sparse": False, "average": True},
     ),
+    Case("lenet5", {"output": "linear", "plain": "true"}, "lenet5", {"output": "linear", "average": True}),
     Case("alexnet", {"size": 67}, "alexnet", build=smaller_alexnet),
     Case("squeezenet", AT64, "squeezenet"),
     Case("squeezenet", {"version": "1.0", **AT64}, "squeezenet", {"version": "1.0"}),

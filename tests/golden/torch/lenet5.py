@@ -1,7 +1,8 @@
 """LeNet-5, LeCun, Bottou, Bengio, Haffner 1998: sparse C3 (table I), trained
 subsampling, RBF output.
 
-`output` is "rbf" or "linear"; `modern` has a dense C3 and plain average pooling.
+`output` is "rbf" or "linear"; `modern` has a dense C3, `plain` average pooling without
+coefficients.
 
 Network:    lenet5, for training, as authored
 Source:     lenet5.arch

@@ -41,7 +41,7 @@ NETWORKS: dict[str, tuple[str, str, dict[str, str]]] = {
     "lenet5_dense": ("LeNet-5, dense", "lenet5", {"output": "linear", "modern": "true"}),
     "lenet5_table": ("LeNet-5, table", "lenet5", {"output": "linear", "plain": "true"}),
 }
-"""Key -> title, model, definitions. LeNet-5 with plain pooling and a linear head, as engines have no other."""
+"""Key -> title, model, definitions. LeNet-5 with plain pooling and a linear head: engines have no other."""
 
 RACES = {
     (1, ""): "races",

@@ -11,7 +11,7 @@ import numpy as np
 
 from compactir.ir.channels import Indices
 from compactir.ir.graph import Graph, Node, Value
-from compactir.ops.arrange import AsMap, Concat, Flatten, View
+from compactir.ops.arrange import AsMap, AsSequence, Concat, Flatten, View
 from compactir.ops.conv import Conv, extra_operands
 
 
@@ -65,7 +65,7 @@ def is_lanewise(node: Node) -> bool:
     op = node.op
     if isinstance(op, Conv):
         return op.connect.groups == op.connect.in_channels == op.connect.out_channels
-    if isinstance(op, Flatten | AsMap):
+    if isinstance(op, Flatten | AsMap | AsSequence):
         return node.args[0].type.channels == node.out.type.channels
     return op.per_channel
 

@@ -12,7 +12,7 @@ from compactir.ir.connectivity import Family
 from compactir.ir.graph import Node, Value
 from compactir.ir.types import Array
 from compactir.ops.activation import Activation
-from compactir.ops.arrange import AsMap, Concat, Flatten, Transparent, View
+from compactir.ops.arrange import AsMap, AsSequence, Concat, Flatten, Transparent, View
 from compactir.ops.combine import Combine
 from compactir.ops.conv import Conv
 from compactir.ops.linear import Linear
@@ -63,7 +63,7 @@ class Liveness:
             return np.concatenate(xs)
         if isinstance(op, Flatten):
             return np.repeat(xs[0], len(unknown) // len(xs[0]))
-        if isinstance(op, Transparent | AsMap | MaxPool | GlobalPool | Upsample):
+        if isinstance(op, Transparent | AsMap | AsSequence | MaxPool | GlobalPool | Upsample):
             return xs[0]
         if isinstance(op, Activation | Combine):
             return op.reference(*xs)

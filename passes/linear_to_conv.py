@@ -32,7 +32,8 @@ class LinearToConv(Pass):
         %b = flatten(%b_2)
 
     What follows on vectors (activations, bn, adds, concat, further linear layers) moves above the flatten,
-    which for a 1x1 map is a view. A vector that is an input of the network becomes a 1x1 map by `as_map`.
+    which for a 1x1 map is a view. A vector that is an input of the network becomes a 1x1 map by `as_map`,
+    a sequence that is flattened a map of one row.
     Needs: bound weights (their shape changes). Keeps: every returned value, but for the order of sums.
     """
 
@@ -52,7 +53,7 @@ class LinearToConv(Pass):
         for node in graph.nodes:
             nodes += self._moved(edit, node, maps) or [node]
         graph.nodes = nodes
-        edit.sweep(n for n in nodes if isinstance(n.op, Flatten))
+        edit.sweep(n for n in nodes if isinstance(n.op, Flatten | AsMap))
         return edit.finish()
 
     def ensures(self, graph: Graph) -> None:
@@ -62,8 +63,9 @@ class LinearToConv(Pass):
     def _moved(self, edit: Edit, node: Node, maps: dict[Value, Value]) -> list[Node]:
         """The nodes that replace this one: itself on maps, and a flatten that makes its old result."""
         if isinstance(node.op, Flatten):
-            maps[node.out] = node.args[0]
-            return []
+            before = self._as_map(edit, node.args[0], node, maps) if node.args[0].type.rank == 3 else []
+            maps[node.out] = maps.get(node.args[0], node.args[0])
+            return [*before, node]
         if isinstance(node.op, Linear):
             return self._convolution(edit, node, maps)
         xs = [maps.get(v) for v in node.values]
@@ -75,11 +77,8 @@ class LinearToConv(Pass):
     def _convolution(self, edit: Edit, node: Node, maps: dict[Value, Value]) -> list[Node]:
         assert isinstance(node.op, Linear)
         x, before = node.args[0], []
-        if x.type.rank == 2 and x not in maps:
-            as_map = edit.graph.make(AsMap(), [x], f"{node.name}_map", node.span)
-            edit.add(as_map)
-            maps[x] = as_map.out
-            before = [as_map]
+        if x.type.rank == 2:
+            before = self._as_map(edit, x, node, maps)
         x = maps.get(x, x)
         size = (x.type.shape[2], x.type.shape[3])
         weight, *bias = node.params
@@ -88,6 +87,15 @@ class LinearToConv(Pass):
         edit.rewrite(node, Conv(connect, bias=node.op.bias), [x], [kernel, *bias])
         self.did(node, f"a {size[0]}x{size[1]} convolution of a map of that size")
         return [*before, *self._flattened(edit, node, maps)]
+
+    def _as_map(self, edit: Edit, x: Value, node: Node, maps: dict[Value, Value]) -> list[Node]:
+        """What makes the map of a vector or a sequence, unless there is one."""
+        if x in maps:
+            return []
+        as_map = edit.graph.make(AsMap(), [x], f"{node.name}_map", node.span)
+        edit.add(as_map)
+        maps[x] = as_map.out
+        return [as_map]
 
     def _flattened(self, edit: Edit, node: Node, maps: dict[Value, Value]) -> list[Node]:
         """The node on maps, and a flatten that makes the vector it made before."""

@@ -13,7 +13,7 @@ from compactir.ir.connectivity import Pad as Padding
 from compactir.ir.graph import Graph, Node, Param, Value
 from compactir.ir.op import Op
 from compactir.ir.types import Array
-from compactir.ops.arrange import AsMap, Concat, Flatten, Gather
+from compactir.ops.arrange import AsMap, AsSequence, Concat, Flatten, Gather
 from compactir.ops.combine import Add, Mul
 from compactir.ops.conv import Conv
 from compactir.ops.linear import Linear, Rbf
@@ -113,22 +113,26 @@ def _is_layered(value: Value) -> bool:
 # -- shapes --------------------------------------------------------------------------------------------------
 
 
+_SHAPES = Reshape | Flatten | AsMap | AsSequence
+
+
 @_of(Reshape)
 def _reshape(work: _Work, node: Node) -> bool:
     x, shape = node.args[0], node.out.type.shape
     if isinstance(x, Param):
         return False
     above = work.edit.makers.get(x)
-    while above is not None and isinstance(above.op, Reshape | Flatten | AsMap):  # only the last shape counts
+    while above is not None and isinstance(above.op, _SHAPES):  # only the last shape counts
         x = above.args[0]
         above = work.edit.makers.get(x)
     if shape == x.type.shape:
         work.edit.forward(node.out, x)
         work.edit.drop(node)
         return True
-    if x.type.rank == 4 and shape == (x.type.batch, prod(x.type.shape[1:])):
+    row = (*x.type.shape[:2], 1, *(x.type.spatial or (1,)))
+    if x.type.rank in (3, 4) and shape == (x.type.batch, prod(x.type.shape[1:])):
         work.edit.rewrite(node, Flatten(), [x], [])
-    elif x.type.rank == 2 and shape == (*x.type.shape, 1, 1):
+    elif x.type.rank in (2, 3) and shape == row:
         work.edit.rewrite(node, AsMap(), [x], [])
     elif x is not node.args[0]:
         work.edit.rewire(node, [x])
@@ -169,7 +173,14 @@ def _reduce(work: _Work, node: Node) -> bool:
     op, x = node.op, node.args[0]
     assert isinstance(op, Reduce)
     pools = {"mean": GlobalAvgPool, "max": GlobalMaxPool}
-    if op.function not in pools or op.axes not in ((2, 3), (3, 2)) or not _is_layered(x) or x.type.rank != 4:
+    if op.function not in pools or not _is_layered(x) or x.type.rank != 4:
+        return False
+    if op.keep and op.axes in ((2,), (3,)):  # a window as high, or as wide, as the map
+        height, width = (e if axis in op.axes else 1 for axis, e in enumerate(x.type.spatial, 2))
+        pool = AvgPool if op.function == "mean" else MaxPool
+        work.edit.rewrite(node, pool((height, width), (height, width)), [x], [])
+        return True
+    if op.axes not in ((2, 3), (3, 2)):
         return False
     if op.keep:
         work.edit.rewrite(node, pools[op.function](), [x], [])
@@ -322,16 +333,15 @@ def _rbf(work: _Work, node: Node) -> bool:
     vector = work.edit.makers.get(row)
     if vector is None or not isinstance(vector.op, Reshape) or not isinstance(centres, Param):
         return False
-    x, shape = vector.args[0], row.type.shape
-    if x.type.rank != 2 or shape != (x.type.batch, 1, x.type.channels) or op.axes != (2,):
+    x = vector.args[0]
+    if x.type.rank != 2 or apart.out.type.rank != 4 or op.axes != (2, 3):  # a sequence that became a map
         return False
-    if centres.type.shape[-2:] != (node.out.type.channels, x.type.channels) or centres.type.shape[
-        :-2
-    ] not in ((), (1,)):
+    n, features, outs = *x.type.shape, node.out.type.shape[-1]
+    if row.type.shape != (n, 1, 1, features) or apart.out.type.shape != (n, outs, 1, features):
         return False
-    work.edit.rewrite(
-        node, Rbf(node.out.type.channels), [x], [work.edit.stored(centres).reshape(-1, x.type.channels)]
-    )
+    if centres.type.size != outs * features:
+        return False
+    work.edit.rewrite(node, Rbf(outs), [x], [work.edit.stored(centres).reshape(outs, features)])
     work.edit.sweep([vector, apart, square])
     return True
 

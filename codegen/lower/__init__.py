@@ -18,6 +18,7 @@ from compactir.ir.channel_map import ChannelMap
 from compactir.ir.graph import Graph, Node, Param, Value
 from compactir.ir.plan import Buffer, Call, Copy, Plan, Step
 from compactir.ir.types import Array
+from compactir.ops.arrange import AsMap, AsSequence, Flatten, Transparent
 from compactir.passes import Decision
 from compactir.targets import Target
 
@@ -122,12 +123,16 @@ def _need_maps(graph: Graph, target: Target) -> None:
     )
 
 
+_ON_SEQUENCES = (AsMap, AsSequence, Flatten, Transparent)
+"""What takes or makes a sequence as it is; all else works on a map of one row of it."""
+
 _LISTED = 32
 """So many operations are named in one message."""
 
 
 def _lacks(node: Node) -> bool:
-    odd = any(value.type.rank not in (2, 4) for value in (*node.values, node.out))
+    ranks = (2, 3, 4) if isinstance(node.op, _ON_SEQUENCES) else (2, 4)
+    odd = any(value.type.rank not in ranks for value in (*node.values, node.out))
     return odd or type(node.op) not in RULES or not lanewise.has_kernel(node)
 
 

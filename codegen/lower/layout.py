@@ -19,7 +19,7 @@ from compactir.codegen.lower.state import natural, spatial
 from compactir.ir.graph import Graph, Node, Value
 from compactir.ir.op import Op
 from compactir.ops.activation import Activation
-from compactir.ops.arrange import Concat, Flatten, Transparent, View
+from compactir.ops.arrange import AsMap, AsSequence, Concat, Flatten, Transparent, View
 from compactir.ops.conv import Conv
 from compactir.ops.linear import Linear, Rbf
 from compactir.ops.norm import Affine, BatchNorm
@@ -60,7 +60,7 @@ class Component:
     @property
     def is_given(self) -> bool:
         """Whether it is a tensor of the caller's alone, whose planes cost nothing."""
-        return not self.makers and not self.carriers
+        return not self.makers and all(isinstance(n.op, AsMap) for n in self.carriers)
 
     @property
     def joins_given(self) -> bool:
@@ -129,7 +129,7 @@ def _carries(node: Node) -> bool:
         return node.op.connect.is_depthwise and node.op.connect.in_channels > 1
     if isinstance(node.op, Flatten):
         return spatial(node.args[0].type) == (1, 1)
-    return type(node.op) in RULES or isinstance(node.op, View | Concat | Transparent)
+    return type(node.op) in RULES or isinstance(node.op, View | Concat | Transparent | AsMap | AsSequence)
 
 
 def _obstacle(component: Component, fused: Container[str]) -> str:

@@ -22,6 +22,9 @@ Rows = list[list[int]]
 """For every physical block the logical channel in each lane, −1 where the lane is dead."""
 
 
+_SHOWN = ("flatten", "as_sequence")
+"""Operations whose result is the operand's elements in the same order, where planes or 1×1 maps lie."""
+
 Block = tuple[str, int]
 """A buffer and the number of a block in it."""
 
@@ -102,15 +105,15 @@ class Lowering:
         return f"output:{names[0]}" if only and plain and full and dense else "arena"
 
     def _shown_as(self, value: Value, out: Value) -> bool:
-        """Whether `out` is this value, or its flattened 1×1 map."""
+        """Whether `out` is this value, its flattened 1×1 map or its row."""
         if out is value:
             return True
-        return any(n.out is out and n.op.name == "flatten" for n in self.users.get(value, []))
+        return any(n.out is out and n.op.name in _SHOWN for n in self.users.get(value, []))
 
     def _real_users(self, value: Value) -> list[Node]:
         users = []
         for node in self.users.get(value, []):
-            users += self.users.get(node.out, []) if node.op.name == "flatten" else [node]
+            users += self.users.get(node.out, []) if node.op.name in _SHOWN else [node]
         return users
 
     def geometry(self, m: ChannelMap) -> Geometry | None:
@@ -262,8 +265,9 @@ def lowers(*ops: type[Op]) -> Callable[[Rule], Rule]:
 
 
 def spatial(type: TensorType) -> tuple[int, int]:
-    """(H, W); a feature vector is a 1×1 map."""
-    return (type.shape[2], type.shape[3]) if type.rank == 4 else (1, 1)
+    """(H, W); a feature vector is a 1×1 map, a sequence a map of one row."""
+    height, width = (1, 1, *type.spatial)[-2:]
+    return height, width
 
 
 def natural(channels: int, lanes: int) -> Rows:

@@ -8,7 +8,7 @@ from compactir.ir.graph import Node
 from compactir.ir.plan import Across, Call, Column, Copy
 from compactir.ir.plan_access import scratch_floats
 from compactir.ops.activation import Softmax
-from compactir.ops.arrange import AsMap, Concat, Dropout, Flatten, Gather, Identity, Shuffle, View
+from compactir.ops.arrange import AsMap, AsSequence, Concat, Dropout, Flatten, Gather, Identity, Shuffle, View
 from compactir.ops.norm import Lrn
 
 
@@ -31,7 +31,7 @@ def lower_concat(state: Lowering, node: Node) -> None:
     state.maps[node.out] = joined
 
 
-@lowers(AsMap, Dropout, Identity)
+@lowers(AsMap, AsSequence, Dropout, Identity)
 def lower_nothing(state: Lowering, node: Node) -> None:
     """No code."""
     state.maps[node.out] = state.map(node.args[0])

@@ -369,7 +369,13 @@ _SLICE = ("starts", "ends", "axes", "steps")
 
 @_table("as_map")
 def _as_map(writer: Writer, op: Op, args: list[Arg], type: TensorType) -> str:
-    return writer.emit("Unsqueeze", _text(writer, args[0]), _ints(writer, [2, 3], "axes"))
+    axes = [2] if type.rank == 3 else [2, 3]
+    return writer.emit("Unsqueeze", _text(writer, args[0]), _ints(writer, axes, "axes"))
+
+
+@_table("as_sequence")
+def _as_sequence(writer: Writer, op: Op, args: list[Arg], type: TensorType) -> str:
+    return writer.emit("Squeeze", _text(writer, args[0]), _ints(writer, [2], "axes"))
 
 
 # -- tensors of any rank -------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from compactir.codegen.torch.text import literal
 from compactir.diagnostics import CompactError
 from compactir.ir.op import Op
 from compactir.ops.activation import Clip, LeakyRelu, Tanh
-from compactir.ops.arrange import Dropout, Gather, Shuffle
+from compactir.ops.arrange import AsMap, Dropout, Gather, Shuffle
 from compactir.ops.conv import Conv
 from compactir.ops.linear import Linear, Rbf
 from compactir.ops.norm import BatchNorm, Lrn
@@ -362,9 +362,15 @@ def _concat(ops: Sequence[Op], steps: Sequence[Step]) -> Layer:
 
 
 TABLE["flatten"] = lambda ops, steps: Layer("torch.flatten({0}, 1)", light=True)
-TABLE["as_map"] = lambda ops, steps: Layer("{0}[:, :, None, None]", light=True, same_channels=True)
+TABLE["as_sequence"] = lambda ops, steps: Layer("{0}.squeeze(2)", light=True, same_channels=True)
 TABLE["add"] = lambda ops, steps: Layer("{0} + {1}", infix="+", same_channels=True)
 TABLE["mul"] = lambda ops, steps: Layer("{0} * {1}", infix="*", same_channels=True)
+
+
+@writes("as_map")
+def _as_map(ops: Sequence[AsMap], steps: Sequence[Step]) -> Layer:
+    text = "{0}.unsqueeze(2)" if steps[0].types[0].rank == 3 else "{0}[:, :, None, None]"
+    return Layer(text, light=True, same_channels=True)
 
 
 @writes("dropout")

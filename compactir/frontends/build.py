@@ -8,7 +8,7 @@ whole shape computations included, for free. Raising to layers is not done here:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ LARGEST = 1 << 27
 LARGEST_INDEX = 1 << 24
 """The same for lists of places and for matrices that are made when a model is read."""
 
-RAISE = "raise-shuffle,raise-functions,raise-tensors,raise-groups,dead-code"
+RAISE = "raise-sequences,raise-shuffle,raise-functions,raise-tensors,raise-groups,dead-code"
 """What turns tensor operations into layers: the same for every frontend."""
 
 
@@ -250,6 +250,27 @@ class Builder:
             product = self.place(tensor.MatMul(), self.transpose(b, _turned(b)), turned)
             return self.transpose(product, _turned(product)) if a.ndim > 1 else product
         return self.place(tensor.MatMul(), a, b)
+
+    def on_map(self, x: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
+        """What a layer makes of a tensor: of a sequence (N, C, L) as a map of one row."""
+        return self.as_sequence(make(self.as_map(x))) if len(shape_of(x)) == 3 else make(x)
+
+    def as_map(self, x: Tensor) -> Tensor:
+        """A sequence (N, C, L) as a map of one row."""
+        n, channels, length = shape_of(x)
+        return self._aside("map", x, [n, channels, 1, length])
+
+    def as_sequence(self, x: Tensor) -> Tensor:
+        """A map of one row as a sequence."""
+        n, channels, _, length = shape_of(x)
+        return self._aside("sequence", x, [n, channels, length])
+
+    def _aside(self, what: str, x: Tensor, shape: Sequence[int]) -> Tensor:
+        """A reshape that leaves its name to the layer beside it."""
+        stem, self.stem = self.stem, f"{self.stem}_{what}"
+        y = self.reshape(x, shape)
+        self.stem = stem
+        return y
 
     # -- usual compositions ----------------------------------------------------------------------------------
 

@@ -192,7 +192,10 @@ def need_map(op: Op, x: TensorType) -> tuple[int, int, int, int]:
         raise CompactError(
             "CIR205",
             f"`{op.name}` needs a feature map (N, C, H, W), its operand is {x}",
-            help="remove the `flatten` or pooling before it" if x.rank == 2 else None,
+            help={
+                2: "remove the `flatten` or pooling before it",
+                3: "make a map of one row of it: `as_map`",
+            }.get(x.rank),
         )
     n, c, h, w = x.shape
     return n, c, h, w

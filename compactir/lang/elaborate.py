@@ -227,10 +227,11 @@ class _Elaborator(Stepper):
             raise CompactError(
                 "CIR201", f"an input holds f32, not `{shape.dtype}`", span=shape.span, help="write `f32[...]`"
             )
-        if len(shape.extents) not in (1, 3):
+        if not 1 <= len(shape.extents) <= 3:
             raise CompactError(
                 "CIR131",
-                f"an input has 1 extent (features) or 3 (channels, height, width), not {len(shape.extents)}",
+                "an input has 1 extent (features), 2 (channels, length) or 3 (channels, height, width), "
+                f"not {len(shape.extents)}",
                 span=shape.span,
                 help="the batch is left out: `--batch N` sets it",
             )

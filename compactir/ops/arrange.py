@@ -149,7 +149,7 @@ class Concat(Op):
 class Flatten(Op):
     """Make a feature vector of a map: element (c, y, x) becomes feature c·H·W + y·W + x.
 
-    Shapes: x (N, C, H, W) -> (N, C·H·W).
+    Shapes: x (N, C, H, W) -> (N, C·H·W); x (N, C, L) -> (N, C·L).
     Cost:   none.
     Errors: none.
     Source: none needed.
@@ -168,15 +168,15 @@ class Flatten(Op):
     @classmethod
     def samples(cls) -> list[Sample]:
         """Maps of several sizes, and a vector."""
-        return [Sample(cls(), (shape,)) for shape in [(1, 5, 2, 3), (2, 18, 1, 1), (1, 7), (2, 3, 4, 4)]]
+        return [Sample(cls(), (shape,)) for shape in [(1, 5, 2, 3), (2, 18, 1, 1), (1, 7), (2, 3, 4, 4), (2, 5, 3)]]
 
 
 @register
 @dataclass(frozen=True)
 class AsMap(Op):
-    """Make a 1×1 map of a feature vector: what passes put before a convolution that was a linear layer.
+    """Make a map of what is none: 1×1 of a feature vector, one row of a sequence.
 
-    Shapes: x (N, F) -> (N, F, 1, 1).
+    Shapes: x (N, F) -> (N, F, 1, 1); x (N, C, L) -> (N, C, 1, L).
     Cost:   none.
     Errors: CIR205 when the operand is a map already.
     Source: none needed.
@@ -186,18 +186,51 @@ class AsMap(Op):
 
     def infer(self, x: TensorType) -> TensorType:
         """The type rule."""
-        if x.rank != 2:
-            raise CompactError("CIR205", f"`as_map` needs a feature vector (N, F), its operand is {x}")
-        return x.with_shape(*x.shape, 1, 1)
+        if x.rank not in (2, 3):
+            raise CompactError(
+                "CIR205", f"`as_map` needs a vector (N, F) or a sequence (N, C, L), its operand is {x}"
+            )
+        return x.with_shape(*x.shape[:2], 1, *(x.spatial or (1,)))
 
     def reference(self, x: Array) -> Array:
         """The meaning."""
-        return x[:, :, None, None]
+        return x.reshape(self.infer(TensorType.f32(*x.shape)).shape)
 
     @classmethod
     def samples(cls) -> list[Sample]:
-        """One vector, a batch."""
-        return [Sample(cls(), ((1, 7),)), Sample(cls(), ((3, 20),))]
+        """One vector, a batch; sequences."""
+        return [Sample(cls(), (shape,)) for shape in [(1, 7), (3, 20), (1, 5, 7), (2, 17, 1)]]
+
+
+@register
+@dataclass(frozen=True)
+class AsSequence(Op):
+    """Make a sequence of a map of one row: how a one-dimensional network returns one.
+
+    Shapes: x (N, C, 1, L) -> (N, C, L).
+    Cost:   none.
+    Errors: CIR205 when the operand is no map of one row.
+    Source: none needed.
+    """
+
+    name: ClassVar[str] = "as_sequence"
+
+    def infer(self, x: TensorType) -> TensorType:
+        """The type rule."""
+        if x.rank != 4 or x.shape[2] != 1:
+            raise CompactError(
+                "CIR205", f"`as_sequence` needs a map of one row (N, C, 1, L), its operand is {x}"
+            )
+        return x.with_shape(x.batch, x.channels, x.shape[3])
+
+    def reference(self, x: Array) -> Array:
+        """The meaning."""
+        return x[:, :, 0]
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        """Several columns, one."""
+        return [Sample(cls(), (shape,)) for shape in [(1, 5, 1, 7), (2, 18, 1, 1)]]
 
 
 class Transparent(Op):
@@ -302,6 +335,18 @@ def concat(*xs: TensorType) -> Concat:
 def flatten(x: TensorType) -> Flatten:
     """Make a feature vector of a map."""
     return Flatten()
+
+
+@spelling
+def as_map(x: TensorType) -> AsMap:
+    """Make a map of one row of a sequence, a 1×1 map of a vector."""
+    return AsMap()
+
+
+@spelling
+def as_sequence(x: TensorType) -> AsSequence:
+    """Make a sequence of a map of one row."""
+    return AsSequence()
 
 
 @spelling

@@ -22,7 +22,7 @@ from compactir import driver
 from compactir.codegen.lower.regions import Chain, chains, rows_kept
 from compactir.ir.graph import Graph, Node, Value
 from compactir.ir.types import Array
-from compactir.ops.arrange import AsMap, Concat, Flatten, Transparent, View
+from compactir.ops.arrange import AsMap, AsSequence, Concat, Flatten, Transparent, View
 from compactir.targets import load_target
 from compactir.tools.peak import Peak, find_peak
 
@@ -106,7 +106,7 @@ def _places(graph: Graph) -> tuple[dict[Value, Array], Array]:
             places[node.out] = xs[0][node.op.sources(len(xs[0])).array]
         elif isinstance(node.op, Concat):
             places[node.out] = np.concatenate(xs)
-        elif isinstance(node.op, Transparent | AsMap | Flatten) and len(xs[0]) == node.out.type.channels:
+        elif isinstance(node.op, Transparent | AsMap | AsSequence | Flatten) and len(xs[0]) == node.out.type.channels:
             places[node.out] = xs[0]
         else:
             places[node.out] = np.arange(len(owner), len(owner) + node.out.type.channels)

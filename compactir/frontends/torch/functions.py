@@ -359,8 +359,8 @@ def _softmax(s: Step) -> Any:
     x, axis = s.value("self"), int(s["dim"]) % len(shape_of(s["self"]))
     if "log" in _called(s):
         return _as_onnx(s, "LogSoftmax", x, axis=axis)
-    if axis == 1 and x.type.rank in (2, 4):
-        return s.b.place(Softmax(), x)
+    if axis == 1 and x.type.rank in (2, 3, 4):
+        return s.b.on_map(x, lambda m: s.b.place(Softmax(), m))
     return _as_onnx(s, "Softmax", x, axis=axis)
 
 
@@ -475,13 +475,6 @@ def adaptive(s: Step, x: Tensor, out: Sequence[int], largest: bool) -> Tensor:
     return x
 
 
-@handles("adaptive_avg_pool1d", "adaptive_max_pool1d")
-def _adaptive_sequence(s: Step) -> Any:
-    largest = "max" in _called(s)
-    y = adaptive(s, _first(s), _list(s["output_size"], 1), largest)
-    return [y, None] if largest else y
-
-
 def _scales(s: Step, axes: int) -> list[float | None]:
     """The scales that were given, one per axis."""
     if "scale_factors" in s.args:
@@ -500,11 +493,12 @@ def _nearest(s: Step) -> Any:
         ratio = np.float32(n / m if given is None else 1 / given)
         at = np.floor((np.arange(m, dtype=np.float32) + np.float32(0.5 * exact)) * ratio)
         chosen.append(np.minimum(at.astype(np.int64), n - 1))
-    if len(old) == 2 and not is_known(x):
-        op = Upsample((new[0], new[1]), "nearest")
-        taps = [[first for first, _, _ in op.taps((old[0], old[1]), axis)] for axis in (0, 1)]
-        if all(np.array_equal(t, c) for t, c in zip(taps, chosen, strict=True)):
-            return s.b.place(op, x)
+    if not is_known(x):
+        (height, width), (rows, columns) = ((1, *size)[-2:] for size in (old, new))
+        op = Upsample((rows, columns), "nearest")
+        taps = [[first for first, _, _ in op.taps((height, width), axis)] for axis in (0, 1)]
+        if all(np.array_equal(t, c) for t, c in zip(taps[-len(chosen) :], chosen, strict=True)):
+            return s.b.on_map(x, lambda m: s.b.place(op, m))
     for axis, picks in enumerate(chosen, 2):
         x = s.b.take(x, axis, picks)
     return x

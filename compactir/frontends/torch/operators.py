@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from compactir.ops.conv import Conv
 from compactir.ops.linear import Linear
 from compactir.ops.norm import BatchNorm
 from compactir.ops.pool import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
+from compactir.ops.tensor import Reshape
 
 # -- layers --------------------------------------------------------------------------------------------------
 
@@ -32,10 +34,9 @@ def _conv(s: Step) -> Any:
     if s.get("transposed", False):
         return transposed(s)
     weight = s.known("weight")
-    x, sequence = s["input"], weight.ndim == 3
+    x, sequence = s.value("input"), weight.ndim == 3
     if sequence:
-        n, c, length = shape_of(x)
-        x, weight = s.b.reshape(x, [n, c, 1, length]), weight[:, :, None]
+        x, weight = s.b.as_map(x), weight[:, :, None]
     c = shape_of(x)[1]
     kernel = (weight.shape[2], weight.shape[3])
 
@@ -54,8 +55,7 @@ def _conv(s: Step) -> Any:
     connect = Connectivity.grouped(c, len(weight), int(s.get("groups", 1)), kernel, pad)
     op = Conv(connect, stride, dilation, bias is not None)
     y = s.b.layer(op, x, weight, *([] if bias is None else [bias]), name=s.layer_name())
-    out = y.type.shape
-    return s.b.reshape(y, [out[0], out[1], out[3]]) if sequence else y
+    return s.b.as_sequence(y) if sequence else y
 
 
 @handles("batch_norm", "_native_batch_norm_legit_no_training", "native_batch_norm")
@@ -67,13 +67,11 @@ def _batch_norm(s: Step) -> Any:
     bias = np.zeros_like(mean) if s["bias"] is None else s.known("bias")
     eps = float(s["eps"])
     name = s.layer_name("running_mean")
-    if x.type.rank not in (2, 4):
-        n, c, *rest = x.type.shape
-        flat = s.b.reshape(x, [n, c, 1, int(np.prod(rest))])
-        y = s.b.layer(BatchNorm(eps), flat, weight, bias, mean, s.known("running_var"), name=name)  # type: ignore[arg-type]  # reshape of a value
-        y = s.b.reshape(y, x.type.shape)  # type: ignore[assignment]  # as above
-    else:
-        y = s.b.layer(BatchNorm(eps), x, weight, bias, mean, s.known("running_var"), name=name)
+    n, c, *rest = x.type.shape
+    flat = s.b.place(Reshape((n, c, int(np.prod(rest)))), x) if x.type.rank > 4 else x
+    parameters = (weight, bias, mean, s.known("running_var"))
+    y = s.b.on_map(flat, lambda m: s.b.layer(BatchNorm(eps), m, *parameters, name=name))
+    y = s.b.place(Reshape(x.type.shape), y) if x.type.rank > 4 else y
     return y if str(s.node.target).startswith("aten.batch_norm") else [y, mean, mean]
 
 
@@ -205,16 +203,20 @@ def _avg_pool(s: Step) -> Any:
 
 
 @handles("adaptive_avg_pool2d", "_adaptive_avg_pool2d", "adaptive_max_pool2d")
+@handles("adaptive_avg_pool1d", "adaptive_max_pool1d")
 def _adaptive(s: Step) -> Any:
     x, largest = s.value("self"), "max" in str(s.node.target)
-    size, out = x.type.spatial, _pair(s["output_size"])
-    if out == (1, 1):
-        y = s.b.place(GlobalMaxPool() if largest else GlobalAvgPool(), x)
-    elif all(a % b == 0 for a, b in zip(size, out, strict=True)):
-        kernel = (size[0] // out[0], size[1] // out[1])
-        y = s.b.place(MaxPool(kernel, kernel) if largest else AvgPool(kernel, kernel), x)
+    given = _pair(s["output_size"])[-len(x.type.spatial) :]
+    (height, rows), (width, columns) = [(1, 1), *zip(x.type.spatial, given, strict=True)][-2:]
+    kernel = (height // rows, width // columns)
+    y: Tensor
+    if (rows, columns) == (1, 1):
+        y = s.b.on_map(x, partial(s.b.place, GlobalMaxPool() if largest else GlobalAvgPool()))
+    elif height % rows == width % columns == 0:
+        pool = MaxPool(kernel, kernel) if largest else AvgPool(kernel, kernel)
+        y = s.b.on_map(x, partial(s.b.place, pool))
     else:
-        y = adaptive(s, x, out, largest)  # type: ignore[assignment]  # a tensor of a value
+        y = adaptive(s, x, given, largest)
     return [y, None] if largest else y
 
 
@@ -292,8 +294,8 @@ def _select(s: Step) -> Any:
 
 @handles("channel_shuffle", "native_channel_shuffle")
 def _channel_shuffle(s: Step) -> Any:
-    x = s.value("self")
-    return s.b.place(SPELLINGS["shuffle"](x.type, groups=int(s["groups"])), x)
+    groups = int(s["groups"])
+    return s.b.on_map(s.value("self"), lambda m: s.b.place(SPELLINGS["shuffle"](m.type, groups=groups), m))
 
 
 @handles("pixel_shuffle")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -150,7 +151,7 @@ def _vector(writer: Writer, value: Value) -> int:
     """(N, F) of a map in the order (c, y, x)."""
     x = writer.of(value)
     if value.type.rank != 4:
-        return x
+        return x if value.type.rank == 2 else _reshape(writer, x, (value.type.batch, prod(value.type.shape[1:])))
     n, h, w, c = writer.shapes[x]
     if h * w > 1 and c > 1:
         x = writer.emit("TRANSPOSE", [x, writer.ints([0, 3, 1, 2])], (n, c, h, w), "TransposeOptions")
@@ -163,8 +164,19 @@ def _reshape(writer: Writer, x: int, shape: Sequence[int]) -> int:
 
 @_table("as_map")
 def _as_map(writer: Writer, op: Any, args: list[Value], out: Value) -> int:
-    n, c = args[0].type.shape
-    return _reshape(writer, writer.of(args[0]), (n, 1, 1, c))
+    n, c, *length = args[0].type.shape
+    x = writer.of(args[0])
+    if not length:
+        return _reshape(writer, x, (n, 1, 1, c))
+    turned = writer.emit("TRANSPOSE", [x, writer.ints([0, 2, 1])], (n, *length, c), "TransposeOptions")
+    return _reshape(writer, turned, (n, 1, *length, c))
+
+
+@_table("as_sequence")
+def _as_sequence(writer: Writer, op: Any, args: list[Value], out: Value) -> int:
+    n, c, length = out.type.shape
+    rows = _reshape(writer, writer.of(args[0]), (n, length, c))
+    return writer.emit("TRANSPOSE", [rows, writer.ints([0, 2, 1])], (n, c, length), "TransposeOptions")
 
 
 @_table("affine")

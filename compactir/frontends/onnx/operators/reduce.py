@@ -86,8 +86,8 @@ def _along(c: Call, x: Tensor, axis: int) -> Tensor:
     b = c.b
     if c.node.op == "Hardmax":
         return _hardmax(b, x, axis)
-    if c.node.op == "Softmax" and axis == 1 and len(shape_of(x)) in (2, 4) and not is_known(x):
-        return b.place(Softmax(), x)
+    if c.node.op == "Softmax" and axis == 1 and len(shape_of(x)) in (2, 3, 4) and not is_known(x):
+        return b.on_map(x, lambda m: b.place(Softmax(), m))
     shifted = b.binary("sub", x, b.reduce("max", x, [axis]))
     powers = b.unary("exp", shifted)
     total = b.reduce("sum", powers, [axis])
@@ -141,9 +141,9 @@ def _batch_norm(c: Call) -> list[Tensor | None]:
         raise c.refuse("it normalises every element apart (spatial=0)")
     x = c[0]
     parameters = [c.known(i, "a parameter").reshape(-1) for i in range(1, 5)]
-    if is_known(x) or len(shape) not in (2, 4) or eps <= 0:
+    if is_known(x) or len(shape) not in (2, 3, 4) or eps <= 0:
         return [_normalised(c, x, [c[i] for i in range(1, 5)], eps)]
-    return [c.b.layer(BatchNorm(eps), x, *parameters)]
+    return [c.b.on_map(x, lambda m: c.b.layer(BatchNorm(eps), m, *parameters))]
 
 
 def _per_channel(c: Call, x: Tensor, vector: Tensor) -> Tensor:
@@ -201,8 +201,8 @@ def _lp_norm(c: Call) -> Tensor:
 def _lrn(c: Call) -> Tensor:
     size = int(c.attribute("size", 0))
     alpha, beta, k = (float(c.attribute(n, d)) for n, d in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)))
-    if size % 2 and len(shape_of(c[0])) == 4 and not is_known(c[0]):
-        return c.b.place(Lrn(size, alpha, beta, k), c[0])
+    if size % 2 and len(shape_of(c[0])) in (3, 4) and not is_known(c[0]):
+        return c.b.on_map(c[0], lambda m: c.b.place(Lrn(size, alpha, beta, k), m))
     b, x = c.b, c[0]
     channels = shape_of(x)[1]
     rows, columns = np.indices(bounded((channels, channels), LARGEST_INDEX))

@@ -6,6 +6,7 @@ Source: Operators.md, "Resize" (coordinate transformations, nearest modes, cubic
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import ceil, floor
 
 import numpy as np
@@ -103,6 +104,8 @@ def _lines(flags: Array, axis: int, rank: int) -> Array:
 
 def _layer(c: Call, shape: Sequence[int], matrices: dict[int, Array]) -> Tensor | None:
     """The layer that has these matrices, if there is one."""
+    if len(shape) == 3:
+        shape, matrices = (*shape[:2], 1, shape[2]), {a + (a >= 2): m for a, m in matrices.items()}
     if len(shape) != 4 or not set(matrices) <= {2, 3} or is_known(c[0]):
         return None
     size = tuple(len(matrices[a]) if a in matrices else shape[a] for a in (2, 3))
@@ -111,7 +114,7 @@ def _layer(c: Call, shape: Sequence[int], matrices: dict[int, Array]) -> Tensor 
         wanted = [_of_taps(op.taps(shape[2:], axis), shape[axis + 2]) for axis in (0, 1)]
         found = [matrices.get(axis + 2, np.eye(shape[axis + 2])) for axis in (0, 1)]
         if all(np.allclose(w, f, atol=1e-6) for w, f in zip(wanted, found, strict=True)):
-            return c.b.place(op, c[0])
+            return c.b.on_map(c[0], partial(c.b.place, op))
     return None
 
 

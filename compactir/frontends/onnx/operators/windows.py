@@ -29,16 +29,14 @@ def _spatial(c: Call, x: Tensor) -> tuple[Value, bool]:
     """The operand as a map, and whether it was a sequence."""
     shape = shape_of(x)
     if len(shape) == 3:
-        n, ch, length = shape
-        return _value(c, c.b.reshape(x, [n, ch, 1, length])), True
+        return _value(c, c.b.as_map(x)), True
     if len(shape) != 4:
         raise c.refuse(f"its operand has {len(shape)} axes; maps have four, sequences three")
     return _value(c, x), False
 
 
 def _back(c: Call, y: Tensor, was_sequence: bool) -> Tensor:
-    n, ch, *space = shape_of(y)
-    return c.b.reshape(y, [n, ch, space[1]]) if was_sequence else y
+    return c.b.as_sequence(y) if was_sequence else y
 
 
 def _pair(values: Sequence[int] | None, sequence: bool) -> Pair:
@@ -209,7 +207,8 @@ def _windowed(
 @operator("GlobalAveragePool", "GlobalMaxPool")
 def _global_pool(c: Call) -> Tensor:
     mean = c.node.op == "GlobalAveragePool"
-    shape = shape_of(c[0])
-    if len(shape) == 4 and not is_known(c[0]):
-        return c.b.place(GlobalAvgPool() if mean else GlobalMaxPool(), c[0])
-    return c.b.reduce("mean" if mean else "max", c[0], range(2, len(shape)))
+    rank = len(shape_of(c[0]))
+    if rank in (3, 4) and not is_known(c[0]):
+        layer = GlobalAvgPool() if mean else GlobalMaxPool()
+        return c.b.on_map(c[0], lambda x: c.b.place(layer, x))
+    return c.b.reduce("mean" if mean else "max", c[0], range(2, rank))

@@ -30,10 +30,10 @@ class RaiseSequences(Pass):
                          axes=[2]}                      %b = reduce(%a) {function="mean", axes=[2,3]}
                                                         %c = as_sequence(%b)            // f32[1,8,1]
 
-    Axes, shapes and constants are written anew; a reshape to or from a sequence becomes one to or from its map,
-    so that what follows sees chains of them. Inputs and outputs of the network stay sequences. Products of
-    matrices stay as they are, and so does what combines a sequence with a value of another rank. Needs: bound
-    weights (constants get an axis). Keeps: every returned value, but for the order of sums.
+    Axes, shapes and constants are written anew; a reshape to or from a sequence becomes one to or from its
+    map, so that what follows sees chains of them. Inputs and outputs of the network stay sequences. Products
+    of matrices stay as they are, and so does what combines a sequence with a value of another rank.
+    Needs: bound weights (constants get an axis). Keeps: every returned value, but for the order of sums.
     """
 
     name: ClassVar[str] = "raise-sequences"
@@ -66,7 +66,7 @@ class _Lift:
 
     def rewrite(self, node: Node, op: Op) -> None:
         """Append the node with this operation on maps, and what makes the sequence of its result."""
-        operands = [self._constant(v, node) if isinstance(v, Param) else self._map(v, node) for v in node.args]
+        operands = [self._operand(v, node) for v in node.args]
         node.op = op
         self.edit.rewire(node, operands)
         self.nodes.append(node)
@@ -82,8 +82,10 @@ class _Lift:
         self.edit.add(back)
         self.nodes.append(back)
 
-    def _map(self, value: Value, node: Node) -> Value:
+    def _operand(self, value: Value, node: Node) -> Value:
         """The map of a sequence, made where it is wanted first; other values as they are."""
+        if isinstance(value, Param):
+            return self._constant(value, node)
         if value.type.rank == 3 and value not in self.maps:
             made = self.edit.graph.make(AsMap(), [value], f"{value.name}_map", node.span)
             made.name = made.out.name

@@ -34,12 +34,12 @@ class RaiseTensors(Pass):
         %c = matmul(%b, @w)                                     %d = linear(%b, @c.weight, @c.bias) {out=4}
         %d = binary(%c, @v) {function="add"}
 
-    On maps and vectors: reductions over space are global pools, reshapes flatten, takes and joins along the
-    channels are gathers and concats, a product with a constant matrix is a linear layer, sums and products of
-    two values are add and mul, with constants per channel they are affine (and join the linear layer or
-    affine before), padding and cropping go into the convolution or pool behind, an expanded 1x1 map is an
-    upsampled one, squared distances to constant rows are rbf. Whatever has another rank stays. Needs: bound
-    weights. Keeps: every returned value, but for rounding.
+    On maps and vectors: reductions over space are global pools, over one of its axes pools, reshapes flatten,
+    takes and joins along the channels are gathers and concats, a product with a constant matrix is a linear
+    layer, sums and products of two values are add and mul, with constants per channel they are affine (and
+    join the linear layer or affine before), padding and cropping go into the convolution or pool behind, an
+    expanded 1x1 map is an upsampled one, squared distances to constant rows are rbf. Whatever has another
+    rank stays. Needs: bound weights. Keeps: every returned value, but for rounding.
     """
 
     name: ClassVar[str] = "raise-tensors"

@@ -18,7 +18,7 @@ from compactir.ir.channel_map import ChannelMap
 from compactir.ir.graph import Graph, Node, Param, Value
 from compactir.ir.plan import Buffer, Call, Copy, Plan, Step
 from compactir.ir.types import Array
-from compactir.ops.arrange import AsMap, AsSequence, Flatten, Transparent
+from compactir.ops.arrange import AsMap, AsSequence, Flatten, Transparent, View
 from compactir.passes import Decision
 from compactir.targets import Target
 
@@ -123,7 +123,7 @@ def _need_maps(graph: Graph, target: Target) -> None:
     )
 
 
-_ON_SEQUENCES = (AsMap, AsSequence, Flatten, Transparent)
+_ON_SEQUENCES = (AsMap, AsSequence, Flatten, Transparent, View)
 """What takes or makes a sequence as it is; all else works on a map of one row of it."""
 
 _LISTED = 32

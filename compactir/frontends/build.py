@@ -251,24 +251,24 @@ class Builder:
             return self.transpose(product, _turned(product)) if a.ndim > 1 else product
         return self.place(tensor.MatMul(), a, b)
 
-    def on_map(self, x: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
-        """What a layer makes of a tensor: of a sequence (N, C, L) as a map of one row."""
-        return self.as_sequence(make(self.as_map(x))) if len(shape_of(x)) == 3 else make(x)
+    def on_map(self, x: Value, make: Callable[[Value], Value]) -> Value:
+        """What a layer makes of a value: of a sequence (N, C, L) as a map of one row."""
+        return self.as_sequence(make(self.as_map(x))) if x.type.rank == 3 else make(x)
 
-    def as_map(self, x: Tensor) -> Tensor:
+    def as_map(self, x: Value) -> Value:
         """A sequence (N, C, L) as a map of one row."""
-        n, channels, length = shape_of(x)
-        return self._aside("map", x, [n, channels, 1, length])
+        n, channels, length = x.type.shape
+        return self._aside("map", x, (n, channels, 1, length))
 
-    def as_sequence(self, x: Tensor) -> Tensor:
+    def as_sequence(self, x: Value) -> Value:
         """A map of one row as a sequence."""
-        n, channels, _, length = shape_of(x)
-        return self._aside("sequence", x, [n, channels, length])
+        n, channels, _, length = x.type.shape
+        return self._aside("sequence", x, (n, channels, length))
 
-    def _aside(self, what: str, x: Tensor, shape: Sequence[int]) -> Tensor:
+    def _aside(self, what: str, x: Value, shape: tuple[int, ...]) -> Value:
         """A reshape that leaves its name to the layer beside it."""
         stem, self.stem = self.stem, f"{self.stem}_{what}"
-        y = self.reshape(x, shape)
+        y = self.place(tensor.Reshape(shape), x)
         self.stem = stem
         return y
 

@@ -28,7 +28,7 @@ class View(Op):
 
     def infer(self, x: TensorType) -> TensorType:
         """The type rule."""
-        if x.rank not in (2, 4):
+        if x.rank not in (2, 3, 4):
             raise CompactError("CIR205", f"`{self.name}` needs channels, its operand is {x}")
         return x.with_channels(len(self.sources(x.channels)))
 
@@ -96,9 +96,10 @@ class Gather(View):
 
     @classmethod
     def samples(cls) -> list[Sample]:
-        """A slice, a permutation, repeats."""
+        """A slice, a permutation, repeats; of a sequence."""
         lists = [range(2, 5), [4, 0, 3, 1, 2], [1, 1, 0, 4, 4, 4], range(0, 5, 2)]
-        return [Sample(cls(ChannelList.of(c)), ((1, 5, 3, 2),)) for c in lists]
+        maps = [Sample(cls(ChannelList.of(c)), ((1, 5, 3, 2),)) for c in lists]
+        return [*maps, Sample(cls(ChannelList.of([3, 0, 3])), ((2, 5, 7),))]
 
 
 @register
@@ -167,8 +168,11 @@ class Flatten(Op):
 
     @classmethod
     def samples(cls) -> list[Sample]:
-        """Maps of several sizes, and a vector."""
-        return [Sample(cls(), (shape,)) for shape in [(1, 5, 2, 3), (2, 18, 1, 1), (1, 7), (2, 3, 4, 4), (2, 5, 3)]]
+        """Maps of several sizes, a vector, a sequence."""
+        return [
+            Sample(cls(), (shape,))
+            for shape in [(1, 5, 2, 3), (2, 18, 1, 1), (1, 7), (2, 3, 4, 4), (2, 5, 3)]
+        ]
 
 
 @register

@@ -96,6 +96,9 @@ def _pixels(node: Node, regions: Mapping[str, Chain]) -> int:
     return height * width
 
 
+_VIEWS = Transparent | AsMap | AsSequence | Flatten
+
+
 def _places(graph: Graph) -> tuple[dict[Value, Array], Array]:
     """For every value the ids of its channels (0: the caller's), for every id the node that makes it."""
     places: dict[Value, Array] = {v: np.zeros(v.type.channels, np.int64) for v in graph.inputs}
@@ -106,7 +109,7 @@ def _places(graph: Graph) -> tuple[dict[Value, Array], Array]:
             places[node.out] = xs[0][node.op.sources(len(xs[0])).array]
         elif isinstance(node.op, Concat):
             places[node.out] = np.concatenate(xs)
-        elif isinstance(node.op, Transparent | AsMap | AsSequence | Flatten) and len(xs[0]) == node.out.type.channels:
+        elif isinstance(node.op, _VIEWS) and len(xs[0]) == node.out.type.channels:
             places[node.out] = xs[0]
         else:
             places[node.out] = np.arange(len(owner), len(owner) + node.out.type.channels)

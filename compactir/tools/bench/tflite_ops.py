@@ -150,8 +150,10 @@ def _flatten(writer: Writer, op: Any, args: list[Value], out: Value) -> int:
 def _vector(writer: Writer, value: Value) -> int:
     """(N, F) of a map in the order (c, y, x)."""
     x = writer.of(value)
-    if value.type.rank != 4:
-        return x if value.type.rank == 2 else _reshape(writer, x, (value.type.batch, prod(value.type.shape[1:])))
+    if value.type.rank == 2:
+        return x
+    if value.type.rank == 3:
+        return _reshape(writer, x, (value.type.batch, prod(value.type.shape[1:])))
     n, h, w, c = writer.shapes[x]
     if h * w > 1 and c > 1:
         x = writer.emit("TRANSPOSE", [x, writer.ints([0, 3, 1, 2])], (n, c, h, w), "TransposeOptions")

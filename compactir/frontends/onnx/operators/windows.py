@@ -29,14 +29,14 @@ def _spatial(c: Call, x: Tensor) -> tuple[Value, bool]:
     """The operand as a map, and whether it was a sequence."""
     shape = shape_of(x)
     if len(shape) == 3:
-        return _value(c, c.b.as_map(x)), True
+        return c.b.as_map(_value(c, x)), True
     if len(shape) != 4:
         raise c.refuse(f"its operand has {len(shape)} axes; maps have four, sequences three")
     return _value(c, x), False
 
 
 def _back(c: Call, y: Tensor, was_sequence: bool) -> Tensor:
-    return c.b.as_sequence(y) if was_sequence else y
+    return c.b.as_sequence(_value(c, y)) if was_sequence else y
 
 
 def _pair(values: Sequence[int] | None, sequence: bool) -> Pair:

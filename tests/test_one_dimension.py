@@ -31,6 +31,7 @@ from compactir.ops.tensor import TensorOp
 from compactir.runtime.build import find_compiler
 from compactir.targets import load_target
 from compactir.tools.zoo import run_torch
+from compactir.weights.load import AUTO, load_weights
 from tests.c.networks import AT_END, AT_START, Case, build, disagreements
 from tests.one_dimension import NETWORKS, TOLERANCE, Net, apart, check, drawn, keywords, read_back
 from tests.onnx_models import in_runtime, saved
@@ -251,3 +252,20 @@ def test_from_torch(need: Callable[[str], None]) -> None:
     assert apart(in_runtime(export_onnx(graph), inputs), right) <= TOLERANCE
     assert write_arch(graph).lines <= 20
     plan(read(Source(graph), warn=False), load_target("c"))
+
+
+def test_weights_of_sequences(tmp_path: Path) -> None:
+    """Kernels (O, I, k) onto (O, I, 1, k): under our names, under foreign ones, of the .onnx file itself."""
+    model = keywords(31)
+    graph = read_back(model)
+    right = dict(graph.weights)
+    narrow = {n: a[:, :, 0] if a.ndim == 4 and a.shape[3] > 1 else a for n, a in right.items()}
+    np.savez(tmp_path / "same.npz", **narrow)  # type: ignore[arg-type]  # arrays by name
+    np.savez(tmp_path / "other.npz", **{f"net.{n}": a for n, a in narrow.items()})  # type: ignore[arg-type]
+    for given, map in (("same.npz", None), ("other.npz", AUTO)):
+        found = load_weights(graph, tmp_path / given, map=map)
+        assert all(np.array_equal(found[name], right[name]) for name in right)
+    wide = right | {"conv0.weight": np.swapaxes(right["conv0.weight"], 2, 3)}
+    np.savez(tmp_path / "wrong.npz", **wide)  # type: ignore[arg-type]
+    with pytest.raises(CompactError, match="CIR643"):
+        load_weights(graph, tmp_path / "wrong.npz")

@@ -258,13 +258,13 @@ def test_what_has_no_words_is_listed_at_once() -> None:
     from compactir.ops import OPS
 
     for i in range(2):
-        value = graph.append(OPS["as_map"](), [value], f"map{i}")
+        value = graph.append(OPS["unary"]("exp"), [value], f"exp{i}")
         value = graph.append(OPS["flatten"](), [value], f"flat{i}")
     graph.outputs = {"y": value}
     with pytest.raises(CompactError) as caught:
         write_arch(graph)
     assert caught.value.code == "CIR680"
-    assert [note.partition(":")[0] for note in caught.value.notes] == ["`map0`", "`map1`"]
+    assert [note.partition(":")[0] for note in caught.value.notes] == ["`exp0`", "`exp1`"]
 
 
 def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -194,9 +194,13 @@ def _fit_weights(
 
 
 def _joins(parts: Sequence[tuple[int, ...]], whole: tuple[int, ...]) -> bool:
-    """Whether arrays of these shapes, one after the other, have that shape; ones at the end do not matter."""
+    """Whether arrays of these shapes, one after the other, have that shape; ones at the end do not matter.
+
+    A kernel of a sequence, (O, I, k), is one of a map of one row, (O, I, 1, k).
+    """
 
     def plain(shape: tuple[int, ...]) -> tuple[int, ...]:
+        shape = (*shape[:2], 1, shape[2]) if len(shape) == 3 else shape
         return shape[:-2] if len(shape) == 4 and shape[2:] == (1, 1) else shape
 
     ends = {plain(part)[1:] for part in parts}

@@ -138,6 +138,8 @@ def match_weights(
 ) -> dict[str, Array]:
     """Check tensors against the parameters of a graph, all of them, and convert them to float32.
 
+    A kernel of a sequence, (O, I, k), is one of a map of one row, (O, I, 1, k).
+
     Args:
         graph: whose parameters they are for.
         tensors: by name.
@@ -151,7 +153,7 @@ def match_weights(
     counters = {name for name in tensors if name.endswith(_COUNTERS) and name not in graph.params}
     missing = [name for name in graph.params if name not in tensors]
     extra = [name for name in tensors if name not in graph.params and name not in counters]
-    common = {name: (param, tensors[name]) for name, param in graph.params.items() if name in tensors}
+    common = {n: (param, _on_map(tensors[n], param)) for n, param in graph.params.items() if n in tensors}
     wrong = {name: p for name, (param, tensor) in common.items() if (p := _problem(param, tensor))}
     if missing or extra or wrong:
         raise _misfit(graph, tensors, origin, missing, extra, wrong)
@@ -159,6 +161,14 @@ def match_weights(
         said.append(f"{_count(len(counters), 'counter')} of training batches in {origin} play no part")
     _say_conversions(common, origin, said)
     return {name: np.array(tensor.array, np.float32) for name, (_, tensor) in common.items()}
+
+
+def _on_map(tensor: Stored, param: Param) -> Stored:
+    """A tensor as it is, a kernel of a sequence with the axis that a map has more."""
+    array = tensor.array
+    if array.ndim != 3 or param.type.shape != (*array.shape[:2], 1, array.shape[2]):
+        return tensor
+    return Stored(tensor.dtype, array[:, :, None])
 
 
 def need_sound(graph: Graph, origin: str) -> None:

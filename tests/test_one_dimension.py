@@ -31,7 +31,8 @@ from compactir.ops.tensor import TensorOp
 from compactir.runtime.build import find_compiler
 from compactir.targets import load_target
 from compactir.tools.zoo import run_torch
-from compactir.weights.load import AUTO, load_weights
+from compactir.weights.load import load_weights
+from compactir.weights.mapping import AUTO
 from tests.c.networks import AT_END, AT_START, Case, build, disagreements
 from tests.one_dimension import NETWORKS, TOLERANCE, Net, apart, check, drawn, keywords, read_back
 from tests.onnx_models import in_runtime, saved

@@ -256,9 +256,10 @@ def test_what_has_no_words_is_listed_at_once() -> None:
     )
     value: Value = graph.outputs["y"]
     from compactir.ops import OPS
+    from compactir.ops.tensor import Unary
 
     for i in range(2):
-        value = graph.append(OPS["unary"]("exp"), [value], f"exp{i}")
+        value = graph.append(Unary("exp"), [value], f"exp{i}")
         value = graph.append(OPS["flatten"](), [value], f"flat{i}")
     graph.outputs = {"y": value}
     with pytest.raises(CompactError) as caught:

@@ -36,6 +36,16 @@ class Several(nn.Module):
         )
 
 
+def written(x: Tensor) -> Tensor:
+    """Parts assigned to: constants, other parts, sums in place, by lists."""
+    y = x.clone()
+    y[:, 1] = 0
+    y[:, :, 2:4] = x[:, :, 0:2]
+    y[..., 0] += 1
+    y[:, [0, 2]] = 1.5
+    return y
+
+
 FAMILIES: dict[str, dict[str, Function | nn.Module]] = {
     "activations": {
         "gelu": f.gelu,
@@ -85,6 +95,7 @@ FAMILIES: dict[str, dict[str, Function | nn.Module]] = {
         "fmod": lambda x: torch.fmod(x, 0.3),
         "addcmul": lambda x: torch.addcmul(x, x, x, value=0.5),
         "lerp": lambda x: torch.lerp(x, 2 * x * x, 0.3),
+        "floor": lambda x: x // 0.3 + torch.div(x, 0.3, rounding_mode="trunc"),
         "rsub": lambda x: torch.rsub(x, 1, alpha=2),
     },
     "normalisations": {
@@ -95,6 +106,7 @@ FAMILIES: dict[str, dict[str, Function | nn.Module]] = {
         "channels last": lambda x: f.layer_norm(x.permute(0, 2, 3, 1), [8]).permute(0, 3, 1, 2),
         "instance": nn.InstanceNorm2d(8, affine=True),
         "instance_plain": nn.InstanceNorm2d(8),
+        "instance_running": nn.InstanceNorm2d(8, track_running_stats=True),
         "rms": nn.RMSNorm(7),
         "normalize": lambda x: f.normalize(x, dim=1),
         "normalize_1": lambda x: f.normalize(x, p=1.0, dim=2),
@@ -163,6 +175,9 @@ FAMILIES: dict[str, dict[str, Function | nn.Module]] = {
             x, torch.linspace(-1.1, 0.9, 24).view(1, 3, 4, 2).expand(2, 3, 4, 2), align_corners=False
         ),
         "outer": lambda x: torch.einsum("nchw,nkhw->nck", x, x[:, :3]),
+        "written": written,
+        "patches": lambda x: f.unfold(x, 3, padding=1),
+        "windows": lambda x: x.unfold(2, 3, 2),
         "attention": lambda x: f.scaled_dot_product_attention(x, x * 0.5, x + 1, is_causal=True),
     },
 }
@@ -219,6 +234,39 @@ def test_turned_kernels_have_a_name_of_their_own() -> None:
     graph = compactir.from_torch(module, torch.zeros(1, 4, 5, 5))
     assert len(graph.params) == 4
     assert not set(graph.params) & set(module.state_dict())
+
+
+def test_results_of_a_dict_keep_their_names() -> None:
+    class Named(nn.Module):
+        def forward(self, x: Tensor) -> dict[str, Tensor | None]:
+            return {"box": x.relu(), "none": None, "score": x * 2}
+
+    graph = compactir.from_torch(Named(), torch.zeros(1, 3, 4, 4))
+    assert list(graph.outputs) == ["box", "score"]
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda x: x + torch.rand(4), "it draws at random"),
+        (lambda x: x + f.dropout(torch.ones(4), 0.5, True), "it drops values (training)"),
+        (lambda x: 3, "it returns 3, which is no tensor"),
+        (lambda x: x.argmax(1), "aten.argmax.default: it has no counterpart"),
+    ],
+)
+def test_what_is_no_function_of_floats_is_refused(call: Function, said: str) -> None:
+    with pytest.raises(CompactError, match="1 operation of the module cannot be read") as caught:
+        compactir.from_torch(_One(call), torch.zeros(1, 3, 4, 4))
+    assert said in caught.value.notes[0]
+
+
+class _One(nn.Module):
+    def __init__(self, call: Function) -> None:
+        super().__init__()
+        self.call = call
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.call(x)
 
 
 def test_all_that_cannot_be_read_is_listed_with_its_module() -> None:

@@ -318,10 +318,13 @@ def _group_norm(s: Step) -> Any:
 def _instance_norm(s: Step) -> Any:
     x = _first(s)
     c, *space = shape_of(x)[1:]
-    if not s.get("use_input_stats", True):
-        raise Refused("it normalises by running statistics")
-    y = _standardised(s.b, x, range(2, 2 + len(space)), float(s["eps"]))
-    return _affine(s.b, y, s["weight"], s["bias"], [c, *[1] * len(space)])
+    spread, eps = [c, *[1] * len(space)], float(s["eps"])
+    if s.get("use_input_stats", True):
+        y = _standardised(s.b, x, range(2, 2 + len(space)), eps)
+    else:
+        scale = 1 / np.sqrt(s.known("running_var") + np.float32(eps))
+        y = _affine(s.b, x, scale, -s.known("running_mean") * scale, spread)
+    return _affine(s.b, y, s["weight"], s["bias"], spread)
 
 
 @handles("var", "std", "var_mean", "std_mean")
@@ -690,10 +693,49 @@ def _written(s: Step) -> Any:
     return s.b.take(s.b.join([x, part], axis), axis, source)
 
 
+@handles("index_put")
+def _put(s: Step) -> Any:
+    """A tensor with the elements at known places replaced."""
+    x, part = s["self"], s["values"]
+    if s.get("accumulate", False) or any(i is not None and not is_known(i) for i in s["indices"]):
+        raise Refused("it adds up, or its places are computed")
+    where = places(shape_of(x))
+    targets = where[tuple(slice(None) if i is None else i for i in s["indices"])]
+    flat = s.b.reshape(s.b.expand(part, targets.shape), [targets.size])
+    source = where.reshape(-1).copy()
+    source[targets.reshape(-1)] = where.size + np.arange(targets.size)
+    joined = s.b.join([s.b.reshape(x, [where.size]), flat], 0)
+    return s.b.reshape(s.b.take(joined, 0, source), shape_of(x))
+
+
+@handles("copy")
+def _copied(s: Step) -> Any:
+    return s.b.expand(s["src"], _made_shape(s))
+
+
+@handles("unfold")
+def _windows(s: Step) -> Any:
+    """Windows along an axis, their elements along a new last one."""
+    x, size, step = _first(s), int(s["size"]), int(s["step"])
+    shape = list(shape_of(x))
+    axis = int(s["dimension"]) % len(shape)
+    count = (shape[axis] - size) // step + 1
+    chosen = (np.arange(count)[:, None] * step + np.arange(size)).reshape(-1)
+    y = s.b.reshape(s.b.take(x, axis, chosen), [*shape[:axis], count, size, *shape[axis + 1 :]])
+    return s.b.transpose(y, [*range(axis + 1), *range(axis + 2, len(shape) + 1), axis + 1])
+
+
+@handles("floor_divide")
+def _floor_divided(s: Step) -> Any:
+    return s.b.unary("floor", s.b.binary("div", s["self"], _number(s["other"])))
+
+
 @handles("fill", "full_like", "zeros_like", "ones_like")
 def _filled(s: Step) -> Any:
     usual = {"zeros_like": 0, "ones_like": 1}.get(_called(s))
     value = s["value"] if "value" in s.args else s.get("fill_value", usual)
+    if isinstance(value, np.ndarray):
+        value = float(value)
     if not isinstance(value, (int, float)):
         raise Refused("the number is computed")
     return np.full(bounded(_made_shape(s)), value, np.float32)

@@ -168,9 +168,8 @@ def _arithmetic(s: Step) -> Any:
     a, b = _number(s["self"]), _number(s["other"])
     if (alpha := s.get("alpha", 1)) != 1:
         b = s.b.scaled(b, float(alpha))
-    if s.get("rounding_mode") is not None:
-        raise Refused("it rounds")
-    return s.b.binary(word, a, b)
+    y = s.b.binary(word, a, b)
+    return y if s.get("rounding_mode") is None else s.b.unary(s["rounding_mode"], y)
 
 
 @handles("pow")

@@ -82,6 +82,7 @@ class Reader:
 
     def __init__(self, program: Any, name: str) -> None:
         self.builder = Builder(name)
+        self.structure = program.call_spec.out_spec
         self.builder.graph.doc = f"{name}, from PyTorch."
         self.refused: list[tuple[str, str, str]] = []
         signature = program.graph_signature
@@ -123,12 +124,20 @@ class Reader:
         self.env[node] = array.float().numpy() if array.is_floating_point() else array.numpy()
 
     def _outputs(self, node: Any) -> None:
-        for i, result in enumerate(node.args[0]):
-            if result in self.poisoned:
+        """Those of a dict have its keys as names; None is no output."""
+        results = node.args[0]
+        shaped = self.structure.unflatten(range(len(results))) if self.structure else None
+        several = "output" if sum(result is not None for result in results) == 1 else ""
+        names = {i: several or f"output{i + 1}" for i in range(len(results))}
+        if isinstance(shaped, dict) and all(isinstance(place, int) for place in shaped.values()):
+            names |= {place: str(key) for key, place in shaped.items()}
+        for i, result in enumerate(results):
+            if result is None or (type(result).__name__ == "Node" and result in self.poisoned):
                 continue
-            self.builder.output(
-                "output" if len(node.args[0]) == 1 else f"output{i + 1}", self.resolve(result)
-            )
+            if type(result).__name__ != "Node":
+                self.refused.append((names[i], f"it returns {result!r:.40}, which is no tensor", ""))
+                continue
+            self.builder.output(names[i], self.resolve(result))
 
     def _call(self, node: Any) -> None:
         if str(node.target) == "aten.div.Tensor" and (found := _local_response(node)) is not None:
@@ -164,6 +173,10 @@ class Reader:
             self.poisoned.add(node)
 
     def _made(self, node: Any, word: str) -> Any:
+        if "nondeterministic_seeded" in map(_tag, node.target.tags):
+            if word not in HANDLERS:
+                raise Refused("it draws at random")
+            return HANDLERS[word](Step(self, node))  # dropout and its like, which say when they do
         if all(is_known(self.env[n]) for n in node.all_input_nodes):
             return _computed(self, node)
         if word in _IDENTITY:
@@ -174,6 +187,10 @@ class Reader:
         if word not in HANDLERS:
             raise Refused("it has no counterpart")
         return HANDLERS[word](Step(self, node))
+
+
+def _tag(tag: Any) -> str:
+    return str(tag).rpartition(".")[2]
 
 
 def _computed(reader: Reader, node: Any) -> Any:

@@ -73,7 +73,9 @@ targets: setup ## write C of every network of examples/ for every target, run wh
 
 bench: setup ## race other engines, write docs/performance.md (see benchmarks/README.md on how to read a number)
 	$(BIN)/python -m pip install -q -e '.[bench,plot]'
-	@set -e; for script in benchmarks/bench_*.py; do echo "$$script"; $(BIN)/python "$$script"; done
+	@set -e; for script in $(filter-out %/bench_engines.py,$(wildcard benchmarks/bench_*.py)); do echo "$$script"; $(BIN)/python "$$script"; done
+	$(BIN)/python benchmarks/bench_engines.py --threads 1,2
+	$(BIN)/python benchmarks/bench_engines.py --isa avx2
 
 wheel: setup ## build the wheel, install it into a clean environment, use it from another folder
 	$(BIN)/python tests/check_wheel.py

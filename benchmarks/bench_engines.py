@@ -1,12 +1,12 @@
 """Other engines against ours on all networks: measures, then writes docs/performance.md and its charts.
 
     python benchmarks/bench_engines.py [--rounds 20] [--only mobilenet_v2,lenet5_dense] [--against openvino,…]
-    python benchmarks/bench_engines.py --threads 2     the table of two threads
+    python benchmarks/bench_engines.py --threads 1,2   the tables of one thread and of two
     python benchmarks/bench_engines.py --isa avx2      the table of AVX2: ours, and engines held to it
     python benchmarks/bench_engines.py --redraw        the page again, from the figures that are there
 
-Figures are kept in benchmarks/engines.json, one race per network; `--only` replaces those of some networks.
-A race on a busy machine is marked as preliminary, on the page too. `compactc bench` does one race.
+Figures are kept in benchmarks/engines.json after every race; `--only` replaces those of some networks, so that
+a run can be made in parts. Races on a busy machine are marked on the page. `compactc bench` does one race.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ NETWORKS: dict[str, tuple[str, str, dict[str, str]]] = {
 }
 """Key -> title, model, definitions. LeNet-5 with plain pooling and a linear head: engines have no other."""
 
+THREADS = ("1", "2")
 RACES = {
     (1, ""): "races",
     (2, ""): "races of two threads",
@@ -62,18 +63,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20, help="turns of everybody (default 20)")
     parser.add_argument("--only", type=_names(NETWORKS), default=list(NETWORKS), help="networks, a list")
     parser.add_argument("--against", type=_names(ENGINES), default=list(ENGINES), help="engines, a list")
-    parser.add_argument("--threads", type=int, choices=(1, 2), default=1, help="threads (default 1)")
+    parser.add_argument("--threads", type=_names(THREADS), default=["1"], help="1, 2 or 1,2 (default 1)")
     parser.add_argument("--isa", choices=("avx2",), default="", help="hold ours and the engines to it")
     parser.add_argument("--redraw", action="store_true", help="measure nothing, write the page again")
     options = parser.parse_args()
     known = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {"races": {}}
-    races = known.setdefault(RACES[options.threads, options.isa], {})
     if not options.redraw:
         print(f"load average {os.getloadavg()[0]:.2f}; races are only final on a quiet machine")
         known["reads"] = _reads()
-        for key in options.only:
-            races[key] = _race(key, options)
-            FIGURES.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        for threads in map(int, options.threads):
+            races = known.setdefault(RACES[threads, options.isa], {})
+            for key in options.only:
+                races[key] = _race(key, threads, options)
+                FIGURES.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if not known["races"]:
         parser.error("there are no figures to draw yet: run it without --redraw")
     _write(known)
@@ -94,7 +96,7 @@ def _names(known: Any) -> Any:
     return read
 
 
-def _race(key: str, options: argparse.Namespace) -> dict[str, Any]:
+def _race(key: str, threads: int, options: argparse.Namespace) -> dict[str, Any]:
     from compactir.driver import Source
     from compactir.targets import load_target
     from compactir.tools.bench.command import LEVELS, bench
@@ -103,7 +105,7 @@ def _race(key: str, options: argparse.Namespace) -> dict[str, Any]:
 
     _, model, defines = NETWORKS[key]
     source = Source(ROOT / f"examples/{model}.arch", defines, seed=0)
-    settings = Settings(options.threads, options.rounds, isa=options.isa)
+    settings = Settings(threads, options.rounds, isa=options.isa)
     target = load_target(LEVELS.get(options.isa, "native"))
     result = bench(source, target, options.against, settings, None, lambda what: None)
     print_result(result)

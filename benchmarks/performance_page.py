@@ -184,7 +184,7 @@ def _table(races: Mapping[str, Race], titles: Mapping[str, str]) -> Iterator[str
         share = f"{ours['share_of_peak']:.0%}" if ours else ""
         cells = [_ratio_cell(race, name, best) for name in engines]
         title = titles[key] + ("" if counts(race) else " †")
-        yield f"| {title} | {race['macs'] / 1e6:.3g} | {times} | {share} | {' | '.join(cells)} |"
+        yield f"| {title} | {_short(race['macs'] / 1e6)} | {times} | {share} | {' | '.join(cells)} |"
     for name, median in (("geometric mean", False), ("geometric mean, medians", True)):
         means = [_mean(races, engine, median) for engine in engines]
         yield f"| {name} | | | | {' | '.join(means)} |"
@@ -194,9 +194,14 @@ def _table(races: Mapping[str, Race], titles: Mapping[str, str]) -> Iterator[str
     yield f"of all races, {counted or 'none'} of those that count.\n"
 
 
+def _short(number: float) -> str:
+    """Three digits, never as a power of ten."""
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
+
+
 def _times(entry: Mapping[str, Any]) -> str:
     times = entry["times"]
-    return f"{times['minimum_ms']:.3g} ({times['median_ms']:.3g})"
+    return f"{_short(times['minimum_ms'])} ({_short(times['median_ms'])})"
 
 
 def _ratio_cell(race: Race, engine: str, best: Mapping[str, Any] | None) -> str:
@@ -240,7 +245,7 @@ def _starts(races: Mapping[str, Race], titles: Mapping[str, str]) -> Iterator[st
             spans = " | ".join(f"{start[k]:.1f}" for k in ("import_ms", "load_ms", "first_ms"))
             most, above = start["peak_bytes"] / 1e6, (start["peak_bytes"] - start["baseline_bytes"]) / 1e6
             size = entry["library_bytes"] / 1e6
-            yield f"| {entry['engine']} | {spans} | {most:.0f} ({above:.0f}) | {size:.2g} |"
+            yield f"| {entry['engine']} | {spans} | {most:.0f} ({above:.0f}) | {_short(size)} |"
     yield ""
 
 

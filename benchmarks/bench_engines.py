@@ -5,8 +5,8 @@
     python benchmarks/bench_engines.py --isa avx2      the table of AVX2: ours, and engines held to it
     python benchmarks/bench_engines.py --redraw        the page again, from the figures that are there
 
-Figures are kept in benchmarks/engines.json after every race; `--only` replaces those of some networks, so that
-a run can be made in parts. Races on a busy machine are marked on the page. `compactc bench` does one race.
+Figures are kept in benchmarks/engines.json after every race; `--only` replaces those of some networks, and
+makes a run in parts. Races on a busy machine are marked on the page. `compactc bench` does one race.
 """
 
 from __future__ import annotations

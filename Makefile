@@ -64,8 +64,9 @@ examples: setup ## compile every network of examples/, run it in C and in PyTorc
 memory: setup ## plan every network of examples/, write docs/memory.md: workspace against liveness bound
 	$(BIN)/python -m compactir.tools.memory examples --target x86 --write docs/memory.md
 
-arm: setup ## every way to build for Arm, every example network on it, under the emulator (minutes)
+arm: setup ## every way to build for Arm, every example network on it, three on each core, under the emulator (minutes)
 	$(BIN)/python tests/arm_matrix.py ways
+	$(BIN)/python tests/arm_matrix.py cores
 	$(BIN)/python tests/arm_matrix.py networks
 
 targets: setup ## write C of every network of examples/ for every target, run what is portable (minutes)

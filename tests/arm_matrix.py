@@ -1,7 +1,8 @@
 """Every way to build for Arm, and every example network on it: `make arm`. Takes minutes.
 
 python tests/arm_matrix.py ways        gcc static and shared, zig static (musl) and shared (gnu): 3 networks
-python tests/arm_matrix.py networks    every network of examples/ verified for arm and arm-v7
+python tests/arm_matrix.py networks    every network of examples/ verified for arm and arm-v7, by the cross compiler
+python tests/arm_matrix.py cores       3 networks, one with Winograd, on each tuned target, by zig and gcc
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ sys.path.insert(0, str(ROOT))
 from compactir import reference  # noqa: E402  # runs from a checkout
 from compactir.driver import Generated, Source, archive, build, generate, plan, project, read, write  # noqa: E402
 from compactir.runtime.build import LIBRARIES, Compiler, find_compiler  # noqa: E402
+from compactir.runtime.emulate import Emulated  # noqa: E402
+from compactir.runtime.module import Module  # noqa: E402
 from compactir.targets import Target, load_target  # noqa: E402
 from compactir.tools.verify import compare, compare_outputs  # noqa: E402
 
@@ -32,13 +35,15 @@ NETWORKS = {"lenet5": {}, "ds_cnn": {}, "shufflenet_v2": {"size": "64"}}
 SIZES = [{}, {"size": "32"}, {"size": "64"}, {"size": "96"}]
 """Smaller inputs, smallest first where the network has that parameter at all."""
 TARGETS = ("arm", "arm-v7")
+CORES = ("arm-a53", "arm-a55", "arm-a76")
+ON_CORES = ("mobilenet_v2", "shufflenet_v2", "squeezenet")
 
 
 def main(words: list[str]) -> int:
-    """Run one of the two; returns 1 where something is wrong."""
+    """Run one of them; returns 1 where something is wrong."""
     warnings.simplefilter("ignore")
     wrong = 0
-    for what, fine in {"ways": ways, "networks": networks}[words[0]]():
+    for what, fine in {"ways": ways, "networks": networks, "cores": cores}[words[0]]():
         print(f"{'agrees' if fine else 'WRONG '}  {what}", flush=True)
         wrong += not fine
     return 1 if wrong else 0
@@ -120,10 +125,37 @@ def _network(path: Path) -> list[tuple[str, bool]]:
     found = []
     for one in planned:
         generated = generate(one)
-        with load(write_to_cache(generated, build(generated))) as module:
+        gcc = one.target.cc[0]
+        with load(write_to_cache(generated, build(generated, gcc)), gcc) as module:
             fine = all(c.agrees for c in compare_outputs(authored, module))
         said = " ".join(f"{key}={value}" for key, value in defines.items())
         found.append((f"{path.name} {said} {one.target.name}", fine))
+    return found
+
+
+def cores() -> Iterator[tuple[str, bool]]:
+    """Kernels that are made for one core, in whole networks."""
+    jobs = [(name, target) for name in ON_CORES for target in CORES]
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        for found in pool.map(_on_core, jobs):
+            yield from found
+
+
+def _on_core(job: tuple[str, str]) -> list[tuple[str, bool]]:
+    """One network on one core, from each compiler."""
+    name, target = job
+    warnings.simplefilter("ignore")
+    authored = read(Source(ROOT / "examples" / f"{name}.arch", {"size": "32"}, seed=0))
+    generated = generate(plan(authored, load_target(target)))
+    if name == "squeezenet":
+        assert any("winograd" in step.kernel for step in generated.manifest.steps)
+    found = []
+    with tempfile.TemporaryDirectory(prefix="compactir-") as folder:
+        write(generated, out := Path(folder) / "out")
+        for cc in ("zig", generated.planned.target.cc[0]):
+            with Module(out, generated.manifest, Emulated(out, generated.manifest, cc=cc)) as module:
+                fine = all(c.agrees for c in compare_outputs(authored, module))
+            found.append((f"{name}.arch size=32 {target} {cc}", fine))
     return found
 
 

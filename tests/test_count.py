@@ -66,6 +66,9 @@ def fmla(count: int, *, width: str = "4s", same: bool = False) -> list[str]:
     return [f"fmla v{0 if same else i}.{width}, v30.{width}, v31.{width}" for i in range(count)]
 
 
+MOVES = [f"ins v{i}.d[1], x{i}" for i in range(4)]
+
+
 @pytest.mark.parametrize(
     ("core", "code", "expected"),
     [
@@ -78,6 +81,12 @@ def fmla(count: int, *, width: str = "4s", same: bool = False) -> list[str]:
         ("a55", [*fmla(8), "ldr d29, [x0]"], 8),  # a 64-bit load hides behind it on the A55
         ("a53", [*fmla(8), "ldr d29, [x0]"], 9),  # not on the A53,
         ("a53", [*fmla(8), "ldr x9, [x0]"], 8),  # where an integer load does
+        ("a53", MOVES, 2),
+        ("a55", MOVES, 2),
+        ("a53-one-move", MOVES, 4),
+        ("a53-one-move", [*MOVES[:2], "ldr x9, [x10]", "ldr x11, [x10]"], 2),
+        ("a53-one-move", ["dup v0.2s, v9.s[1]", "dup v1.2s, v9.s[0]"], 1),
+        ("a53-one-move", ["fmov x0, d0", "fmov x1, d1"], 1),
         ("a55", ["add x0, x0, #1"] * 4, 4),
         ("a55", ["add x0, x1, #1", "add x2, x3, #1"] * 4, 4),
         ("a55", ["ldr x1, [x2]", "add x2, x1, #0"], 4),  # load to use: 3 cycles
@@ -114,7 +123,8 @@ def test_blocks_that_run_one_after_the_other_are_joined() -> None:
 
 def test_models_for_targets() -> None:
     assert models_for("arm-a55") == ("a55",)
-    assert "a76" in models_for("arm")
+    assert models_for("arm") == ("a53", "a55", "a57", "a76")
+    assert models_for("arm-a53") == ("a53",)
     assert models_for("arm-v7") == ()
 
 

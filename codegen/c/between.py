@@ -3,7 +3,7 @@
 On such a core (Cortex-A53) a vector load of 64 bits costs a cycle and one of 128 bits costs two; a load into
 an integer register runs beside a multiply-add for nothing, and a move from there into half a vector costs a
 cycle that a load of 64 bits or another move can share (docs of the ncnn project, "arm a53 a55 dual issue";
-gcc's `cortex-a53.md` has one such move start per cycle, so moves stand next to loads wherever they can).
+LLVM's model of the core has one such move start per cycle, so moves stand next to loads wherever they can).
 
 So weights come as a vector load of their low half and an integer load and a move for the high half, and
 inputs as integer loads of two and a move. All of them are begun as soon as the registers are free.

@@ -356,7 +356,7 @@ VERBS = (
                 ("--model",),
                 metavar="CORE",
                 kind="choice",
-                choices=("a53", "a55", "a57", "a76"),
+                choices=("a53", "a53-one-move", "a55", "a57", "a76"),
                 count="+",
             ),
             Option("caches", "also model the data caches (several times slower)", ("--caches",), kind="flag"),

@@ -16,6 +16,7 @@ from compactir.tools.count.llvm import disassemble, throughput
 
 MODELS = {
     "a53": "in-order model of the Cortex-A53",
+    "a53-one-move": "the same, with one move from integer to vector registers per cycle instead of two",
     "a55": "in-order model of the Cortex-A55",
     "a57": "llvm-mca's model of the Cortex-A57, also for the A72",
     "a76": "llvm-mca's model of the Neoverse N1, the Cortex-A76's sibling",
@@ -49,8 +50,8 @@ class Estimate:
 
 def models_for(target_name: str) -> tuple[str, ...]:
     """The models that say something about a target: `arm-a55` has one, `arm` all of them, ARMv7 none."""
-    own = target_name.removeprefix("arm-")
-    return (own,) if own in MODELS else tuple(MODELS) if target_name == "arm" else ()
+    own, cores = target_name.removeprefix("arm-"), tuple(name for name in MODELS if "-" not in name)
+    return (own,) if own in cores else cores if target_name == "arm" else ()
 
 
 def estimate(interval: Interval, model: str) -> Estimate:

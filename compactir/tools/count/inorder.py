@@ -12,6 +12,12 @@ documented (Arm's optimization notes; the ncnn project's notes on its A53 and A5
            the result of an FMLA can be used otherwise than as accumulator after 8 cycles
     A55    a 64-bit vector load can start beside vector arithmetic
 
+Two moves from integer to vector registers start in a cycle here, one in each 64-bit pipe. Public sources differ
+about that on the A53: gcc's `cortex-a53.md` (types f_mcr, neon_from_gp: any slot, either pipe) starts two,
+LLVM's `AArch64SchedA53.td` (one unit for all vector arithmetic but multiplications) one, and ncnn's notes say
+only that such a move starts beside a 64-bit load. The core "a53-one-move" is the A53 with one of them per
+cycle. Neither lets a move start beside a vector load.
+
 All other latencies are assumed round values; every load hits the L1 cache and every branch is predicted. So
 the result is a lower bound, good for comparing code, not for stating times.
 """
@@ -70,6 +76,7 @@ class Instruction:
     bytes: int = 0  # that a load or store moves
     pipes: int = 0  # of the two 64-bit vector pipes
     moved_base: str | None = None  # the address register that it also changes
+    from_integer: bool = False  # a vector register from an integer one
     sets_flags: bool = False
     takes_flags: bool = False
 
@@ -79,9 +86,12 @@ class Core:
     """The state of the core while instructions issue."""
 
     is_a53: bool
+    most_moves: int = 2
+    """From integer to vector registers, in one cycle."""
     now: int = 0
     issued: int = 0
     pipes_used: int = 0
+    moves: int = 0
     branched: bool = False
     memory_free: int = 0
     vectors_free: int = -1
@@ -91,7 +101,7 @@ class Core:
 
     def next_cycle(self, cycle: int) -> None:
         """Go on to a later cycle, in which nothing has issued yet."""
-        self.now, self.issued, self.pipes_used, self.branched = cycle, 0, 0, False
+        self.now, self.issued, self.pipes_used, self.moves, self.branched = cycle, 0, 0, 0, False
 
     def operands_ready(self, i: Instruction) -> int:
         """The first cycle in which the instruction's operands are there."""
@@ -106,6 +116,8 @@ class Core:
     def can_issue(self, i: Instruction) -> bool:
         """Whether the instruction finds a place in this cycle."""
         if self.issued >= 2:
+            return False
+        if i.from_integer and self.moves >= self.most_moves:
             return False
         if i.kind == "simd":
             return self.pipes_used + i.pipes <= 2 and self.now >= self.vectors_free
@@ -123,6 +135,7 @@ class Core:
             self.next_cycle(self.now + 1)
         self.issued += 1
         self.pipes_used += i.pipes
+        self.moves += i.from_integer
         latency = self.occupy(i)
         for register in i.writes:
             self.ready[register] = self.now + latency
@@ -157,12 +170,12 @@ def cycles(code: Sequence[str], core: str, passes: int = 12, warm: int = 4) -> f
 
     Args:
         code: lines of assembly as llvm-mc prints them.
-        core: "a53" or "a55".
+        core: "a53", "a53-one-move" or "a55".
         passes: how often they run in the model.
         warm: passes that are not counted.
     """
     instructions = [parse(line) for line in code]
-    state = Core(core == "a53")
+    state = Core(core.startswith("a53"), most_moves=1 if core == "a53-one-move" else 2)
     start = 0
     for number in range(passes):
         if number == warm:
@@ -256,6 +269,7 @@ def _vector(name: str, operands: str) -> Instruction:
         pipes=2 if wide else 1,
         sets_flags=name in _SETS_FLAGS,
         takes_flags=name in _TAKES_FLAGS,
+        from_integer=any(r.startswith("v") for r in writes) and any(r.startswith("x") for r in reads),
     )
 
 

@@ -1,7 +1,7 @@
 """Every way to build for Arm, and every example network on it: `make arm`. Takes minutes.
 
 python tests/arm_matrix.py ways        gcc static and shared, zig static (musl) and shared (gnu): 3 networks
-python tests/arm_matrix.py networks    every network of examples/ verified for arm and arm-v7, by the cross compiler
+python tests/arm_matrix.py networks    every network of examples/ verified for arm and arm-v7, by gcc
 python tests/arm_matrix.py cores       3 networks, one with Winograd, on each tuned target, by zig and gcc
 """
 

@@ -12,8 +12,8 @@ documented (Arm's optimization notes; the ncnn project's notes on its A53 and A5
            the result of an FMLA can be used otherwise than as accumulator after 8 cycles
     A55    a 64-bit vector load can start beside vector arithmetic
 
-Two moves from integer to vector registers start in a cycle here, one in each 64-bit pipe. Public sources differ
-about that on the A53: gcc's `cortex-a53.md` (types f_mcr, neon_from_gp: any slot, either pipe) starts two,
+Two moves from integer to vector registers start in a cycle here, one in each 64-bit pipe. Public sources
+differ about that on the A53: gcc's `cortex-a53.md` (f_mcr, neon_from_gp: any slot, either pipe) starts two,
 LLVM's `AArch64SchedA53.td` (one unit for all vector arithmetic but multiplications) one, and ncnn's notes say
 only that such a move starts beside a 64-bit load. The core "a53-one-move" is the A53 with one of them per
 cycle. Neither lets a move start beside a vector load.

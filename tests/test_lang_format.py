@@ -138,6 +138,27 @@ def test_long_lines_break_at_arrows_commas_and_braces() -> None:
     )
 
 
+def test_comments_before_a_closing_bracket_belong_to_the_contents() -> None:
+    text = """\
+network t {
+  input x: f32[3, 8, 8]
+  T = [
+    [0, 1],  # first
+    [1, 2]
+    # last
+  ]
+  U = [0,
+       # short
+      ]
+  output y = x -> conv(3, kernel=1, connect=[
+    [0], [1], [2]
+    # all
+  ])
+}
+"""
+    assert format_text(text) == text
+
+
 def test_a_comment_too_long_for_its_line_moves_above() -> None:
     text = f"a = 1  # {'why ' * 30}\n"
     assert format_text(text) == f"# {('why ' * 30).strip()}\na = 1\n"

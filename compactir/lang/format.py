@@ -238,9 +238,9 @@ class _Layout:
         may_part = separates and before is not None and before.type != "LBRACE"
         blank = piece.blank and (piece.starts or piece.above)
         ends_declaration = before is not None and self._is_open(before.partner) and piece.inside is None
-        if may_part and (blank or (ends_declaration and piece.type != "END")):
+        if may_part and (blank or (ends_declaration and piece.type not in ("END", "RBRACE"))):
             self.out.append("")
-        at = indent + INDENT if piece.type == "RBRACE" else indent
+        at = self._content(piece, indent)
         for i, comment in enumerate(piece.above):
             if i and separates and comment.line > piece.above[i - 1].line + 1:
                 self.out.append("")
@@ -263,6 +263,14 @@ class _Layout:
         if inside is not None and inside.type != "LBRACE":
             return self.behind.get(inside, self.indents[inside] + INDENT)
         return self.indents[statement] + CONTINUATION if statement is not None else 0
+
+    def _content(self, piece: _Piece, indent: int) -> int:
+        """The indent of comments above a piece: those above what closes belong to the contents."""
+        if piece.type == "RBRACE":
+            return indent + INDENT
+        if piece.type in _CLOSING and piece.partner is not None:
+            return self.behind.get(piece.partner, self.indents[piece.partner] + INDENT)
+        return indent
 
     def _base(self, brace: _Piece) -> int:
         """The indent of a closing brace: its statement's."""

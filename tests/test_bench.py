@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.performance_page import page
 from compactir import cli, reference
 from compactir.driver import Source, read
 from compactir.ir.graph import Graph
@@ -23,7 +24,7 @@ from compactir.tools.bench import case as cases
 from compactir.tools.bench import command
 from compactir.tools.bench.command import bench
 from compactir.tools.bench.engines import ENGINES, OURS, engine
-from compactir.tools.bench.figures import Circumstances, Entry, Peak, Result, Times
+from compactir.tools.bench.figures import Circumstances, Entry, FormTimes, Peak, Result, Times
 from compactir.tools.bench.fma import CHAINS, build_loop, open_loop, read_speed
 from compactir.tools.bench.forms import forms_of
 from compactir.tools.bench.known import _MS, known_share
@@ -434,6 +435,40 @@ def test_ratios_shares_and_flags() -> None:
     assert [result.is_far(e) for e in result.timed] == [False, False, True]
     assert any(line.startswith("onnxruntime: 18% slower") for line in remarks(result))
     json.dumps(result.to_json(), allow_nan=False)
+
+
+def drawn(result: Result) -> str:
+    """docs/performance.md with this race alone."""
+    return page({"races": {"net": result.to_json()}}, {"net": "Net"}, [])
+
+
+def test_the_page_says_which_races_count() -> None:
+    text = drawn(result_of(2.8, openvino=3.65, litert=2.9))
+    assert "| Net | 301 |" in text
+    assert " !+26% |" in text  # an engine that is faster than known: our ratio is not in doubt
+    assert "geometric mean 1.04 (of 1)\nof all races, 1.04 (of 1) of those that count" in text
+    slow = result_of(2.8, openvino=3.65, onnxruntime=5.0)
+    busy = replace(slow, circumstances=replace(slow.circumstances, others=0.5), entries=slow.entries[:2])
+    for result in (slow, busy):
+        text = drawn(result)
+        assert "| Net † | 301 |" in text
+        assert "geometric mean 1.30 (of 1)\nof all races, none of those that count" in text
+    assert " !-18% |" in drawn(slow)
+
+
+def test_the_page_has_every_form() -> None:
+    result = result_of(2.0, litert=3.0, mnn=4.0)
+    ours, litert, mnn = result.entries
+    slow = Times.of([turn(*[9.0] * 5)])
+    forms = (FormTimes("written", "timed", times=slow), FormTimes("padded", "timed", times=litert.times))
+    failed = (FormTimes("written", "timed", times=mnn.times), FormTimes("padded", "failed", "no zeros"))
+    entries = (ours, replace(litert, form="padded", forms=forms), replace(mnn, form="written", forms=failed))
+    text = drawn(replace(result, entries=entries))
+    assert "| network, engine | written | padded |" in text
+    assert "| Net, litert | 9 (4.50) | 3 (1.50) |" in text
+    assert "| Net, mnn | 4 (2.00) | failed |" in text
+    assert "without zeros takes 2.00 times as long as ours (mnn); the best engine padded with zeros" in text
+    assert "* Net, mnn, form `padded`: no zeros" in text
 
 
 def test_a_busy_machine_is_said() -> None:

@@ -24,14 +24,18 @@ from compactir.ops.norm import BatchNorm
 from compactir.weights.mapping import Mapped, Part
 from compactir.weights.stored import Stored
 
-__all__ = ["by_graph", "by_sequence"]
+__all__ = ["by_graph", "by_sequence", "plain"]
 
 _LISTED = 12
 Shape = tuple[int, ...]
 
 
 def plain(shape: Shape) -> Shape:
-    """Without the ones at the end: a linear layer and a 1×1 convolution hold the same."""
+    """Without the ones at the end: a linear layer and a 1×1 convolution hold the same.
+
+    A kernel of a sequence, (O, I, k), is one of a map of one row, (O, I, 1, k).
+    """
+    shape = (*shape[:2], 1, shape[2]) if len(shape) == 3 else shape
     return shape[:-2] if len(shape) == 4 and shape[2:] == (1, 1) else shape
 
 

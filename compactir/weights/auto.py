@@ -21,7 +21,7 @@ from math import prod
 
 from compactir.diagnostics import CompactError, spell_list
 from compactir.ir.graph import Graph
-from compactir.weights.align import by_sequence
+from compactir.weights.align import by_sequence, plain
 from compactir.weights.mapping import Mapped, Part
 from compactir.weights.stored import Stored
 
@@ -194,15 +194,7 @@ def _fit_weights(
 
 
 def _joins(parts: Sequence[tuple[int, ...]], whole: tuple[int, ...]) -> bool:
-    """Whether arrays of these shapes, one after the other, have that shape; ones at the end do not matter.
-
-    A kernel of a sequence, (O, I, k), is one of a map of one row, (O, I, 1, k).
-    """
-
-    def plain(shape: tuple[int, ...]) -> tuple[int, ...]:
-        shape = (*shape[:2], 1, shape[2]) if len(shape) == 3 else shape
-        return shape[:-2] if len(shape) == 4 and shape[2:] == (1, 1) else shape
-
+    """Whether arrays of these shapes, one after the other, have that shape, up to axes of length one."""
     ends = {plain(part)[1:] for part in parts}
     return ends == {plain(whole)[1:]} and sum(p[0] for p in parts if p) == (whole[0] if whole else 0)
 

@@ -63,6 +63,8 @@ class Liveness:
             return np.concatenate(xs)
         if isinstance(op, Flatten):
             return np.repeat(xs[0], len(unknown) // len(xs[0]))
+        if isinstance(op, AsMap) and len(xs[0]) != len(unknown):
+            return unknown
         if isinstance(op, Transparent | AsMap | AsSequence | MaxPool | GlobalPool | Upsample):
             return xs[0]
         if isinstance(op, Activation | Combine):

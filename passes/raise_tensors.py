@@ -34,12 +34,13 @@ class RaiseTensors(Pass):
         %c = matmul(%b, @w)                                     %d = linear(%b, @c.weight, @c.bias) {out=4}
         %d = binary(%c, @v) {function="add"}
 
-    On maps and vectors: reductions over space are global pools, over one of its axes pools, reshapes flatten,
-    takes and joins along the channels are gathers and concats, a product with a constant matrix is a linear
-    layer, sums and products of two values are add and mul, with constants per channel they are affine (and
-    join the linear layer or affine before), padding and cropping go into the convolution or pool behind, an
-    expanded 1x1 map is an upsampled one, squared distances to constant rows are rbf. Whatever has another
-    rank stays. Needs: bound weights. Keeps: every returned value, but for rounding.
+    On maps and vectors: reductions over space are global pools, over one of its axes pools, reshapes flatten
+    or make maps of vectors, takes and joins along the channels are gathers and concats, a product with a
+    constant matrix is a linear layer, sums and products of two values are add and mul, with constants per
+    channel they are affine (and join the linear layer or affine before), padding and cropping go into the
+    convolution or pool behind, an expanded 1x1 map is an upsampled one, squared distances to constant rows
+    are rbf. Whatever has another rank stays. Needs: bound weights. Keeps: every returned value, but for
+    rounding.
     """
 
     name: ClassVar[str] = "raise-tensors"
@@ -129,10 +130,12 @@ def _reshape(work: _Work, node: Node) -> bool:
         work.edit.forward(node.out, x)
         work.edit.drop(node)
         return True
-    row = (*x.type.shape[:2], 1, *(x.type.spatial or (1,)))
+    height, width = shape[2:] if len(shape) == 4 else (1, 1)
     if x.type.rank in (3, 4) and shape == (x.type.batch, prod(x.type.shape[1:])):
         work.edit.rewrite(node, Flatten(), [x], [])
-    elif x.type.rank in (2, 3) and shape == row:
+    elif x.type.rank == 2 and shape == (x.type.batch, x.type.channels // (height * width), height, width):
+        work.edit.rewrite(node, AsMap((height, width)), [x], [])
+    elif x.type.rank == 3 and shape == (*x.type.shape[:2], 1, *x.type.spatial):
         work.edit.rewrite(node, AsMap(), [x], [])
     elif x is not node.args[0]:
         work.edit.rewire(node, [x])
@@ -331,7 +334,7 @@ def _rbf(work: _Work, node: Node) -> bool:
         return False
     row, centres = apart.args
     vector = work.edit.makers.get(row)
-    if vector is None or not isinstance(vector.op, Reshape) or not isinstance(centres, Param):
+    if vector is None or not isinstance(vector.op, Reshape | AsMap) or not isinstance(centres, Param):
         return False
     x = vector.args[0]
     if x.type.rank != 2 or apart.out.type.rank != 4 or op.axes != (2, 3):  # a sequence that became a map

@@ -382,6 +382,10 @@ def drawn(seed: int, others: bool = False) -> onnx.ModelProto:
     length = int(rng.choice([1, 2, 3, 5, 7, 8, 13, 16, 31]))
     net.shapes["x"] = (net.shapes["x"][0], int(rng.choice([1, 2, 3, 4, 6, 8, 16, 17])), length)
     x, values = "x", [0]
+    if seed % 7 == 3:  # a vector of samples
+        n, c, _ = net.shapes["x"]
+        net.shapes["x"] = (n, c * length)
+        x = net.reshape("x", n, c, length)
     for _ in range(int(rng.integers(1, 8))):
         steps = STEPS + (2 * OTHERS if others else [])
         x = steps[int(rng.integers(len(steps)))](net, x)

@@ -24,6 +24,7 @@ from compactir.diagnostics import CompactError
 from compactir.driver import Source, plan, read
 from compactir.ir.graph import Graph
 from compactir.ir.types import Array
+from compactir.lang import elaborate, parse
 from compactir.lang.write import write_arch
 from compactir.ops.arrange import Shuffle
 from compactir.ops.conv import Conv
@@ -31,6 +32,7 @@ from compactir.ops.tensor import TensorOp
 from compactir.runtime.build import find_compiler
 from compactir.targets import load_target
 from compactir.tools.zoo import run_torch
+from compactir.weights.init import draw
 from compactir.weights.load import load_weights
 from compactir.weights.mapping import AUTO
 from tests.c.networks import AT_END, AT_START, Case, build, disagreements
@@ -270,3 +272,58 @@ def test_weights_of_sequences(tmp_path: Path) -> None:
     np.savez(tmp_path / "wrong.npz", **wide)  # type: ignore[arg-type]
     with pytest.raises(CompactError, match="CIR643"):
         load_weights(graph, tmp_path / "wrong.npz")
+
+
+VECTORS = """
+network given {
+  input x: f32[36]
+  output y = x -> as_map(size=[2, 3]) -> conv(8, kernel=3) -> relu
+}
+network shared {
+  input x: f32[40]
+  a = x -> as_map(size=[1, 20]) -> conv(16, kernel=[1, 5], stride=[1, 2]) -> relu
+        -> global_avg_pool -> flatten
+  b = x -> linear(16) -> relu
+  output y = a + b -> linear(5)
+}
+network made {
+  input x: f32[9]
+  a = x -> linear(54) -> relu -> as_map(size=[3, 3])
+  output y = a -> conv(5, kernel=3) -> bn -> relu6
+  output z = a
+}
+network picked {
+  input x: f32[4, 6]
+  v = x -> flatten -> gather([23, 0, 4, 8, 9, 2, 11, 1]) -> as_map(size=[1, 4])
+  output y = v -> depthwise(kernel=3)
+  output z = v -> as_sequence
+}
+network sequences {
+  input x: f32[6, 5]
+  (a, b) = x -> split([1/2, 1/2])
+  output y = b -> as_map -> conv(4, kernel=[1, 3])
+  output z = x -> flatten -> linear(7)
+  output same = x -> as_map -> as_sequence
+}
+"""
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize("target", ["native", pytest.param("c", marks=pytest.mark.slow)])
+def test_vectors_and_sequences_as_maps(target: str, tmp_path: Path, need: Callable[[str], None]) -> None:
+    """The caller's and computed ones, shared, picked from, returned: C with planes and without, exports."""
+    need("torch")
+    tree, machine, cases = parse(VECTORS), load_target(target), list[Case]()
+    for name in ("given", "shared", "made", "picked", "sequences"):
+        graph = elaborate(tree, network=name, batch=2)
+        graph.weights = draw(graph)
+        inputs = reference.random_inputs(graph)
+        right = list(reference.run(graph, inputs).values())
+        assert apart(list(run_torch(graph, inputs).values()), right) <= TOLERANCE
+        assert apart(in_runtime(export_onnx(graph), inputs), right) <= TOLERANCE
+        assert write_arch(graph).graph.outputs.keys() == graph.outputs.keys()
+        for planes in (None, True, False):
+            cases.append(Case(f"{name} {planes}", graph, as_planes=planes).optimised(machine))
+    program = build(cases, machine, find_compiler(machine), tmp_path, "-O0")
+    assert disagreements(program, AT_END) == {}
+    assert disagreements(program, AT_START) == {}

@@ -137,7 +137,7 @@ TORCH: dict[str, Judge] = {
     ),
     "expand": lambda op, x: x.expand(op.shape),
     "matmul": lambda op, a, b: a @ b,
-    "as_map": lambda op, x: x[:, :, None] if x.ndim == 3 else x[:, :, None, None],
+    "as_map": lambda op, x: x[:, :, None] if x.ndim == 3 else x.unflatten(1, (-1, *op.size)),
     "as_sequence": lambda op, x: x.squeeze(2),
     "avg_pool": avg_pool_in_torch,
     "bn": lambda op, x, weight, bias, mean, var: F.batch_norm(x, mean, var, weight, bias, False, 0.0, op.eps),

@@ -96,11 +96,12 @@ def planes(
 
 def _components(graph: Graph) -> list[Component]:
     of: dict[Value, Component] = {}
+    given = set(graph.inputs)
     for value in graph.inputs:
         of[value] = Component({value})
     for node in graph.nodes:
         sources = list(dict.fromkeys(of[v] for v in node.values))
-        if not _carries(node):
+        if not _carries(node) and not _shows_given(node, given):
             of[node.out] = Component({node.out}, [node], parents=set(sources))
             for source in sources:
                 source.readers.append(node)
@@ -116,6 +117,11 @@ def _components(graph: Graph) -> list[Component]:
     return list(dict.fromkeys(of.values()))
 
 
+def _shows_given(node: Node, given: Container[Value]) -> bool:
+    """Whether the result is a tensor of the caller's, seen as maps of another size."""
+    return isinstance(node.op, AsMap) and node.args[0] in given
+
+
 def _join(home: Component, other: Component, of: dict[Value, Component]) -> None:
     home.values |= other.values
     for name in ("makers", "carriers", "readers"):
@@ -129,7 +135,7 @@ def _carries(node: Node) -> bool:
         return node.op.connect.is_depthwise and node.op.connect.in_channels > 1
     if isinstance(node.op, Flatten):
         return spatial(node.args[0].type) == (1, 1)
-    return type(node.op) in RULES or isinstance(node.op, View | Concat | Transparent | AsMap | AsSequence)
+    return type(node.op) in RULES or isinstance(node.op, View | Concat | Transparent | AsSequence)
 
 
 def _obstacle(component: Component, fused: Container[str]) -> str:

@@ -31,10 +31,36 @@ def lower_concat(state: Lowering, node: Node) -> None:
     state.maps[node.out] = joined
 
 
-@lowers(AsMap, AsSequence, Dropout, Identity)
+@lowers(AsSequence, Dropout, Identity)
 def lower_nothing(state: Lowering, node: Node) -> None:
     """No code."""
     state.maps[node.out] = state.map(node.args[0])
+
+
+@lowers(AsMap)
+def lower_as_map(state: Lowering, node: Node) -> None:
+    """No code for 1×1 maps, rows and the caller's vectors; features of others become pixels by a copy."""
+    x, size = node.args[0], spatial(node.out.type)
+    m = state.map(x)
+    if spatial(x.type) == size:
+        state.maps[node.out] = m
+        return
+    [first, *others] = m.buffers
+    given = state.buffers[first]
+    if given.region.startswith("input:") and m == ChannelMap.whole(first, given.blocks) and not others:
+        channels = node.out.type.channels
+        seen = state.buffer(node.out.name, size, channels, given.region, lanes=1)
+        state.maps[node.out] = ChannelMap.whole(seen.name, channels)
+        return
+    buffer, y = state.result(node.out, natural(node.out.type.channels, state.lanes))
+    target = [
+        (buffer.name, buffer.element(position) + row * buffer.row + column * buffer.pixel)
+        for _, position in y.places
+        for row in range(size[0])
+        for column in range(size[1])
+    ]
+    call = Call(Copy(1, len(target), 0, 0), state.elements(m), ChannelMap.of(target))
+    state.step(node, [call], copied=len(target))
 
 
 @lowers(Flatten)

@@ -14,7 +14,7 @@ from compactir.ir.graph import Node, Param
 from compactir.ir.op import Op
 from compactir.ir.types import Array, TensorType
 from compactir.ops.activation import Clip, LeakyRelu, Tanh
-from compactir.ops.arrange import Gather, Shuffle
+from compactir.ops.arrange import AsMap, Gather, Shuffle
 from compactir.ops.conv import Conv, extra_operands
 from compactir.ops.linear import Linear, Rbf
 from compactir.ops.norm import BatchNorm, Lrn
@@ -368,7 +368,10 @@ _SLICE = ("starts", "ends", "axes", "steps")
 
 
 @_table("as_map")
-def _as_map(writer: Writer, op: Op, args: list[Arg], type: TensorType) -> str:
+def _as_map(writer: Writer, op: AsMap, args: list[Arg], type: TensorType) -> str:
+    if op.size != (1, 1):
+        shape = _ints(writer, op.infer(type).shape, "shape")
+        return writer.emit("Reshape", _text(writer, args[0]), shape)
     axes = [2] if type.rank == 3 else [2, 3]
     return writer.emit("Unsqueeze", _text(writer, args[0]), _ints(writer, axes, "axes"))
 

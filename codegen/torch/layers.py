@@ -60,7 +60,7 @@ def kind(step: Step) -> tuple[object, ...]:
         more = (op.divisor > 0,)
     elif isinstance(op, Gather):
         more = (_is_slice(op),)
-    elif isinstance(op, TensorOp):
+    elif isinstance(op, TensorOp | AsMap):
         more = (op,)  # written out, with its numbers
     ranks = () if op.name in _ANY_RANK else tuple(t.rank for t in step.types)
     return (op.name, ranks, step.tensors, step.repeated, *more)
@@ -369,6 +369,9 @@ TABLE["mul"] = lambda ops, steps: Layer("{0} * {1}", infix="*", same_channels=Tr
 
 @writes("as_map")
 def _as_map(ops: Sequence[AsMap], steps: Sequence[Step]) -> Layer:
+    if ops[0].size != (1, 1):
+        height, width = ops[0].size
+        return Layer(f"{{0}}.unflatten(1, (-1, {height}, {width}))", light=True)
     text = "{0}.unsqueeze(2)" if steps[0].types[0].rank == 3 else "{0}[:, :, None, None]"
     return Layer(text, light=True, same_channels=True)
 

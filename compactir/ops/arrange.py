@@ -16,7 +16,7 @@ from compactir.ir.channels import ChannelList, is_permutation
 from compactir.ir.channels import shuffle as shuffled
 from compactir.ir.op import Op, Sample, need_map, register, spelling
 from compactir.ir.types import Array, TensorType
-from compactir.ops.conv import shares
+from compactir.ops.conv import Size, pair, shares
 
 
 class View(Op):
@@ -178,23 +178,33 @@ class Flatten(Op):
 @register
 @dataclass(frozen=True)
 class AsMap(Op):
-    """Make a map of what is none: 1×1 of a feature vector, one row of a sequence.
+    """Make a map of what is none: of a feature vector, 1×1 or of another size, or of a sequence, one row.
 
-    Shapes: x (N, F) -> (N, F, 1, 1); x (N, C, L) -> (N, C, 1, L).
-    Cost:   none.
-    Errors: CIR205 when the operand is a map already.
+    Feature c·H·W + y·W + x of a vector becomes element (c, y, x), as `flatten` has it.
+
+    Shapes: x (N, F) -> (N, F / (H·W), H, W) with (H, W) = size; x (N, C, L) -> (N, C, 1, L).
+    Cost:   none of 1×1 and of one row.
+    Errors: CIR205 when the operand is a map already, or does not divide into maps of that size.
     Source: none needed.
     """
 
     name: ClassVar[str] = "as_map"
+    size: tuple[int, int] = (1, 1)
 
     def infer(self, x: TensorType) -> TensorType:
         """The type rule."""
-        if x.rank not in (2, 3):
+        if x.rank == 3 and self.size == (1, 1):
+            return x.with_shape(*x.shape[:2], 1, x.shape[2])
+        if x.rank != 2:
             raise CompactError(
                 "CIR205", f"`as_map` needs a vector (N, F) or a sequence (N, C, L), its operand is {x}"
             )
-        return x.with_shape(*x.shape[:2], 1, *(x.spatial or (1,)))
+        pixels = prod(self.size)
+        if min(self.size) < 1 or x.channels % pixels:
+            raise CompactError(
+                "CIR205", f"{x.channels} features do not divide into maps of {'x'.join(map(str, self.size))}"
+            )
+        return x.with_shape(x.batch, x.channels // pixels, *self.size)
 
     def reference(self, x: Array) -> Array:
         """The meaning."""
@@ -202,8 +212,10 @@ class AsMap(Op):
 
     @classmethod
     def samples(cls) -> list[Sample]:
-        """One vector, a batch; sequences."""
-        return [Sample(cls(), (shape,)) for shape in [(1, 7), (3, 20), (1, 5, 7), (2, 17, 1)]]
+        """One vector, a batch, larger maps; sequences."""
+        plain = [Sample(cls(), (shape,)) for shape in [(1, 7), (3, 20), (1, 5, 7), (2, 17, 1)]]
+        sized = [((1, 9), (1, 9)), ((2, 3), (2, 18)), ((2, 1), (1, 40))]
+        return [*plain, *(Sample(cls(size), (shape,)) for size, shape in sized)]
 
 
 @register
@@ -342,9 +354,9 @@ def flatten(x: TensorType) -> Flatten:
 
 
 @spelling
-def as_map(x: TensorType) -> AsMap:
-    """Make a map of one row of a sequence, a 1×1 map of a vector."""
-    return AsMap()
+def as_map(x: TensorType, size: Size = 1) -> AsMap:
+    """Make a map of one row of a sequence, maps of a size (by default 1×1) of a vector."""
+    return AsMap(pair(size, "size"))
 
 
 @spelling

@@ -169,7 +169,12 @@ def _as_map(writer: Writer, op: Any, args: list[Value], out: Value) -> int:
     n, c, *length = args[0].type.shape
     x = writer.of(args[0])
     if not length:
-        return _reshape(writer, x, (n, 1, 1, c))
+        _, channels, h, w = out.type.shape
+        planes = _reshape(writer, x, (n, channels, h, w)) if h * w > 1 else x
+        if h * w > 1 and channels > 1:
+            order = writer.ints([0, 2, 3, 1])
+            return writer.emit("TRANSPOSE", [planes, order], (n, h, w, channels), "TransposeOptions")
+        return _reshape(writer, x, (n, h, w, channels))
     turned = writer.emit("TRANSPOSE", [x, writer.ints([0, 2, 1])], (n, *length, c), "TransposeOptions")
     return _reshape(writer, turned, (n, 1, *length, c))
 

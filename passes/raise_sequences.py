@@ -75,7 +75,8 @@ class _Lift:
             return
         n, channels, length = sequence.type.shape
         row = Value(sequence.name, sequence.type.with_shape(n, channels, 1, length))
-        sequence.name = self.edit.graph.fresh(f"{sequence.name}_sequence")
+        stem = sequence.name.removesuffix("_sequence")
+        sequence.name = self.edit.graph.fresh(f"{stem}_sequence")
         self.edit.remake(node, row)
         self.maps[sequence] = row
         back = Node(AsSequence(), [row], sequence, sequence.name, node.span)

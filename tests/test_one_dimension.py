@@ -19,10 +19,12 @@ import onnx
 import compactir
 from compactir import reference
 from compactir.cli import main
+from compactir.codegen.lower import lower
 from compactir.codegen.onnx import export_onnx
 from compactir.diagnostics import CompactError
 from compactir.driver import Source, plan, read
 from compactir.ir.graph import Graph
+from compactir.ir.plan import Conv as Kernel
 from compactir.ir.types import Array
 from compactir.lang import elaborate, parse
 from compactir.lang.write import write_arch
@@ -35,7 +37,7 @@ from compactir.tools.zoo import run_torch
 from compactir.weights.init import draw
 from compactir.weights.load import load_weights
 from compactir.weights.mapping import AUTO
-from tests.c.networks import AT_END, AT_START, Case, build, disagreements
+from tests.c.networks import AT_END, AT_START, Case, build, disagreements, generate
 from tests.one_dimension import NETWORKS, TOLERANCE, Net, apart, check, drawn, keywords, read_back
 from tests.onnx_models import in_runtime, saved
 
@@ -116,6 +118,26 @@ def test_compiled(model: onnx.ModelProto, tmp_path: Path) -> None:
             assert apart([np.asarray(module(given))], right) <= TOLERANCE
 
 
+def across_blocks() -> Graph:
+    """Two channels that lie in two blocks, so in one step from each other, as planes would."""
+    net = Net(0, 1, 8, 7)
+    x = net.conv("x", 12, 3)
+    x = net.same("Tanh", net.same("Add", x, net.conv(x, 12, 3)))
+    ends = [net.constant(np.array([v], np.int64)) for v in (7, 9, 1)]
+    x = net.same("Mul", net.add("Slice", x, *ends, shape=(1, 2, 7)), net.constant(np.ones((2, 1)) / 3))
+    return read_back(net.model(net.conv(x, 4, 3)))
+
+
+def test_channels_of_two_blocks_are_no_planes() -> None:
+    """What reads rows of planes on Arm reads pixels that lie one beside the other."""
+    target = load_target("arm")
+    case = Case("across blocks", across_blocks()).optimised(target)
+    kernels = [c.kernel for s in lower(case.graph, target).plan.steps for c in s.calls]
+    rows = [k for k in kernels if isinstance(k, Kernel) and k.reads == "planes"]
+    assert {k.x_strides[1] for k in rows} == {1, 4}
+    assert "plane by plane" not in generate(case, target, "net").files.source
+
+
 @pytest.mark.compiler
 @pytest.mark.emulator
 @pytest.mark.slow
@@ -124,6 +146,7 @@ def test_on_arm(tool: Callable[[str], str], tmp_path: Path) -> None:
     tool(target.runner)
     cases = [Case(name, read_back(make())).optimised(target) for name, make in NETWORKS.items()]
     cases += [Case(f"random {seed}", read_back(drawn(seed))).optimised(target) for seed in range(12)]
+    cases.append(Case("across blocks", across_blocks()).optimised(target))
     program = build(cases, target, find_compiler(target), tmp_path, "-O0")
     assert disagreements(program, AT_END) == {}
 

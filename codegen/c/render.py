@@ -153,6 +153,7 @@ def _context(kernel: Kernel, target: Target) -> dict[str, Any]:
             "least_pixels": LEAST_PIXELS,
             "across": across,
             "by_rows_of_planes": kernel.reads == "planes"
+            and kernel.x_strides[1] == 1  # else channels of blocks that happen to lie in equal steps
             and 0 < kernel.depth <= _PLANES
             and not (kernel.half or kernel.distance)
             and target.word_loads in ("moves", "pairs"),

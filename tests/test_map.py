@@ -16,6 +16,7 @@ from compactir import driver, reference
 from compactir.cli import main
 from compactir.diagnostics import CompactError
 from compactir.ir.graph import Graph
+from compactir.ir.text import parse_graph
 from compactir.ir.types import Array
 from compactir.lang import elaborate, parse
 from compactir.targets import load_target
@@ -278,7 +279,7 @@ def flattened(graph: Graph, path: Path, folded: bool = False) -> None:
     if folded:
         run_pipeline(graph, parse_pipeline("fold-batchnorm,dead-code"))
     model = export_onnx(graph)
-    flat = {t.name: f"onnx::X_{(i * 7919) % 10007}" for i, t in enumerate(model.graph.initializer)}
+    flat = {t.name: f"onnx::X_{(i * 7919) % 10007:05}" for i, t in enumerate(model.graph.initializer)}
     for tensor in model.graph.initializer:
         tensor.name = flat[tensor.name]
     for i, node in enumerate(model.graph.node):
@@ -311,6 +312,20 @@ def test_flat_models_go_by_their_layers(
     assert np.abs(found - right).max() <= 1e-5 * np.abs(right).max()
 
 
+def test_numbers_in_the_names_of_a_model_are_not_believed(
+    tmp_path: Path, need: Callable[[str], None]
+) -> None:
+    """Where the model itself says which layer comes first."""
+    need("onnx")
+    row = " -> ".join(["conv(4, kernel=1, bias=true)"] * 6)
+    graph = small(f"output y = x -> conv(4, kernel=3) -> {row}")
+    graph.weights = draw(graph, 3)
+    flattened(graph.clone(), tmp_path / "row.onnx")
+    bound = graph.clone()
+    driver.bind(bound, tmp_path / "row.onnx", map="auto")
+    assert all(np.array_equal(bound.weights[n], array) for n, array in graph.weights.items())
+
+
 TWINS = """y = x -> conv(4, kernel=3) as a -> bn as n
   l = y -> conv(4, kernel=1) as l
   r = y -> conv(4, kernel=1) as r"""
@@ -340,6 +355,30 @@ def test_layers_that_stand_alike_are_refused(
     assert caught.value.code == "CIR647"
     with pytest.raises(CompactError, match=r"`z` .* is the first layer that has no partner") as caught:
         driver.bind(added.clone(), tmp_path / "joined.onnx", map="auto")
+    assert caught.value.code == "CIR646"
+
+
+SPREAD = """cir 1
+graph g(%x: f32[1,4,6,6]) {
+  param @a.weight: f32[2,4,1,1] weight he
+  param @b.weight0: f32[1,1,1,1] weight he
+  param @b.weight1: f32[1,2,1,1] weight he
+  %a: f32[1,3,6,6] = conv(%x, @a.weight) {connect=blocks(4->3; 1 of [0..4]->[0,2], 1x1)}
+  %b: f32[1,2,6,6] = conv(%a, @b.weight0, @b.weight1)
+      {connect=blocks(3->2; 1 of [0]->[0], 1x1; 1 of [1..3]->[1], 1x1)}
+  return y=%b
+}
+"""
+
+
+def test_channels_in_another_order_are_no_partners(tmp_path: Path, need: Callable[[str], None]) -> None:
+    """ONNX has no gaps between channels: what comes back computes the same with other weights."""
+    need("onnx")
+    graph = parse_graph(SPREAD)
+    graph.weights = draw(graph, 3)
+    flattened(graph.clone(), tmp_path / "f.onnx")
+    with pytest.raises(CompactError, match=r"`a` .* is the first layer that has no partner") as caught:
+        driver.bind(graph.clone(), tmp_path / "f.onnx", map="auto")
     assert caught.value.code == "CIR646"
 
 

@@ -2,7 +2,7 @@
 
 `by_graph` lays the layers of one graph onto those of another, for `.onnx` files: there the nodes say what a
 tensor is and where it flows. Two layers are partners when they have parameters of the same roles and shapes
-and everything before them corresponds, the order of concatenations included. `by_sequence` knows a list of
+and everything before them corresponds, all that moves channels included. `by_sequence` knows a list of
 arrays only: our layers take them in turn, whichever may come next by the graph.
 
 Both refuse what more than one layer could be.
@@ -20,6 +20,7 @@ from compactir.diagnostics import CompactError, spell_list
 from compactir.ir.graph import Graph, Node, Param, Value
 from compactir.ir.types import Array
 from compactir.ops.arrange import Concat
+from compactir.ops.conv import Conv
 from compactir.ops.norm import BatchNorm
 from compactir.weights.mapping import Mapped, Part
 from compactir.weights.stored import Stored
@@ -27,6 +28,23 @@ from compactir.weights.stored import Stored
 __all__ = ["by_graph", "by_sequence", "plain"]
 
 _LISTED = 12
+_STILL = {
+    *(
+        "add",
+        "affine",
+        "as_map",
+        "as_sequence",
+        "avg_pool",
+        "bn",
+        "clip",
+        "dropout",
+        "flatten",
+        "hard_sigmoid",
+    ),
+    *("global_avg_pool", "global_max_pool", "hard_swish", "identity", "leaky_relu", "lrn", "max_pool", "mul"),
+    *("relu", "relu6", "sigmoid", "softmax", "swish", "tanh", "unary", "upsample"),
+}
+"""Operations that leave every channel where it is: how they are spelled does not matter for weights."""
 Shape = tuple[int, ...]
 
 
@@ -48,10 +66,25 @@ class _Layer:
     norm: Node | None = None
 
     @property
-    def signature(self) -> tuple[tuple[str, Shape], ...]:
-        """What partners have in common: a bias may come from a batch norm that is folded."""
+    def signature(self) -> tuple[object, ...]:
+        """What partners have in common: a bias may come from a batch norm that is folded.
+
+        Shapes, and which channels meet where that is not all of them: equal weights mean equal things.
+        """
         shapes = {role: plain(p.type.shape) for role, p in self.roles.items() if role != "bias"}
-        return tuple(sorted(shapes.items()))
+        connect = self.node.op.connect if isinstance(self.node.op, Conv) else None
+        dense = (
+            connect is None
+            or connect.families
+            == connect.grouped(
+                connect.in_channels,
+                connect.out_channels,
+                1,
+                connect.families[0].kernel,
+                connect.families[0].pad,
+            ).families
+        )
+        return (*sorted(shapes.items()), None if dense else connect)
 
     @property
     def all(self) -> dict[str, Param]:
@@ -108,8 +141,10 @@ class _Places:
                 key: set[object] = {("concat", i, after)}
                 if layer is not None:
                     key = {("layer", layer.signature, after)}
-                elif not isinstance(node.op, Concat):
+                elif node.op.name in _STILL:
                     key = future.get(node.out, set())
+                elif not isinstance(node.op, Concat):
+                    key = {(node.op, i, after)}
                 future.setdefault(value, set()).update(key)
         return [self._number(frozenset(future.get(layer.node.out, ()))) for layer in layers]
 
@@ -128,7 +163,9 @@ class _Places:
                 flat = tuple(part for b in before for part in self.inside.get(b, (b,)))
                 past[node.out] = self._number(("concat", flat))
                 self.inside[past[node.out]] = flat
-            elif len(set(before)) == 1:  # what has no parameters does not matter, nor how it is spelled
+            elif node.op.name not in _STILL:
+                past[node.out] = self._number((node.op, tuple(before)))
+            elif len(set(before)) == 1:
                 past[node.out] = before[0]
             else:
                 past[node.out] = self._number(("several", tuple(sorted(before))))

@@ -67,13 +67,14 @@ class _Module:
     """Names in it, its own too."""
 
 
-def map_auto(graph: Graph, tensors: Mapping[str, Stored], origin: str) -> Mapped:
+def map_auto(graph: Graph, tensors: Mapping[str, Stored], origin: str, *, flat: bool = True) -> Mapped:
     """The mapping, if there is exactly one.
 
     Args:
         graph: whose parameters are to be found.
         tensors: by their names in the file.
         origin: the file's name, for messages.
+        flat: whether names that say nothing may go by the numbers in them alone.
 
     Raises:
         CompactError: CIR646 where nothing fits, with the first layer that finds no partner; CIR647 where two
@@ -87,10 +88,10 @@ def map_auto(graph: Graph, tensors: Mapping[str, Stored], origin: str) -> Mapped
     found = search.solutions(_tree(shapes))
     first = next(found, None)
     if first is None:
-        flat = _by_sequence(graph, shapes, origin) if not _has_roles(graph, shapes) else None
-        if flat is None:
+        listed = _by_sequence(graph, shapes, origin) if flat and not _has_roles(graph, shapes) else None
+        if listed is None:
             raise _nothing_fits(graph, layers, search, origin)
-        return Mapped(flat.parts, tuple(dropped))
+        return Mapped(listed.parts, tuple(dropped))
     if (second := next(found, None)) is not None:
         raise _ambiguous(first, second, origin)
     return Mapped(tuple(part for parts in first for part in parts), tuple(dropped))

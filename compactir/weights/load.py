@@ -70,7 +70,7 @@ def load_weights(
         return match_weights(graph, tensors, path.name, said)
     model = (models or {}).get(path.suffix.lower())
     try:
-        mapped = _mapping(graph, tensors, map, path.name, said)
+        mapped = _mapping(graph, tensors, map, path.name, said, flat=model is None)
     except CompactError as error:
         if map != AUTO or model is None:
             raise
@@ -83,12 +83,17 @@ def load_weights(
 
 
 def _mapping(
-    graph: Graph, tensors: dict[str, Stored], map: str | Path, origin: str, notes: list[str]
+    graph: Graph,
+    tensors: dict[str, Stored],
+    map: str | Path,
+    origin: str,
+    notes: list[str],
+    flat: bool = True,
 ) -> Mapped:
     """Which tensor is which of ours; the table of `auto` is a note."""
     if map != AUTO:
         return map_by_file(Path(map), list(tensors))
-    mapped = map_auto(graph, tensors, origin)
+    mapped = map_auto(graph, tensors, origin, flat=flat)
     notes.append(f"--map auto lays {origin} onto `{graph.name}`:\n{table(mapped, tensors)}")
     return mapped
 

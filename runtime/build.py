@@ -55,7 +55,8 @@ FREESTANDING = (
 )
 """For code without a library. A linker script can place each function, and drop what nobody calls."""
 LINK = ("-Wl,-S",)
-"""Drops the debug information of zig's own support code (760 KB on Arm); function names stay."""
+"""Drops the debug information of zig's own support code (760 KB on Arm); function names stay. What is linked
+without it takes another build of zig's C library."""
 LINK_SHARED = ("-shared", "-fPIC", "-Wl,-Bsymbolic", "-Wl,--no-undefined")
 """-Bsymbolic: a library calls its own functions, even where the program around it has others of that name."""
 LIBRARIES = ("-Wl,--as-needed", "-lm")
@@ -469,7 +470,7 @@ def _answer_of(process: subprocess.Popen[bytes], compiler: Compiler, what: str) 
     try:
         return process.communicate(timeout=_PATIENCE_S)[0]
     except subprocess.TimeoutExpired:
-        _log.info("%s is still working on %s%s", compiler.name, what, _why_slow(compiler))
+        _log.info("%s is still working on %s%s", compiler.name, what, _why_slow(compiler, process.args))
         return process.communicate()[0]
 
 
@@ -479,10 +480,13 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _why_slow(compiler: Compiler) -> str:
-    if compiler.family != "zig":
+def _why_slow(compiler: Compiler, arguments: Any) -> str:
+    """What zig does when it links for a target the first time."""
+    if compiler.family != "zig" or "-c" in arguments:
         return ""
-    return " (the first time for a target, zig builds its C library: about a minute, once)"
+    if "-static" in arguments:
+        return " (the first time for a target, zig builds its C library: about a minute, once)"
+    return " (the first time for a target, zig builds parts of its C library: seconds, once)"
 
 
 def _failed(compiler: Compiler, what: str, status: int, said: str) -> CompactError:

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from compactir import reference  # noqa: E402  # runs from a checkout
 from compactir.driver import Generated, Source, archive, build, generate, plan, project, read, write  # noqa: E402
-from compactir.runtime.build import LIBRARIES, Compiler, find_compiler  # noqa: E402
+from compactir.runtime.build import LIBRARIES, LINK, Compiler, find_compiler  # noqa: E402
 from compactir.runtime.emulate import Emulated  # noqa: E402
 from compactir.runtime.module import Module  # noqa: E402
 from compactir.targets import Target, load_target  # noqa: E402
@@ -81,7 +81,7 @@ def _example(
         symbol = generated.manifest.symbol
         beside[f"lib{symbol}.a"] = archive(generated, cc)
         write(generated, folder, build(generated, cc), beside)
-        flags = target.link_flags(compiler.family, static=how == "static")
+        flags = (*target.link_flags(compiler.family, static=how == "static"), *LINK)
         library = (
             [str(folder / f"lib{symbol}.a"), "-static"] if how == "static" else [f"-L{folder}", f"-l{symbol}"]
         )

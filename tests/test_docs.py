@@ -493,7 +493,7 @@ def test_commands(name: str, tmp_path: Path, need: Callable[[str], None]) -> Non
             )
             command = [sys.executable, "-c", body] if language == "python" else ["bash", "-euc", body]
             done = subprocess.run(
-                command, cwd=tmp_path / "work", env=environment, capture_output=True, text=True, timeout=300
+                command, cwd=tmp_path / "work", env=environment, capture_output=True, text=True, timeout=900
             )
             assert done.returncode == 0, f"{body}\n{done.stdout}\n{done.stderr}"
             printed = done.stdout

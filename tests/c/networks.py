@@ -31,7 +31,7 @@ from compactir.ops import OPS
 from compactir.ops.tensor import Binary, TensorOp, Unary
 from compactir.passes import pipeline, run_pipeline
 from compactir.passes.fuse_separable import FuseSeparable
-from compactir.runtime.build import Compiler
+from compactir.runtime.build import LINK, Compiler
 from compactir.targets import Target
 from compactir.weights.container import pack
 from tests.graphs import random_weights
@@ -233,7 +233,11 @@ def build(
         made = [f"-I{folder}", "-c", str(source), "-o", str(folder / f"{source.stem}.o")]
         compile_quietly([*common, *made])
     objects = [str(folder / f"{stem}.o") for stem in ("all", "networks", "driver")]
-    link = [*compiler.command, *target.link_flags(compiler.family, static=static), *flags]
+    linking = target.link_flags(compiler.family, static=static)
+    if compiler.family == "zig":  # flags as compactc has them: for others it builds its C library again
+        link = [*compiler.command, *linking, *LINK, *(flag for flag in flags if not flag.startswith("-O"))]
+    else:
+        link = [*compiler.command, *linking, *flags]
     compile_quietly([*link, *objects, *(["-static"] if static else []), "-pthread", "-o", str(program)])
     return Program(program, target, networks)
 

@@ -343,7 +343,7 @@ def _say_so_once(manifest: Manifest, target: Target) -> None:
     warnings.warn(
         f"`{manifest.network}` is compiled for {target.machine} and runs under {target.runner} here: "
         "the results are right, the times mean nothing",
-        stacklevel=7,  # who calls compactir.load
+        stacklevel=6,  # who calls compactir.load
     )
 
 

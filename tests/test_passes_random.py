@@ -1,8 +1,6 @@
 """Random networks through every pass and the whole pipeline, judged by the reference in float64."""
 
 from collections import Counter
-from collections.abc import Callable
-from cProfile import Profile
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -31,6 +29,7 @@ from compactir.passes import PASSES, Pass, parse_pipeline, pipeline, run_pipelin
 from compactir.passes._verify import disagreement
 from compactir.targets import load_target
 from compactir.weights.init import draw
+from tests.effort import calls
 from tests.graphs import features, graphs
 
 MANY = 500
@@ -154,13 +153,6 @@ def shufflenet(units: int) -> Graph:
     graph.outputs["y"] = x
     graph.weights = {name: np.ones(p.type.shape, np.float32) for name, p in graph.params.items()}
     return graph
-
-
-def calls(work: Callable[[], object]) -> int:
-    """Calls of functions that some work takes: its effort, however busy the machine is."""
-    profile = Profile()
-    profile.runcall(work)
-    return sum(entry.callcount for entry in profile.getstats())
 
 
 @pytest.mark.slow

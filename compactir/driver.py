@@ -33,6 +33,7 @@ from compactir.targets import Target, load_levels
 if TYPE_CHECKING:
     from compactir.codegen.c.emit import CFiles
     from compactir.codegen.lower import Choices, Lowered
+    from compactir.frontends.onnx.model import Model
     from compactir.passes import Log
     from compactir.runtime.manifest import Manifest
     from compactir.runtime.module import Module
@@ -396,7 +397,8 @@ def _onnx_constants(path: Path, notes: list[str]) -> dict[str, Stored]:
     from compactir.frontends.onnx.model import load_model
     from compactir.weights.stored import Stored
 
-    constants = load_model(path).constants
+    model = load_model(path)
+    constants = model.constants
     kinds = {name: a.dtype.name for name, a in constants.items() if a.ndim}
     tensors = {
         name: constants[name].astype(np.float32) if kind == "bfloat16" else constants[name]
@@ -407,7 +409,24 @@ def _onnx_constants(path: Path, notes: list[str]) -> dict[str, Stored]:
         notes.append(
             f"{others} constants of {path.name} that are numbers or lists of whole ones play no part"
         )
+    if turned := [name for name in _by_inputs(model) if name in tensors and tensors[name].ndim == 2]:
+        tensors |= {name: np.ascontiguousarray(tensors[name].T) for name in turned}
+        listed = spell_list([f"`{name}`" for name in turned], limit=4)
+        notes.append(f"{listed}: rows are inputs in {path.name} (MatMul, Gemm), they become columns")
     return {name: Stored(kinds[name], array) for name, array in tensors.items()}
+
+
+def _by_inputs(model: Model) -> list[str]:
+    """Constants that hold a linear layer as (inputs, outputs): all that read them multiply from the right."""
+    right, otherwise = dict[str, None](), set[str]()
+    for node in model.nodes:
+        product = node.op == "MatMul" or (node.op == "Gemm" and not node.attributes.get("transB", 0))
+        for i, name in enumerate(node.inputs):
+            if product and i == 1:
+                right[name] = None
+            else:
+                otherwise.add(name)
+    return [name for name in right if name not in otherwise]
 
 
 def _onnx_model(path: Path) -> Graph:

@@ -112,14 +112,15 @@ def test_what_plays_no_part_is_said() -> None:
     assert re.search(r"inception3a\.branch1\.conv +inception3a\.step1\.conv1 +64×192×1×1", notes[0])
 
 
-def _notes(graph: Graph, tensors: dict[str, Array], tmp: Path | None = None) -> list[str]:
-    from compactir.weights.load import _mapping
-    from compactir.weights.mapping import apply
+def _notes(graph: Graph, tensors: dict[str, Array]) -> list[str]:
+    from compactir.weights.auto import map_auto
+    from compactir.weights.mapping import apply, table
     from compactir.weights.stored import Stored
 
-    notes: list[str] = []
     stored = {n: Stored(a.dtype.name, a) for n, a in tensors.items()}
-    apply(_mapping(graph, stored, "auto", "file.pt", notes), stored, {}, notes)
+    mapped = map_auto(graph, stored, "file.pt")
+    notes = [table(mapped, stored)]
+    apply(mapped, stored, {}, notes)
     return notes
 
 
@@ -324,6 +325,77 @@ def test_numbers_in_the_names_of_a_model_are_not_believed(
     bound = graph.clone()
     driver.bind(bound, tmp_path / "row.onnx", map="auto")
     assert all(np.array_equal(bound.weights[n], array) for n, array in graph.weights.items())
+
+
+BRANCHES = "l = x -> conv(4, kernel=3) as l; r = x -> conv(4, kernel=3) as r; output y = "
+
+
+@pytest.mark.parametrize("names", [("b1", "b2"), ("l", "r")])
+def test_names_of_a_model_must_not_contradict_it(
+    names: tuple[str, str], tmp_path: Path, need: Callable[[str], None]
+) -> None:
+    """Shapes and names fit, but the model joins its branches the other way round."""
+    need("onnx")
+    from compactir.codegen.onnx import export_onnx
+
+    for end, code in [("concat(r, l)", "CIR647"), ("concat(l, r)", None), ("r + l", None)]:
+        theirs = small(f"{BRANCHES.replace('as l', f'as {names[0]}').replace('as r', f'as {names[1]}')}{end}")
+        theirs.weights = draw(theirs, 3)
+        (tmp_path / "f.onnx").write_bytes(export_onnx(theirs).SerializeToString())
+        bound = small(f"{BRANCHES}{'l + r' if '+' in end else 'concat(l, r)'}")
+        if code:
+            with pytest.raises(CompactError, match="fit in more than one way") as caught:
+                driver.bind(bound, tmp_path / "f.onnx", map="auto")
+            assert caught.value.code == code
+            note = f"`l` is `{names[1]}` by its place in the model, by its name it is not"
+            assert note in caught.value.notes
+        else:
+            driver.bind(bound, tmp_path / "f.onnx", map="auto")
+            pairs = zip("lr", names, strict=True)
+            assert all(
+                np.array_equal(bound.weights[f"{a}.weight"], theirs.weights[f"{b}.weight"]) for a, b in pairs
+            )
+
+
+def test_two_layers_are_not_one(tmp_path: Path, need: Callable[[str], None]) -> None:
+    """A sum of two equal values stands where one of them does."""
+    need("onnx")
+    theirs = small("output y = x -> conv(4, kernel=3) -> conv(2, kernel=1)")
+    theirs.weights = draw(theirs, 3)
+    flattened(theirs, tmp_path / "one.onnx")
+    ours = small(
+        "z = x -> conv(4, kernel=3) as a; output y = (x -> conv(4, kernel=3) as b) + z -> conv(2, kernel=1)"
+    )
+    with pytest.raises(CompactError, match="`a` and `b` stand where the model has one layer") as caught:
+        driver.bind(ours, tmp_path / "one.onnx", map="auto")
+    assert caught.value.code == "CIR646"
+
+
+@pytest.mark.parametrize("outputs", [3, 8])
+@pytest.mark.parametrize("op", ["MatMul", "Gemm"])
+@pytest.mark.parametrize("map", [None, "auto"])
+def test_linear_layers_of_a_model_stand_either_way(
+    map: str | None, op: str, outputs: int, tmp_path: Path, need: Callable[[str], None]
+) -> None:
+    """(inputs, outputs) of MatMul and Gemm are turned, square ones too, whose shape says nothing."""
+    need("onnx")
+    import onnx
+    from onnx import helper, numpy_helper
+
+    weight = np.random.default_rng(0).standard_normal((8, outputs)).astype(np.float32)
+    source = f"network n() {{ input x: f32[8]; output y = x -> linear({outputs}, bias=false) as fc }}"
+    ours = elaborate(parse(source, "n.arch"))
+    model = helper.make_graph(
+        [helper.make_node(op, ["x", "fc.weight"], ["y"])],
+        "n",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 8])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, outputs])],
+        [numpy_helper.from_array(weight, "fc.weight")],
+    )
+    opset = [helper.make_opsetid("", 13)]
+    onnx.save(helper.make_model(model, opset_imports=opset, ir_version=8), tmp_path / "n.onnx")
+    driver.bind(ours, tmp_path / "n.onnx", map=map)
+    assert np.array_equal(ours.weights["fc.weight"].reshape(outputs, 8), weight.T)
 
 
 TWINS = """y = x -> conv(4, kernel=3) as a -> bn as n

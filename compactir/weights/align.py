@@ -172,18 +172,23 @@ class _Places:
         return [place[layer.node.name] for layer in layers]
 
 
-def by_graph(ours: Graph, theirs: Graph, origin: str) -> tuple[Mapped, dict[str, Stored], list[str]]:
+def by_graph(
+    ours: Graph, theirs: Graph, origin: str, named: Mapping[str, Array] | None = None
+) -> tuple[Mapped, dict[str, Stored], list[str]]:
     """Lay the weights of one graph onto another that computes the same.
 
     Args:
         ours: whose parameters are to be found.
         theirs: a graph with its weights, as an `.onnx` file gives it.
         origin: the file's name, for messages.
+        named: what the names alone would give our parameters, if they say enough: it decides between layers
+            that stand alike.
 
     Returns: the mapping, the tensors that it speaks of, and what is to be said about it. Where `theirs` has
     its batch norms folded into convolutions, those of `ours` are made to change nothing but add the bias.
 
-    Errors: CIR646 where a layer has no partner, CIR647 where one could be several.
+    Errors: CIR646 where a layer has no partner, or shares it; CIR647 where one could be several, or where
+    its name says another than its place.
     """
     tensors = {name: Stored("float32", array) for name, array in theirs.weights.items()}
     mine, other = _layers(ours, True), _layers(theirs, True)
@@ -191,17 +196,28 @@ def by_graph(ours: Graph, theirs: Graph, origin: str) -> tuple[Mapped, dict[str,
     parts: list[Part] = []
     made: dict[str, Stored] = {}
     unclear: list[str] = []
+    taken: dict[_Layer, _Layer] = {}
     for layer, possible in zip(mine, partners, strict=True):
         if not possible or not _fits(layer, possible[0]):
             raise _alone(ours, theirs, layer, possible, origin)
-        if len(possible) > 1:
-            names = [f"`{p.node.name}`" for p in possible]
+        meant = [p for p in possible if named is None or _same(layer, p, named, theirs)]
+        free = [p for p in meant if p not in taken] or meant or possible
+        names = [f"`{p.node.name}`" for p in possible]
+        if not meant:
+            places = spell_list(names, "or", 4)
+            unclear.append(
+                f"`{layer.node.name}` is {places} by its place in the model, by its name it is not"
+            )
+        elif len(possible) > 1 and named is None:
             unclear.append(f"`{layer.node.name}` could be {spell_list(names, 'or', 4)}")
-        parts += _parts(layer, possible[0])
-        made |= _through(layer, possible[0])
+        elif free[0] in taken:
+            raise _shared(ours, (taken[free[0]], layer), free[0], origin)
+        taken[free[0]] = layer
+        parts += _parts(layer, free[0])
+        made |= _through(layer, free[0])
     if unclear:
         raise _ambiguous(unclear, origin)
-    if left := len(other) - len({id(possible[0]) for possible in partners}):
+    if left := len(other) - len(taken):
         raise CompactError(
             "CIR646",
             f"the weights in {origin} cannot be laid onto `{ours.name}`: {left} layers there have no partner",
@@ -215,6 +231,22 @@ def by_graph(ours: Graph, theirs: Graph, origin: str) -> tuple[Mapped, dict[str,
             "more than add the bias (mean 0, weight and deviation 1)"
         )
     return Mapped(tuple(parts), (), made=made), tensors, notes
+
+
+def _same(layer: _Layer, partner: _Layer, named: Mapping[str, Array], theirs: Graph) -> bool:
+    """Whether the names give a layer the arrays of that partner."""
+    pairs = [(named[p.name], theirs.weights[partner.all[role].name]) for role, p in layer.all.items()]
+    return all(a.size == b.size and np.array_equal(a.ravel(), b.ravel(), equal_nan=True) for a, b in pairs)
+
+
+def _shared(ours: Graph, layers: tuple[_Layer, _Layer], partner: _Layer, origin: str) -> CompactError:
+    first, second = (layer.node.name for layer in layers)
+    return CompactError(
+        "CIR646",
+        f"the weights in {origin} cannot be laid onto `{ours.name}`",
+        notes=[f"`{first}` and `{second}` stand where the model has one layer, `{partner.node.name}`"],
+        help="is it this network (`-D`)? the model itself can be compiled as it is",
+    )
 
 
 def _norms(graph: Graph) -> int:

@@ -57,8 +57,8 @@ def load_weights(
         notes: gets a line for everything that is not exactly as in the file.
         map: how names of the file become ours: "auto" (by order and shape), or a file of patterns.
         more: readers of further kinds of files, by ending.
-        models: for files that are whole models, what reads them as graphs: "auto" goes by the layers there
-            where names do not say enough.
+        models: for files that are whole models, what reads them as graphs: "auto" goes by the layers there,
+            and by names between layers that stand alike.
 
     Raises:
         CompactError: CIR640…642, 644, 645 when the file cannot be used; CIR643, listing every difference,
@@ -69,12 +69,12 @@ def load_weights(
     if map is None:
         return match_weights(graph, tensors, path.name, said)
     model = (models or {}).get(path.suffix.lower())
-    try:
-        mapped = _mapping(graph, tensors, map, path.name, said, flat=model is None)
-    except CompactError as error:
-        if map != AUTO or model is None:
-            raise
-        mapped, tensors = _by_layers(graph, path, model, error, said)
+    if map == AUTO and model is not None:
+        mapped, tensors = _by_model(graph, path, model, tensors, said)
+    else:
+        mapped = map_auto(graph, tensors, path.name) if map == AUTO else map_by_file(Path(map), list(tensors))
+    if map == AUTO:
+        said.append(f"--map auto lays {path.name} onto `{graph.name}`:\n{table(mapped, tensors)}")
     shapes = {name: param.type.shape for name, param in graph.params.items()}
     try:
         return match_weights(graph, apply(mapped, tensors, shapes, said), path.name, said)
@@ -82,34 +82,42 @@ def load_weights(
         raise error.at(None, *mapped.unused) from None
 
 
-def _mapping(
-    graph: Graph,
-    tensors: dict[str, Stored],
-    map: str | Path,
-    origin: str,
-    notes: list[str],
-    flat: bool = True,
-) -> Mapped:
-    """Which tensor is which of ours; the table of `auto` is a note."""
-    if map != AUTO:
-        return map_by_file(Path(map), list(tensors))
-    mapped = map_auto(graph, tensors, origin, flat=flat)
-    notes.append(f"--map auto lays {origin} onto `{graph.name}`:\n{table(mapped, tensors)}")
-    return mapped
-
-
-def _by_layers(
-    graph: Graph, path: Path, model: ModelReader, error: CompactError, notes: list[str]
+def _by_model(
+    graph: Graph, path: Path, model: ModelReader, tensors: dict[str, Stored], notes: list[str]
 ) -> tuple[Mapped, dict[str, Stored]]:
-    """By the layers of a model whose names say too little; `error` is what they said."""
+    """By the layers of a model, which names must not contradict; by names where it has other layers.
+
+    Numbers in names count only there: the model itself says what comes first.
+    """
+    wanting: CompactError | None = None
+    try:
+        by_names = map_auto(graph, tensors, path.name, flat=False)
+    except CompactError as error:
+        wanting = error
+    named = None
+    if wanting is None:
+        shapes = {name: param.type.shape for name, param in graph.params.items()}
+        stored = apply(by_names, tensors, shapes, [])
+        named = {name: np.asarray(tensor.array, np.float32) for name, tensor in stored.items()}
     try:
         theirs = model(path)
     except CompactError as reason:
-        raise error.at(None, f"its layers cannot be compared: {reason.code}: {reason.message}") from None
-    mapped, tensors, said = by_graph(graph, theirs, path.name)
+        why = f"its layers cannot be compared: {reason.code}: {reason.message}"
+        if wanting is not None:
+            raise wanting.at(None, why) from None
+        notes.append(f"the tensors of {path.name} go by their names alone; {why}")
+        return by_names, tensors
+    try:
+        mapped, found, said = by_graph(graph, theirs, path.name, named)
+    except CompactError as error:
+        if wanting is not None or error.code != "CIR646":
+            raise
+        notes.append(f"the tensors of {path.name} go by their names alone: {'; '.join(error.notes)}")
+        return by_names, tensors
+    if named is not None:
+        return by_names, tensors
     notes += said
-    notes.append(f"--map auto lays {path.name} onto `{graph.name}`:\n{table(mapped, tensors)}")
-    return mapped, tensors
+    return mapped, found
 
 
 def read_weights(

@@ -15,9 +15,11 @@ import pytest
 from compactir.codegen.c.emit import emit_c
 from compactir.codegen.lower import lower
 from compactir.ir.connectivity import Connectivity
-from compactir.ir.graph import Graph
+from compactir.ir.graph import Graph, Scope
 from compactir.ir.types import TensorType
 from compactir.ops.conv import Conv
+from compactir.passes import run_pipeline
+from compactir.passes.fuse_separable import FuseSeparable
 from compactir.targets import Target, load_target
 from tests.c.networks import compile_quietly
 from tests.graphs import random_weights
@@ -86,6 +88,24 @@ for name in sys.argv[1:]:
         sys.stdout.buffer.write(made.files.source.encode() + made.files.header.encode())
         sys.stdout.buffer.write(made.planned.lowered.weights.tobytes() + made.files.content_id)
 """
+
+
+def test_comments_name_every_node_of_a_step_and_count_in_english() -> None:
+    """A fused step is its nodes, under the name of their block; strides of 1 go without saying."""
+    graph, target = Graph("net"), load_target("x86")
+    y = graph.input("x", TensorType.f32(1, 1, 64, 64))
+    each = Connectivity.grouped(48, 48, 48, (3, 3), (1, 1, 1, 1))
+    graph.scopes["block"] = Scope("Block")
+    y = graph.apply(Conv(Connectivity.dense(1, 48)), [y], "block.expand")
+    y = graph.apply(Conv(each, stride=(2, 2)), [y], "block.filter")
+    graph.outputs["y"] = graph.apply(Conv(Connectivity.dense(48, 8)), [y], "block.project")
+    graph.weights = random_weights(graph, 0)
+    run_pipeline(graph, [FuseSeparable(0)])
+    source = emit_c(lower(graph, target), target).source
+    assert "/* step 0: block: expand, filter, project (conv+conv+conv) */" in source
+    assert "/* 1x1 convolution: 64x64 -> 64x64, " in source
+    assert "outputs over 1 input\n" in source
+    assert "/* 3x3 depthwise, stride 2x2: 64x64 -> 32x32, 6 blocks of 8 channels, " in source
 
 
 @pytest.mark.slow

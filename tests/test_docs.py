@@ -211,7 +211,7 @@ def step_function(name: str) -> str:
 
 
 def sweep_section() -> str:
-    return fenced(step_function("residual1.project"), "c")
+    return fenced(step_function("residual1: expand, filter, project"), "c")
 
 
 def kernel_section() -> str:

@@ -258,6 +258,16 @@ _PASSED = {"w": "w->data", "part": "part, parts"}
 """What the parameters of a step are called where it is called."""
 
 
+def _title(step: Step) -> str:
+    """The nodes of a step: `block2: conv1, depthwise1, conv2` where all are parts of one block."""
+    if not step.nodes:
+        return step.name
+    blocks, names = zip(*(name.rpartition(".")[::2] for name in step.nodes), strict=True)
+    if blocks[0] and len(set(blocks)) == 1:
+        return f"{blocks[0]}: {', '.join(names)}"
+    return ", ".join(step.nodes)
+
+
 class _Names:
     """The C names of the caller's tensors."""
 
@@ -332,7 +342,7 @@ class _Writer:
         parameters["part"] = "int part, int parts"
         needed += ["part"] if step.split else []
         return {
-            "name": step.name,
+            "title": _title(step),
             "op": step.op,
             "where": step.where,
             "lines": sweep(step, calls) if step.stages else [f"{f}({', '.join(a)});" for f, a in calls],

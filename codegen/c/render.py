@@ -64,8 +64,9 @@ def environment() -> jinja2.Environment:
 def render_kernel(kernel: Kernel, function: str, target: Target) -> str:
     """The C function of a kernel."""
     template = environment().get_template(f"{kernel.kind}.c.j2")
-    words = {"literal": literal, "plus": plus, "minus": minus, "times": times}
-    return template.render(k=kernel, fn=function, **words, **_context(kernel, target))
+    words = (literal, plus, minus, times, plural, strides)
+    context = {word.__name__: word for word in words} | _context(kernel, target)
+    return template.render(k=kernel, fn=function, **context)
 
 
 def plus(n: int) -> str:
@@ -81,6 +82,16 @@ def minus(n: int) -> str:
 def times(n: int) -> str:
     """` * n`; nothing for 1."""
     return "" if n == 1 else f" * {n}"
+
+
+def plural(n: int, word: str) -> str:
+    """`1 pixel`, `2 pixels`."""
+    return f"{n} {word}" if n == 1 else f"{n} {word}s"
+
+
+def strides(kernel: Grid) -> str:
+    """`, stride 2x2` for the comment of a kernel; nothing where it is 1."""
+    return "" if kernel.stride == (1, 1) else f", stride {kernel.stride[0]}x{kernel.stride[1]}"
 
 
 def _context(kernel: Kernel, target: Target) -> dict[str, Any]:

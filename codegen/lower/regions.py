@@ -114,6 +114,7 @@ def fuse(chain: Chain, steps: list[Step]) -> Step:
     return replace(
         steps[-1],
         op="+".join(step.op for step in steps),
+        nodes=tuple(step.name for step in steps),
         calls=calls,
         stages=tuple(stages),
         macs=sum(s.macs for s in steps),

@@ -454,6 +454,7 @@ class Step:
     With `stages` the calls are those of one stage after the other, and all run row by row in turn.
     `split`: several threads share it (plan_parts). `wait`: it starts when all earlier steps are done; in a
     plan for several threads those without it may run at the same time as the ones before.
+    `nodes`: of a fused region, the names of all its nodes; `name` is that of the last.
     """
 
     name: str
@@ -470,6 +471,7 @@ class Step:
     inplace: tuple[str, str] = ("", "")
     split: bool = False
     wait: bool = False
+    nodes: tuple[str, ...] = ()
 
     @property
     def bytes_moved(self) -> int:

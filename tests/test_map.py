@@ -357,6 +357,32 @@ def test_names_of_a_model_must_not_contradict_it(
             )
 
 
+@pytest.mark.parametrize("flat", [True, False])
+def test_other_activations_are_said(
+    flat: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture, need: Callable[[str], None]
+) -> None:
+    need("onnx")
+    from compactir.codegen.onnx import export_onnx
+
+    theirs = small("output y = x -> conv(4, kernel=3) -> sigmoid -> conv(2, kernel=1) -> relu")
+    theirs.weights = draw(theirs, 3)
+    if flat:
+        flattened(theirs.clone(), tmp_path / "f.onnx")
+    else:
+        (tmp_path / "f.onnx").write_bytes(export_onnx(theirs).SerializeToString())
+    same, other = (
+        theirs.clone(),
+        small("output y = x -> conv(4, kernel=3) -> relu -> conv(2, kernel=1) -> relu"),
+    )
+    said = "`n` is not the network of f.onnx: it has 2 `relu` (there 1) and 0 `sigmoid` (there 1)"
+    for graph, expected in [(same, False), (other, True)]:
+        caplog.clear()
+        with caplog.at_level("INFO", "compactir"):
+            driver.bind(graph, tmp_path / "f.onnx", map="auto")
+        assert (said in caplog.messages) == expected
+        assert expected or not any("is not the network" in m for m in caplog.messages)
+
+
 def test_two_layers_are_not_one(tmp_path: Path, need: Callable[[str], None]) -> None:
     """A sum of two equal values stands where one of them does."""
     need("onnx")

@@ -45,6 +45,17 @@ _STILL = {
     *("relu", "relu6", "sigmoid", "softmax", "swish", "tanh", "unary", "upsample"),
 }
 """Operations that leave every channel where it is: how they are spelled does not matter for weights."""
+_ACTIVATIONS = {
+    "clip",
+    "hard_sigmoid",
+    "hard_swish",
+    "leaky_relu",
+    "relu",
+    "relu6",
+    "sigmoid",
+    "swish",
+    "tanh",
+}
 Shape = tuple[int, ...]
 
 
@@ -223,7 +234,8 @@ def by_graph(
             f"the weights in {origin} cannot be laid onto `{ours.name}`: {left} layers there have no partner",
             help="is it this network (`-D`)? the model itself can be compiled as it is",
         )
-    notes = [f"layers of {origin} are found by where they stand in the model, not by names"]
+    by_place = [f"layers of {origin} are found by where they stand in the model, not by names"]
+    notes = [*(by_place if named is None else []), *_said_of_others(ours, theirs, origin)]
     if made:
         norms = sum(name.endswith(".running_var") for name in made)
         notes.append(
@@ -247,6 +259,16 @@ def _shared(ours: Graph, layers: tuple[_Layer, _Layer], partner: _Layer, origin:
         notes=[f"`{first}` and `{second}` stand where the model has one layer, `{partner.node.name}`"],
         help="is it this network (`-D`)? the model itself can be compiled as it is",
     )
+
+
+def _said_of_others(ours: Graph, theirs: Graph, origin: str) -> list[str]:
+    """A note where activations differ: weights fit all the same, results do not."""
+    here, there = (Counter(n.op.name for n in g.nodes if n.op.name in _ACTIVATIONS) for g in (ours, theirs))
+    if here == there:
+        return []
+    differing = [name for name in sorted(here | there) if here[name] != there[name]]
+    listed = spell_list([f"{here[name]} `{name}` (there {there[name]})" for name in differing])
+    return [f"`{ours.name}` is not the network of {origin}: it has {listed}"]
 
 
 def _norms(graph: Graph) -> int:

@@ -114,10 +114,8 @@ def _by_model(
             raise
         notes.append(f"the tensors of {path.name} go by their names alone: {'; '.join(error.notes)}")
         return by_names, tensors
-    if named is not None:
-        return by_names, tensors
     notes += said
-    return mapped, found
+    return (mapped, found) if named is None else (by_names, tensors)
 
 
 def read_weights(

@@ -29,7 +29,7 @@ from typing import Any
 from compactir.diagnostics import CompactError, spell_list
 from compactir.files import replacing
 from compactir.runtime.cache import open_cache
-from compactir.targets import Target
+from compactir.targets import Target, machine
 
 __all__ = [
     "Compiler",
@@ -170,11 +170,19 @@ def _usual(target: Target) -> Iterator[Compiler]:
 
 def _command(cc: str) -> tuple[str, ...]:
     """`ccache gcc` → two words, a path with blanks → one; `zig` → the zig that pip installed, and `cc`."""
-    words = [cc] if Path(cc).is_file() else shlex.split(cc)
+    words = [cc] if Path(cc).is_file() else _words(cc)
     if Path(words[0]).name in ("zig", "python-zig"):
         program = shutil.which(words[0]) if words[0] != "zig" else _pip_zig() or shutil.which("zig")
         return (program or words[0], "cc", *(word for word in words[1:] if word != "cc"))
     return (shutil.which(words[0]) or words[0], *words[1:])
+
+
+def _words(cc: str) -> list[str]:
+    """At least one: what is blank, or lacks a closing quotation, is the name of nothing."""
+    try:
+        return shlex.split(cc) or [cc]
+    except ValueError:
+        return [cc]
 
 
 def _pip_zig() -> str | None:
@@ -497,14 +505,15 @@ def _failed(compiler: Compiler, what: str, status: int, said: str) -> CompactErr
         "CIR511",
         f"`{compiler.name}` {how} on {what}",
         notes=[f"compiler: {compiler.version}", *lines[:_EXCERPT_LINES], *cut],
-        help=_advice(said, status),
+        help=_advice(said, status, compiler.machine),
     )
 
 
 _ADVICE = {
-    "No such file or directory": "the C library's headers are missing: `apt install libc6-dev`",
+    "crt0.o": "this compiler is for chips without an operating system: try `--cc zig`",
+    "No such file or directory": "the C library's headers are missing: `apt install {library}`",
     "file not found": "the C library's headers for this machine are missing: try `--cc zig`",
-    "cannot find -lc": "the static C library is missing: `apt install libc6-dev`, or `--cc zig`",
+    "cannot find -lc": "the static C library is missing: `apt install {library}`, or `--cc zig`",
     "No space left": "free some space, or point TMPDIR to another disk",
     "unrecognized command": "this compiler is too old for the target: use gcc 9, clang 9 or zig",
     "unknown value": "this compiler is too old for the target: use gcc 9, clang 9 or zig",
@@ -512,11 +521,16 @@ _ADVICE = {
 }
 
 
-def _advice(said: str, status: int) -> str:
+_CROSS = {"aarch64": "libc6-dev-arm64-cross", "arm": "libc6-dev-armhf-cross"}
+"""The C library of another machine, as Debian calls it."""
+
+
+def _advice(said: str, status: int, made_for: str) -> str:
     """The remedy for what a sound installation never says; else another compiler is the way to go on."""
+    library = "libc6-dev" if made_for == machine() else _CROSS.get(made_for, "libc6-dev")
     if status < 0:
         return "the memory may have run out: close other programs, or compile with another compiler (`--cc`)"
-    known = (remedy for words, remedy in _ADVICE.items() if words in said)
+    known = (remedy.format(library=library) for words, remedy in _ADVICE.items() if words in said)
     return next(
         known, "try another compiler with `--cc`; if the C itself is wrong, that is our mistake: report it"
     )

@@ -8,6 +8,7 @@ The folder holds the program of `emulate` with its weights, `requests`, which ar
 from __future__ import annotations
 
 import shlex
+import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from typing import IO, cast
 from compactir.diagnostics import CompactError
 from compactir.files import put_all
 from compactir.runtime.board import addresses
-from compactir.runtime.emulate import Emulated
+from compactir.runtime.emulate import STEPS, Emulated
 from compactir.runtime.manifest import FILE, Manifest
 
 __all__ = ["Answers", "Recorder", "commands"]
@@ -127,6 +128,21 @@ class Answers(Emulated):
                 help = f"run `sh {SCRIPT}` in a copy of it on the board, and copy `{ANSWERS}` from there"
             what = f"{folder} holds no file `{name}`: {error.strerror}"
             raise CompactError("CIR518", what, help=help) from error
+        if (size := self._answers.getbuffer().nbytes) > (most := self._most()):
+            raise CompactError(
+                "CIR518",
+                f"{folder / ANSWERS} has {size:,} bytes, the answers to {folder / REQUESTS} have {most:,}",
+                notes=["they are answers to something else, or the board wrote more than them into the file"],
+                help=f"run `sh {SCRIPT}` in a copy of it on the board, and copy `{ANSWERS}` from there",
+            )
+
+    def _most(self) -> int:
+        """The bytes of the answers to all requests, where none failed."""
+        manifest, asked = self._manifest, self._requests.getvalue()
+        usual = 4 + sum(t.bytes for t in manifest.outputs)
+        each = 12 + sum(t.bytes for t in manifest.inputs)
+        heads = (struct.unpack_from("<i", asked, at)[0] for at in range(0, len(asked) - 11, each))
+        return sum(usual + manifest.workspace_bytes * (head == STEPS) for head in heads)
 
     def _send(self, message: Sequence[bytes | memoryview]) -> IO[bytes]:
         if any(self._requests.read(len(part)) != part for part in map(bytes, message)):

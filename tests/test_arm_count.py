@@ -97,6 +97,8 @@ def test_other_targets_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().err
     assert "counting is for Arm" in said
     assert "arm-a76" in said
+    assert main(["count", LENET, "--target", "arm-v7", "--model", "a53"]) == 2
+    assert "leave `--model` out to count instructions" in capsys.readouterr().err
 
 
 def test_nothing_to_estimate() -> None:

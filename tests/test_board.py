@@ -244,7 +244,10 @@ def test_answers_to_something_else(board: Path, capsys: pytest.CaptureFixture[st
     assert main(["verify", LENET, "--init", "seed=2", "--answers", "b", "--runs", "2"]) == 1
     assert "was compiled with random weights (seed 1)" in capsys.readouterr().out
     answers = Path("b/answers")
-    answers.write_bytes(answers.read_bytes()[:-1])
+    answers.write_bytes((right := answers.read_bytes()) + b"\0")
+    assert main([*words, "--answers", "b", "--runs", "2"]) == 1
+    assert "has 89 bytes, the answers to b/requests have 88" in capsys.readouterr().err
+    answers.write_bytes(right[:-1])
     assert main([*words, "--answers", "b", "--runs", "2"]) == 1
     assert "ends early, after 87 bytes" in capsys.readouterr().err
     answers.write_bytes(b"\3\0\0\0")

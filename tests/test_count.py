@@ -126,6 +126,9 @@ def test_models_for_targets() -> None:
     assert models_for("arm") == ("a53", "a55", "a57", "a76")
     assert models_for("arm-a53") == ("a53",)
     assert models_for("arm-v7") == ()
+    assert models_for("arm-a55", ["a53-one-move"]) == ("a53-one-move",)
+    with pytest.raises(CompactError, match="no model of a core reads the instructions of `arm-v7`"):
+        models_for("arm-v7", ["a76"])
 
 
 def test_a_missing_tool_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

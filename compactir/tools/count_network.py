@@ -53,7 +53,7 @@ def main(args: Namespace) -> int:
         generated = generate(plan(read(source_of(args)), target))
         compiler = find_compiler(target, args.cc)
         say(f"running {generated.manifest.network} under {target.runner}, counting")
-        models = args.model_of_core or models_for(target.name)
+        models = models_for(target.name, args.model_of_core or ())
         layers, missing = count(generated, compiler, models, args.caches)
     if args.json:
         terminal.print_json(as_json(generated, compiler, layers, missing))
@@ -66,15 +66,16 @@ def main(args: Namespace) -> int:
 
 
 def check(args: Namespace) -> None:
-    """Errors: CIR514 for a target whose instructions we cannot class."""
+    """Errors: CIR514 for a target whose instructions we cannot class, or the models of cores do not know."""
     target = target_of(args)
     if target.isa != "neon":
         names = ", ".join(t.name for t in all_targets() if t.isa == "neon")
         raise CompactError(
             "CIR514",
             f"counting is for Arm: `{target.name}` is not",
-            help=f"give one of them with --target: {names}; on this machine's own CPU `profile()` measures",
+            help=f"give one of them with --target: {names}; `compactc profile` measures this machine's CPU",
         )
+    models_for(target.name, args.model_of_core or ())
 
 
 def count(

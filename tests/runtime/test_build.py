@@ -13,6 +13,9 @@ import pytest
 from compactir.diagnostics import CompactError
 from compactir.runtime import build as build_room
 from compactir.runtime.build import (
+    _CROSS,
+    _advice,
+    check_compiler,
     compile_archive,
     compile_library,
     compile_program,
@@ -58,6 +61,7 @@ def error_of(call: Callable[[], object]) -> CompactError:
 
 
 HOST = f"{machine()}-linux-gnu"
+OTHER = "arm" if machine() == "aarch64" else "aarch64"
 FOREIGN = "arm" if machine() != "aarch64" else "x86"
 
 
@@ -103,7 +107,7 @@ def test_a_broken_one_is_passed_over(bare: Path) -> None:
     assert find_compiler(load_target("c")).command == (str(bare / "cc"),)
 
 
-@pytest.mark.parametrize("name", ["no-such-cc", "/no/such/cc", "no such cc", "zig", "/"])
+@pytest.mark.parametrize("name", ["no-such-cc", "/no/such/cc", "no such cc", "zig", "/", "it's"])
 def test_asked_for_and_not_there(bare: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     fake(bare, "gcc", "gcc 12", HOST)
     error = error_of(lambda: find_compiler(load_target("c"), name))
@@ -295,6 +299,24 @@ def test_advice(
     compiler = find_compiler(target, "gcc")
     error = error_of(lambda: compile_library([source], tmp_path / "x.so", target, compiler, flags=flags))
     assert help in (error.help or "")
+
+
+@pytest.mark.parametrize("name", ["", " ", "'"])
+def test_the_name_of_nothing(name: str) -> None:
+    assert error_of(lambda: check_compiler(name)).code == "CIR512"
+
+
+@pytest.mark.parametrize(
+    ("said", "made_for", "advice"),
+    [
+        ("stdint.h: No such file or directory", machine(), "`apt install libc6-dev`"),
+        ("stdint.h: No such file or directory", OTHER, f"`apt install {_CROSS[OTHER]}`"),
+        ("cannot find -lc", OTHER, f"`apt install {_CROSS[OTHER]}`, or `--cc zig`"),
+        ("ld: cannot find crt0.o: No such file or directory", "arm", "chips without an operating system"),
+    ],
+)
+def test_advice_for_what_a_compiler_lacks(said: str, made_for: str, advice: str) -> None:
+    assert advice in _advice(said, 1, made_for)
 
 
 def test_a_compiler_that_is_killed(bare: Path, tmp_path: Path) -> None:

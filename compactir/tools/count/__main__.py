@@ -18,9 +18,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         target = load_target(options.target)
+        models = models_for(target.name, options.model or ())
         intervals, output = run_counted([options.program, *options.arguments], target, caches=options.caches)
         at = min(options.at, len(intervals) - 1)
-        models = options.model or models_for(target.name)
         estimates = [estimate(intervals[at], model) for model in models]
     except CompactError as error:
         print(render(error), file=sys.stderr)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from compactir.diagnostics import CompactError
 from compactir.tools.count.emulator import Block, Interval
 from compactir.tools.count.inorder import cycles
 from compactir.tools.count.llvm import disassemble, throughput
@@ -48,10 +49,26 @@ class Estimate:
     blocks: tuple[HotBlock, ...]
 
 
-def models_for(target_name: str) -> tuple[str, ...]:
-    """The models that say something about a target: `arm-a55` has one, `arm` all of them, ARMv7 none."""
+def models_for(target_name: str, asked: Sequence[str] = ()) -> tuple[str, ...]:
+    """The models that say something about a target: `arm-a55` has one, `arm` all of them, ARMv7 none.
+
+    Args:
+        target_name: the target.
+        asked: models to take instead.
+
+    Raises:
+        CompactError: CIR514 for models of a target that they know no instruction of.
+    """
     own, cores = target_name.removeprefix("arm-"), tuple(name for name in MODELS if "-" not in name)
-    return (own,) if own in cores else cores if target_name == "arm" else ()
+    fitting = (own,) if own in cores else cores if target_name == "arm" else ()
+    if asked and not fitting:
+        raise CompactError(
+            "CIR514",
+            f"no model of a core reads the instructions of `{target_name}`",
+            notes=["the models are of cores that run 64-bit code"],
+            help="leave `--model` out to count instructions, or give `--target arm`",
+        )
+    return tuple(asked) or fitting
 
 
 def estimate(interval: Interval, model: str) -> Estimate:

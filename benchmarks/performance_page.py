@@ -33,8 +33,8 @@ as long each engine's fastest run took (in brackets by medians). Bold: the best 
 the peak is more than 15 % off the one it is known to reach on such a core, and by how much. A slower engine
 makes our ratio doubtful (was the machine busy, was the engine driven badly?); a faster one does not.
 
-A race with an engine slower than that, or with others on the machine, **does not count**: †. The means are
-given of all races and of those that count.
+A race with an engine slower than that, with others on the machine, or with a peak as far below the best of
+the table, **does not count**: †. The means are given of all races and of those that count.
 """
 TWO = """\
 ## Two threads
@@ -159,8 +159,14 @@ def best_of(race: Race) -> Mapping[str, Any] | None:
     return min(timed, key=lambda e: e["times"]["minimum_ms"], default=None)
 
 
-def counts(race: Race) -> bool:
-    """Whether nobody else kept the machine busy, and every engine was about as fast as it is known to be."""
+def counts(race: Race, races: Mapping[str, Race]) -> bool:
+    """Whether nobody else kept the machine busy, and every engine was about as fast as it is known to be.
+
+    Nor does a race count whose loop of multiply-adds was far slower than that of the others of its table.
+    """
+    peak = max(other["peak"]["best"] for other in races.values())
+    if race["peak"]["best"] < (1 - FAR) * peak:
+        return False
     off = [e["off_known_share"] for e in race["entries"] if e["times"]]
     return race["circumstances"]["others"] <= BUSY_CORES and not any(o and o < -FAR for o in off)
 
@@ -183,14 +189,14 @@ def _table(races: Mapping[str, Race], titles: Mapping[str, str]) -> Iterator[str
         times = _times(ours) if ours else "–"
         share = f"{ours['share_of_peak']:.0%}" if ours else ""
         cells = [_ratio_cell(race, name, best) for name in engines]
-        title = titles[key] + ("" if counts(race) else " †")
+        title = titles[key] + ("" if counts(race, races) else " †")
         yield f"| {title} | {_short(race['macs'] / 1e6)} | {times} | {share} | {' | '.join(cells)} |"
     for name, median in (("geometric mean", False), ("geometric mean, medians", True)):
         means = [_mean(races, engine, median) for engine in engines]
         yield f"| {name} | | | | {' | '.join(means)} |"
     every = _geometric([r for race in races.values() if (r := _best_ratio(race))])
     yield f"\nAgainst the best engine of each network, by fastest runs: geometric mean {every}"
-    counted = _geometric([r for race in races.values() if counts(race) and (r := _best_ratio(race))])
+    counted = _geometric([r for race in races.values() if counts(race, races) and (r := _best_ratio(race))])
     yield f"of all races, {counted or 'none'} of those that count.\n"
 
 

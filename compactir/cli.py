@@ -169,10 +169,17 @@ def _reader(option: Option) -> Callable[[str], Any]:
     if option.kind == "choice":
         return lambda text: _one_of(text, option.choices)
     if option.kind == "list":
-        return lambda text: tuple(_one_of(word.strip(), option.choices) for word in text.split(","))
+        return lambda text: _distinct([_one_of(word.strip(), option.choices) for word in text.split(",")])
     if option.most:
         return lambda text: _at_most(_count(text), option.most)
     return READERS.get(option.kind, str)
+
+
+def _distinct(words: Sequence[str]) -> tuple[str, ...]:
+    for word in words:
+        if words.count(word) > 1:
+            raise argparse.ArgumentTypeError(f"it names `{word}` twice")
+    return tuple(words)
 
 
 def _one_of(text: str, choices: Sequence[str]) -> str:

@@ -184,9 +184,9 @@ def _huge(size: int) -> mmap.mmap:
     weights in memory of our own would be slower to load and no faster to read (benchmarks/LOG.md).
     """
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with suppress(OSError):  # a kernel without huge pages, or before 5.14: pages come when they are touched
-        memory.madvise(mmap.MADV_HUGEPAGE)
-        memory.madvise(_MADV_POPULATE_WRITE)
+    for advice in (mmap.MADV_HUGEPAGE, _MADV_POPULATE_WRITE):
+        with suppress(OSError):  # kernels without huge pages, and those before 5.14
+            memory.madvise(advice)
     return memory
 
 

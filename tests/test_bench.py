@@ -29,7 +29,7 @@ from compactir.tools.bench.fma import CHAINS, build_loop, open_loop, read_speed
 from compactir.tools.bench.forms import forms_of
 from compactir.tools.bench.known import _MS, known_share
 from compactir.tools.bench.race import Settings
-from compactir.tools.bench.tables import print_result, remarks
+from compactir.tools.bench.tables import _startup, print_result, remarks
 from compactir.tools.bench.worker import Start, Turn, take_turn
 from compactir.tools.verbs import RIVALS
 from compactir.weights.init import draw
@@ -437,6 +437,23 @@ def test_ratios_shares_and_flags() -> None:
     json.dumps(result.to_json(), allow_nan=False)
 
 
+def test_a_wrong_output_of_any_form_is_one() -> None:
+    *_, litert = result_of(2.0, litert=3.0).entries
+    assert not litert.wrong
+    assert replace(litert, state="wrong").wrong
+    assert replace(litert, forms=(FormTimes("written", "wrong"), FormTimes("padded", "timed"))).wrong
+
+
+def test_a_library_of_kilobytes_has_a_size() -> None:
+    result = result_of(2.0, litert=3.0)
+    ours, litert = (
+        replace(e, library_bytes=n) for e, n in zip(result.entries, (27_300, 60_000_000), strict=True)
+    )
+    columns, rows = _startup(replace(result, entries=(ours, litert)))
+    assert columns[-1].startswith("library KB")
+    assert [row[-1] for row in rows] == ["27", "60,000"]
+
+
 def drawn(result: Result) -> str:
     """docs/performance.md with this race alone."""
     return page({"races": {"net": result.to_json()}}, {"net": "Net"}, [])
@@ -454,6 +471,15 @@ def test_the_page_says_which_races_count() -> None:
         assert "| Net † | 301 |" in text
         assert "geometric mean 1.30 (of 1)\nof all races, none of those that count" in text
     assert " !-18% |" in drawn(slow)
+
+
+def test_a_race_with_a_disturbed_peak_does_not_count() -> None:
+    fine = result_of(2.8, openvino=3.65)
+    low = replace(fine, peak=Peak(180.0, 178.0, "avx512"))
+    races = {"a": fine.to_json(), "b": low.to_json()}
+    text = page({"races": races}, {"a": "A", "b": "B"}, [])
+    assert "| A | 301 |" in text
+    assert "| B † | 301 |" in text
 
 
 def test_the_page_has_every_form() -> None:

@@ -15,7 +15,6 @@ from compactir.runtime.package import write_folder
 from compactir.targets import Target, load_target
 from compactir.tools import terminal
 from compactir.tools.bench import case as cases
-from compactir.tools.bench import figures
 from compactir.tools.bench.engines import ENGINES
 from compactir.tools.bench.engines.peak import LIBRARY
 from compactir.tools.bench.figures import Result
@@ -46,7 +45,7 @@ def main(args: Namespace) -> int:
             print_result(results[-1])
     if args.json:
         terminal.print_json({"races": [result.to_json() for result in results]})
-    return 1 if any(e.state == figures.WRONG for result in results for e in result.entries) else 0
+    return 1 if any(entry.wrong for result in results for entry in result.entries) else 0
 
 
 def check_cores(settings: Settings) -> None:
@@ -54,7 +53,7 @@ def check_cores(settings: Settings) -> None:
     if len(cores := settings.pinned()) < settings.threads:
         raise CompactError(
             "CIR677",
-            f"{settings.threads} threads do not fit on {len(cores)} cores",
+            f"{settings.threads} threads do not fit on {len(cores)} core" + "s" * (len(cores) != 1),
             help=f"write `--threads {len(cores)}`",
         )
 

@@ -84,6 +84,11 @@ class Entry:
     forms: tuple[FormTimes, ...] = ()
     """Every form that it tried, this one too; empty where the network has one only."""
 
+    @property
+    def wrong(self) -> bool:
+        """Whether an output was wrong, in this form or in another."""
+        return WRONG in (self.state, *(form.state for form in self.forms))
+
 
 @dataclass(frozen=True)
 class Circumstances:

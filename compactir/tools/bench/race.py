@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import random
+import re
 import select
 import subprocess
 import sys
@@ -160,7 +161,9 @@ def _reason(said: IO[str], status: int) -> str:
         return f"its process was ended by signal {-status}"
     said.seek(0)
     lines = [line.strip() for line in said.read().splitlines() if line.strip()]
-    return lines[-1][:300] if lines else f"its process ended with status {status}"
+    if not lines:
+        return f"its process ended with status {status}"
+    return re.sub(r"^(\w+\.)*RuntimeError: ", "", lines[-1])[:300]
 
 
 def convert(case: Case, runner: Engine, form: str) -> None:
@@ -300,7 +303,7 @@ def _run(runners: list[Process], settings: Settings, say: Say, network: str) -> 
     alive = list(runners)
     for k in range(settings.rounds):
         say(f"{network}: round {k + 1} of {settings.rounds}")
-        for runner in random.Random(k).sample(alive, len(alive)):  # everybody comes after everybody
+        for runner in random.Random(k).sample(alive, len(alive)):  # nobody always comes after the same one
             try:
                 turns[id(runner)].append(runner.turn(settings.turn_s, keep=k + 1 == settings.rounds))
             except EngineError:

@@ -49,16 +49,17 @@ def _forms(result: Result) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
 def _startup(result: Result) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
     columns = (
         "engine", "version", "import ms>", "load ms>", "first run ms>",
-        "peak RSS MB>", "above Python MB>", "library MB>",
+        "peak RSS MB>", "above Python MB>", "library KB>",
     )  # fmt: skip
     rows: list[tuple[object, ...]] = []
     for entry in result.timed:
         start = entry.start
         assert start, "whoever is timed has started"
         spans = (start.import_ms, start.load_ms, start.first_ms)
-        bytes_ = (start.peak_bytes, start.peak_bytes - start.baseline_bytes, entry.library_bytes)
+        memory = (start.peak_bytes, start.peak_bytes - start.baseline_bytes)
         name = "" if entry.engine == OURS else entry.version
-        rows.append((entry.engine, name, *(f"{t:.1f}" for t in spans), *(f"{b / 1e6:.1f}" for b in bytes_)))
+        sizes = (*(f"{b / 1e6:.1f}" for b in memory), f"{entry.library_bytes / 1e3:,.0f}")
+        rows.append((entry.engine, name, *(f"{t:.1f}" for t in spans), *sizes))
     return columns, rows
 
 

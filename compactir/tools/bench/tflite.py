@@ -26,7 +26,7 @@ _FUSING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "MUL", "MAX
 def write_tflite(graph: Graph) -> bytes:
     """The network as a flat buffer, batch norms folded. Inputs and outputs that are maps are channels last.
 
-    Errors: KeyError for an operation that has no spelling here.
+    Errors: RuntimeError for an operation that has no spelling here.
     """
     folded = graph.clone()
     run_pipeline(folded, parse_pipeline(_FOLDS))

@@ -39,9 +39,9 @@ _LOWEST = float(np.finfo(np.float32).min)
 
 
 def lower(writer: Writer, node: Node) -> int:
-    """The operators of a node. Errors: KeyError for an operation without a spelling."""
+    """The operators of a node. Errors: RuntimeError for an operation without a spelling."""
     if node.op.name not in _TABLE:
-        raise KeyError(f"no spelling of `{node.op.name}` for LiteRT")
+        raise RuntimeError(f"no spelling of `{node.op.name}` for LiteRT")
     out = _TABLE[node.op.name](writer, node.op, node.args, node.out)
     kept = node.op.name in _KEEPS_SIGN and all(writer.of(x) in writer.nonnegative for x in node.values)
     if kept or node.op.name in _NONNEGATIVE:
@@ -70,7 +70,7 @@ def _conv(writer: Writer, op: Conv, args: list[Value], out: Value) -> int:
     assert not op.epilogue, "nothing fuses epilogues before this"
     made = np.concatenate([f.outputs.array for f in op.connect.families])
     if len(made) < op.connect.out_channels:
-        raise KeyError("no spelling of outputs that are their bias alone for LiteRT")
+        raise RuntimeError("no spelling of outputs that are their bias alone for LiteRT")
     parts = [
         _family(writer, op, family, _pick(writer, x, family.inputs), weight, bias[family.outputs.array])
         for family, weight in zip(op.connect.families, weights, strict=True)
@@ -112,7 +112,7 @@ def _pad_for(
     if pad == _same((h, w), kernel, stride, dilation):
         return same, x
     if min(pad) < 0:
-        raise KeyError("no spelling of cropping for LiteRT")
+        raise RuntimeError("no spelling of cropping for LiteRT")
     top, left, bottom, right = pad
     shape = (n, h + top + bottom, w + left + right, c)
     amounts = writer.constant(np.array([[0, 0], [top, bottom], [left, right], [0, 0]], np.int32))
@@ -206,7 +206,7 @@ def _bn(writer: Writer, op: Any, args: list[Value], out: Value) -> int:
 @_table("lrn")
 def _lrn(writer: Writer, op: Any, args: list[Value], out: Value) -> int:
     if op.size % 2 == 0:
-        raise KeyError("no spelling of an even window of `lrn` for LiteRT")
+        raise RuntimeError("no spelling of an even window of `lrn` for LiteRT")
     x = writer.of(args[0])
     return writer.emit(
         "LOCAL_RESPONSE_NORMALIZATION",

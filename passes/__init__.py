@@ -6,6 +6,7 @@ A pass that is defined in a file beside this one is registered.
 from importlib import import_module
 from pkgutil import iter_modules
 
+from compactir.passes._apart import Part, parts_by_family, parts_by_output, take_apart
 from compactir.passes._base import (
     PASSES,
     Clock,
@@ -30,9 +31,13 @@ __all__ = [
     "Decision",
     "Instrument",
     "Log",
+    "Part",
     "Pass",
     "parse_pipeline",
+    "parts_by_family",
+    "parts_by_output",
     "pipeline",
     "register",
     "run_pipeline",
+    "take_apart",
 ]

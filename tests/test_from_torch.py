@@ -92,6 +92,34 @@ def test_in_c() -> None:
     assert difference(dict.fromkeys(found, right), found) <= 1e-4
 
 
+class Branches(nn.Module):
+    """Convolutions of different kernels over overlapping parts of a value, every second one with a bias."""
+
+    def __init__(self, kernels: tuple[int, ...], depthwise: bool = False) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Conv2d(5, 5, k, 1, k // 2, groups=5 if depthwise else 1, bias=i % 2 == 0)
+            for i, k in enumerate(kernels)
+        )
+        self.norm = nn.BatchNorm2d(5 * len(kernels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = [conv(x[:, i : i + 5]) for i, conv in enumerate(self.convs)]
+        out: Tensor = self.norm(torch.cat(parts, 1)).flip(1)
+        return out
+
+
+@pytest.mark.parametrize("module", [Branches((3, 1)), Branches((3, 1, 5, 3)), Branches((5, 3, 1), True)])
+def test_written_apart_again(module: nn.Module) -> None:
+    """What `raise-groups` joined to a convolution that the language has no word for."""
+    graph, inputs, right = read(module, (1, 8, 6, 6))
+    written = write_arch(graph)
+    written.graph.weights = written.weights
+    given = dict(zip([v.name for v in written.graph.inputs], inputs.values(), strict=True))
+    (found,) = reference.run(written.graph, given).values()
+    assert np.abs(found - right).max() <= 1e-5 * np.abs(right).max()
+
+
 class Calls(nn.Module):
     """A module made of a function."""
 

@@ -15,7 +15,8 @@ from compactir.ir.graph import Graph, Node, Value
 from compactir.ir.types import TensorType
 from compactir.lang import elaborate, parse
 from compactir.lang.format import format_text
-from compactir.lang.write import write_arch
+from compactir.lang.write import Written, write_arch
+from compactir.ops import OPS
 from compactir.ops.conv import Conv
 from compactir.weights.init import draw
 from compactir.weights.safetensors import read_safetensors
@@ -210,6 +211,94 @@ def test_lists_of_channels_as_passes_leave_them(lists: str, says: str) -> None:
     assert np.allclose(right, found, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("lists", "says"),
+    [
+        (
+            "6; 1 of [0..4]->[0..4], 3x3, pad 1; 1 of [0..4]->[4..6], 1x1",
+            """
+  z = x -> slice(0, stop=4)
+  a = z -> conv(4, kernel=3, bias=true)
+  z = z -> conv(2, kernel=1, bias=true)
+  output y = (a, z) -> concat
+""",
+        ),
+        (
+            "6; 1 of [0..5]->[2..6], 3x3, pad 1; 1 of [3..8]->[1,0], 1x1",
+            """
+  z = x -> slice(3, stop=8) -> conv(2, kernel=1, bias=true)
+  a = x -> slice(0, stop=5) -> conv(4, kernel=3, bias=true)
+  output y = (z, a) -> concat
+""",
+        ),
+        (
+            "6; 2 of [0..4,3..7]->[0..2,4..6], 3x3, pad 1; 2 of [7,2]->[2..4], 5x5, pad 2",
+            """
+  z = x -> slice(0, stop=4) -> conv(2, kernel=3, bias=true)
+  a = x -> gather([7, 2]) -> depthwise(kernel=5, bias=true)
+  b = x -> slice(3, stop=7) -> conv(2, kernel=3, bias=true)
+  output y = (z, a, b) -> concat
+""",
+        ),
+        (
+            "36; 1 of [0..4]->[0..36:2], 3x3, pad 1; 1 of [3..8]->[1..36:2], 1x1",
+            """
+  z = x -> slice(0, stop=4) -> conv(18, kernel=3, bias=true)
+  a = x -> slice(3, stop=8) -> conv(18, kernel=1, bias=true)
+  output y = (z, a) -> concat -> shuffle(2)
+""",
+        ),
+        (
+            "3; 1 of [5]->[2], 3x3, pad 1; 1 of [5]->[0], 1x3, pad 0/1/0/1; 1 of [0]->[1], 1x1",
+            """
+  z = x -> slice(5, stop=6)
+  a = z -> conv(1, kernel=[1, 3], bias=true)
+  b = x -> slice(0, stop=1) -> conv(1, kernel=1, bias=true)
+  z = z -> conv(1, kernel=3, bias=true)
+  output y = (a, b, z) -> concat
+""",
+        ),
+    ],
+)
+def test_several_kernels_over_parts_of_a_value(lists: str, says: str) -> None:
+    """No word makes them in one: slices, convolutions and a concat, in the order of the outputs."""
+    graph = Graph("n")
+    x = graph.input("x", TensorType.f32(1, 8, 5, 5))
+    conv = Conv(Connectivity.parse(f"blocks(8->{lists})"), bias=True)
+    graph.outputs["y"] = graph.apply(conv, [x], "mix")
+    assert says in write_arch(graph).text
+    written = computes_the_same(graph)
+    assert says in written.text
+    assert set(written.weights) == set(written.graph.params)
+
+
+def test_parts_with_strides_between_other_layers() -> None:
+    """Batch normalisation before and behind stays where it is, and so do stride and dilation."""
+    graph = Graph("n")
+    x = graph.input("x", TensorType.f32(1, 8, 9, 9))
+    connect = Connectivity.parse("blocks(8->6; 1 of [0..5]->[0..4], 3x3, pad 2; 1 of [3..8]->[4..6], 1x1)")
+    y = graph.apply(OPS["bn"](), [x], "before")
+    y = graph.apply(Conv(connect, (2, 2), (2, 2)), [y], "mix")
+    graph.outputs["y"] = graph.apply(OPS["bn"](), [graph.apply(OPS["relu"](), [y], "r")], "behind")
+    text = computes_the_same(graph).text
+    assert "slice(0, stop=5) -> conv(4, kernel=3, stride=2, dilation=2)" in text
+
+
+def computes_the_same(graph: Graph) -> Written:
+    """Write it with weights (no bias is zero); the bits of the results are those of the graph."""
+    rng = np.random.default_rng(2)
+    graph.weights = {
+        name: rng.uniform(0.5, 1.5, param.type.shape).astype(np.float32)
+        for name, param in graph.params.items()
+    }
+    written = write_arch(graph)
+    written.graph.weights = written.weights
+    inputs = reference.random_inputs(graph, 0)
+    (right,), (found,) = (reference.run(it, inputs).values() for it in (graph, written.graph))
+    assert np.array_equal(right, found)
+    return written
+
+
 def test_names_that_the_language_does_not_allow() -> None:
     graph = elaborate(parse("network n {\n input x: f32[8, 16, 16]\n output y = x -> relu\n}\n"))
     graph.name, graph.inputs[0].name, graph.doc = "torch-jit-export", "in.put", 'says "hello"'
@@ -255,7 +344,6 @@ def test_what_has_no_words_is_listed_at_once() -> None:
         parse("network n {\n input x: f32[8, 16, 16]\n output y = x -> flatten -> linear(3)\n}\n")
     )
     value: Value = graph.outputs["y"]
-    from compactir.ops import OPS
     from compactir.ops.tensor import Unary
 
     for i in range(2):

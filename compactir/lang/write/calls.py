@@ -127,7 +127,7 @@ def _convolutions(op: Conv) -> Iterator[tuple[str, dict[str, Any]]]:
             if family.count > 1:
                 yield conv
             continue
-        if all(f.ins == 1 for f in families):
+        if all(f.ins == 1 and f.kernel[0] == f.kernel[1] for f in families):  # a mixture is of squares
             multiplier = {"multiplier": families[0].outs} if families[0].outs > 1 else {}
             yield "depthwise", {"kernel": _kernel_list(op.connect)} | given | multiplier
         if len(set(map(str, kernels))) == 1:

@@ -7,6 +7,8 @@
 %y = conv(%x, @w) {connect=blocks(8->8; 4 of [0,4,1,5,2,6,3,7]->[0..8], 1x1)}
     ->    %s = shuffle(%x) {groups=2}
           %y = conv(%s, @w) {connect=groups(4, 8->8, 1x1)}
+
+Several kernels over parts of a value become slices, convolutions and a concat (`take_apart`).
 """
 
 from __future__ import annotations
@@ -23,8 +25,12 @@ from compactir.ir.op import Op
 from compactir.lang.write.calls import call_of
 from compactir.ops.arrange import Gather, Shuffle
 from compactir.ops.conv import Conv
+from compactir.passes import parts_by_family, parts_by_output, take_apart
 
 __all__ = ["respelled"]
+
+MOST_PARTS = 16
+"""So many stand in the order of their outputs; of more, those of a kernel become one, with a permutation."""
 
 
 def respelled(graph: Graph) -> Graph:
@@ -32,8 +38,11 @@ def respelled(graph: Graph) -> Graph:
     copy = graph.clone()
     _whole_shuffles(copy)
     for node in list(copy.nodes):
-        if isinstance(node.op, Conv) and call_of(node) is None:
-            _consecutive(copy, node, node.op)
+        op = node.op
+        if not isinstance(op, Conv) or op.masked or op.epilogue or call_of(node) is not None:
+            continue
+        if not _consecutive(copy, node, op):
+            _apart(copy, node, op)
     return copy
 
 
@@ -68,10 +77,8 @@ def _parts_of_shuffle(channels: int, nodes: Sequence[Node]) -> tuple[int, list[t
 # -- convolutions with lists of channels ---------------------------------------------------------------------
 
 
-def _consecutive(graph: Graph, node: Node, op: Conv) -> None:
-    """Blocks over consecutive channels, with the lists before and behind the convolution."""
-    if op.masked or op.epilogue:
-        return
+def _consecutive(graph: Graph, node: Node, op: Conv) -> bool:
+    """Blocks over consecutive channels, with the lists around the convolution; False without words for it."""
     blocks = [(k, block) for k, family in enumerate(op.connect.families) for block in family.blocks()]
     by_output = sorted(blocks, key=lambda entry: int(entry[1].outputs[0]))
     for order in (by_output, blocks):
@@ -85,7 +92,8 @@ def _consecutive(graph: Graph, node: Node, op: Conv) -> None:
         plain = replace(op, connect=Connectivity(len(read), len(made), families))
         if call_of(Node(plain, [picked, *node.params], node.out, node.name)) is not None:
             _rewrite(graph, node, plain, read, made)
-            return
+            return True
+    return False
 
 
 def _over_consecutive(families: Sequence[Family], order: Sequence[int]) -> tuple[Family, ...]:
@@ -115,6 +123,20 @@ def _rewrite(graph: Graph, node: Node, plain: Conv, read: ChannelList, made: Cha
         after = graph.make(_picking(inverse(made), len(made)), [node.out], f"{node.name}_out")
         graph.replace_uses(node.out, after.out)
         graph.nodes.insert(graph.nodes.index(node) + 1, after)
+
+
+def _apart(graph: Graph, node: Node, op: Conv) -> None:
+    """Several convolutions, where every output has a block that reads something."""
+    made = sum(len(family.outputs) for family in op.connect.families if family.ins)
+    if len(op.connect.families) < 2 or made < op.connect.out_channels:
+        return
+    parts = parts_by_output(op.connect)
+    if len(parts) > max(MOST_PARTS, len(op.connect.families)):
+        parts = parts_by_family(op.connect)
+    place = graph.nodes.index(node)
+    graph.nodes[place:place] = take_apart(graph, node, parts)
+    if isinstance(node.op, Gather):
+        node.op = _picking(node.op.channels, op.connect.out_channels)
 
 
 def _joined(ranges: Sequence[range]) -> ChannelList:

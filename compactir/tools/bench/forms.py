@@ -19,7 +19,7 @@ from compactir.ir.graph import Graph, Node, Param, Value
 from compactir.ir.types import Array
 from compactir.ops.arrange import Concat, Gather
 from compactir.ops.conv import Conv
-from compactir.passes import parse_pipeline, run_pipeline
+from compactir.passes import parse_pipeline, parts_by_family, run_pipeline, take_apart
 
 __all__ = ["WRITTEN", "forms_of"]
 
@@ -55,8 +55,10 @@ def _is_irregular(conv: Conv) -> bool:
 
 def _parted(graph: Graph) -> Graph:
     """Tables as what the exports make of them: an index, a grouped convolution per family, and a concat."""
-    for at in reversed([i for i, n in enumerate(graph.nodes) if isinstance(n.op, Conv) and _is_table(n.op)]):
-        graph.nodes[at:at] = _parts(graph, graph.nodes[at])
+    for at in reversed(range(len(graph.nodes))):
+        node = graph.nodes[at]
+        if isinstance(node.op, Conv) and _is_table(node.op):
+            graph.nodes[at:at] = take_apart(graph, node, parts_by_family(node.op.connect))
     graph.drop_unused_params()
     return graph
 
@@ -66,35 +68,6 @@ def _is_table(conv: Conv) -> bool:
     families = conv.connect.families
     whole = sum(len(f.outputs) for f in families) == conv.connect.out_channels
     return _is_irregular(conv) and whole and any(len(_ranges(f.inputs)) > 1 for f in families)
-
-
-def _parts(graph: Graph, node: Node) -> list[Node]:
-    """What comes before the node, which puts the parts together from then on."""
-    conv = node.op
-    assert isinstance(conv, Conv), "asked of nothing else"
-    x, families = node.args[0], conv.connect.families
-    kernels, rest = node.args[1 : 1 + len(families)], node.args[1 + len(families) :]
-    mask = _array(graph, rest.pop(0)) if conv.masked else 1
-    bias = _array(graph, rest.pop(0)) if conv.bias else None
-    made: list[Node] = []
-    parts = []
-    for family, kernel in zip(families, kernels, strict=True):
-        ins, outs = len(family.inputs), len(family.outputs)
-        made.append(graph.make(Gather(family.inputs), [x], f"{node.name}.inputs"))
-        weight = _array(graph, kernel) * (mask if kernel is kernels[0] else 1)
-        args = [made[-1].out, graph.bind(f"{node.name}.part", weight)]
-        if bias is not None:
-            args.append(graph.bind(f"{node.name}.bias", bias[family.outputs.array]))
-        connect = Connectivity.grouped(ins, outs, family.count, family.kernel, family.pad)
-        made.append(graph.make(replace(conv, connect=connect, masked=None), args, f"{node.name}.part"))
-        parts.append(made[-1].out)
-    order = ChannelList.of(np.argsort(np.concatenate([f.outputs.array for f in families]), kind="stable"))
-    if order.is_identity(conv.connect.out_channels):
-        node.op, node.args = Concat(), parts
-        return made
-    made.append(graph.make(Concat(), parts, f"{node.name}.parts"))
-    node.op, node.args = Gather(order), [made[-1].out]
-    return made
 
 
 def _sliced(graph: Graph) -> Graph:

@@ -6,7 +6,7 @@ A pass that is defined in a file beside this one is registered.
 from importlib import import_module
 from pkgutil import iter_modules
 
-from compactir.passes._apart import Part, parts_by_family, parts_by_output, take_apart
+from compactir.passes._apart import Part, parts_by_family, parts_by_output, rows_of, take_apart
 from compactir.passes._base import (
     PASSES,
     Clock,
@@ -38,6 +38,7 @@ __all__ = [
     "parts_by_output",
     "pipeline",
     "register",
+    "rows_of",
     "run_pipeline",
     "take_apart",
 ]

@@ -1,4 +1,4 @@
-"""A convolution of several families as what other languages have: slices, convolutions in groups, a concat."""
+"""A convolution of several families in ordinary words: slices, convolutions in groups, a concat."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def _joined(runs: list[Part]) -> Part:
 def take_apart(graph: Graph, node: Node, parts: list[Part]) -> list[Node]:
     """Write a convolution as an index, a convolution in equal groups per part, a concat, and an order.
 
-        %y = conv(%x, @w0, @w1) {connect=blocks(5->6; 1 of [0..4]->[0..4], 3x3, pad 1; 1 of [1..5]->[4..6], 1x1)}
+        %y = conv(%x, @w0, @w1)
+            {connect=blocks(5->6; 1 of [0..4]->[0..4], 3x3, pad 1; 1 of [1..5]->[4..6], 1x1)}
         ->
         %a = gather(%x) {channels=[0..4]}
         %b = conv(%a, @w0) {connect=dense(4->4, 3x3, pad 1)}
@@ -92,9 +93,9 @@ def take_apart(graph: Graph, node: Node, parts: list[Part]) -> list[Node]:
         if family.inputs not in picked:
             made.append(graph.make(Gather(family.inputs), [x], f"{node.name}.inputs"))
             picked[family.inputs] = made[-1].out
-        args = [picked[family.inputs], _rows(graph, kernels[part.of], part.rows, f"{name}.weight")]
+        args = [picked[family.inputs], rows_of(graph, kernels[part.of], part.rows, f"{name}.weight")]
         if conv.bias:
-            args.append(_rows(graph, rest[0], family.outputs.array, f"{name}.bias"))
+            args.append(rows_of(graph, rest[0], family.outputs.array, f"{name}.bias"))
         ins, outs = len(family.inputs), len(family.outputs)
         connect = Connectivity.grouped(ins, outs, family.count, family.kernel, family.pad)
         made.append(graph.make(replace(conv, connect=connect, masked=None), args, name))
@@ -113,7 +114,7 @@ def _put_together(graph: Graph, node: Node, convs: list[Node], parts: list[Part]
     node.op, node.args = Gather(order), [made[-1].out]
 
 
-def _rows(graph: Graph, param: Value, rows: Array, name: str) -> Value:
+def rows_of(graph: Graph, param: Value, rows: Array, name: str) -> Value:
     """These rows of a parameter, as a parameter; bound where the parameter is."""
     if np.array_equal(rows, np.arange(param.type.shape[0])):
         return param

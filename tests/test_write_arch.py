@@ -272,6 +272,23 @@ def test_several_kernels_over_parts_of_a_value(lists: str, says: str) -> None:
     assert set(written.weights) == set(written.graph.params)
 
 
+@pytest.mark.parametrize(
+    "lists",
+    [
+        "2 of [0..8]->[0..2,4..6,2..4,6..8], 1x1",
+        "4 of [7,3,5,1]->[0..8:2], 1x1; 1 of [0..2]->[1], 1x1; 1 of [1..4]->[7,5,3], 1x1",
+        "4 of [4..8]->[4..8], 3x3, pad 1; 4 of [3,2,1,0]->[3,0,2,1], 5x5, pad 2",
+    ],
+)
+def test_a_bias_goes_with_its_output(lists: str) -> None:
+    """Where the order of the outputs stands behind the convolution, the bias has the other order."""
+    graph = Graph("n")
+    x = graph.input("x", TensorType.f32(1, 8, 5, 5))
+    conv = Conv(Connectivity.parse(f"blocks(8->8; {lists})"), bias=True)
+    graph.outputs["y"] = graph.apply(conv, [x], "mix")
+    assert "permute(" in computes_the_same(graph).text
+
+
 def test_parts_with_strides_between_other_layers() -> None:
     """Batch normalisation before and behind stays where it is, and so do stride and dilation."""
     graph = Graph("n")
@@ -285,7 +302,7 @@ def test_parts_with_strides_between_other_layers() -> None:
 
 
 def computes_the_same(graph: Graph) -> Written:
-    """Write it with weights (no bias is zero); the bits of the results are those of the graph."""
+    """Write it with weights, no bias among them zero: the same results, but for the order of additions."""
     rng = np.random.default_rng(2)
     graph.weights = {
         name: rng.uniform(0.5, 1.5, param.type.shape).astype(np.float32)
@@ -295,7 +312,7 @@ def computes_the_same(graph: Graph) -> Written:
     written.graph.weights = written.weights
     inputs = reference.random_inputs(graph, 0)
     (right,), (found,) = (reference.run(it, inputs).values() for it in (graph, written.graph))
-    assert np.array_equal(right, found)
+    assert np.allclose(right, found, rtol=1e-6, atol=1e-6)
     return written
 
 

@@ -25,7 +25,7 @@ from compactir.ir.op import Op
 from compactir.lang.write.calls import call_of
 from compactir.ops.arrange import Gather, Shuffle
 from compactir.ops.conv import Conv
-from compactir.passes import parts_by_family, parts_by_output, take_apart
+from compactir.passes import parts_by_family, parts_by_output, rows_of, take_apart
 
 __all__ = ["respelled"]
 
@@ -120,6 +120,8 @@ def _rewrite(graph: Graph, node: Node, plain: Conv, read: ChannelList, made: Cha
         node.args = [before.out, *node.args[1:]]
     node.op = plain
     if not made.is_identity(len(made)):
+        if plain.bias:
+            node.args[-1] = rows_of(graph, node.args[-1], made.array, f"{node.name}.bias")
         after = graph.make(_picking(inverse(made), len(made)), [node.out], f"{node.name}_out")
         graph.replace_uses(node.out, after.out)
         graph.nodes.insert(graph.nodes.index(node) + 1, after)

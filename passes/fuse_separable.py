@@ -15,6 +15,8 @@ from compactir.passes._edit import Edit
 _FLOAT = 4
 _SMALL = 10
 """Below this width a row is too short to fill a tile: the whole map stays in cache anyway."""
+_MOST = 8
+"""Rows at a time, and in a ring: of more a first-level cache does not hold those of one block of channels."""
 
 
 @register
@@ -26,7 +28,7 @@ class FuseSeparable(Pass):
         %b = conv(%a, @b.weight) {connect=depthwise(144, 3x3, pad 1)}
         %c = conv(%b, @c.weight) {connect=dense(144->24, 1x1)}
         ->  the same nodes, and
-        region %a, %b, %c rows 1
+        region %a, %b, %c rows 4
 
     A chain starts at a window (a depthwise convolution or a pool). Its pointwise reader joins, so that the
     filtered rows never leave the cache; its producer joins, keeping a ring of rows, where its whole result
@@ -34,6 +36,10 @@ class FuseSeparable(Pass):
     its 3×3 filters (`winograd`), which works on whole maps. An affine (pre-activation: DenseNet, CondenseNet)
     joins the pointwise convolution that reads it: scale, shift and ReLU of a few rows at a time.
     Values inside have one reader and are not returned.
+    Every round makes up to 8 rows, a divisor of the map's height: the more, the fewer rounds read the
+    pointwise weights again, and the more windows find their rows in the first-level cache. A producer's ring
+    holds at most 8 rows as well; with strides windows have few in common, and rounds make one row. So they do
+    where there is no second-level cache (`cache=0`): there memory counts.
     Needs: nothing. Keeps: every value, bit for bit; only the order of rows changes.
     Source: measured in benchmarks/LOG.md; the idea of row-wise fusion is Alwani et al. 2016, "Fused-layer
     CNN".
@@ -54,9 +60,7 @@ class FuseSeparable(Pass):
                 continue
             chain = self._chain(edit, makers, node)
             if len(chain) > 1 and not taken & {n.out.name for n in chain}:
-                rows = 2 if _width(node.out) < 2 * _SMALL and chain[-1] is not node else 1
-                rows = rows if _height(node.out) % rows == 0 else 1
-                found.append(Region(tuple(n.out.name for n in chain), rows))
+                found.append(Region(tuple(n.out.name for n in chain), self._rows(chain, node)))
                 taken |= {n.out.name for n in chain}
                 self.did(
                     node, f"runs row by row with {', '.join(f'`{n.name}`' for n in chain if n is not node)}"
@@ -94,6 +98,27 @@ class FuseSeparable(Pass):
             chain.insert(0, producer)
         return chain
 
+    def _rows(self, chain: list[Node], window: Node) -> int:
+        """Rows of the window's map that every round makes: a divisor of its height."""
+        most = _MOST
+        if not self.cache:
+            most = 1
+        elif isinstance(window.op, Affine):
+            most = 2 if _width(window.out) < 2 * _SMALL else 1
+        elif chain[0] is not window:
+            most = 1 + _MOST - _reach(window) if window.op.stride == (1, 1) else 1  # type: ignore[attr-defined]
+        height = window.out.type.shape[2]
+        return max(rows for rows in range(1, max(most, 1) + 1) if height % rows == 0)
+
+
+def _reach(window: Node) -> int:
+    """Rows of input that one row of output sees."""
+    op = window.op
+    if isinstance(op, Conv):
+        return max((f.kernel[0] - 1) * op.dilation[0] + 1 for f in op.connect.families)
+    reach: int = op.kernel[0]  # type: ignore[attr-defined]  # a windowed pool
+    return reach
+
 
 def _is_window(node: Node) -> bool:
     op = node.op
@@ -127,7 +152,3 @@ def _own(node: Node) -> int:
 
 def _width(value: Value) -> int:
     return value.type.shape[3] if value.type.rank == 4 else 1
-
-
-def _height(value: Value) -> int:
-    return value.type.shape[2] if value.type.rank == 4 else 1

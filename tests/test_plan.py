@@ -364,7 +364,6 @@ BROKEN: list[tuple[str, str, Broken]] = [
     ("blocks for planes", EXISTENCE[2], lambda p: with_buffer(p, lambda b: b.name in planes_of(p), lanes=2)),
     ("another section", EXISTENCE[2], lambda p: with_kernel(p, PlaneConv, anything, masks=(1, 2, 3))),
     ("no divisors", EXISTENCE[2], lambda p: with_kernel(p, Pool, lambda k: k.average, divisors=())),
-    ("a ring of three", EXISTENCE[2], lambda p: with_kernel(p, Grid, lambda k: k.y_ring > 0, y_ring=3)),
     ("a lost stage", EXISTENCE[3], lambda p: _stages(p, lambda s: s[1:])),
     ("no stages", EXISTENCE[3], lambda p: _stages(p, lambda s: ())),
     ("an odd offset", PLACES[0], lambda p: with_buffer(p, is_arena, offset=8)),

@@ -174,10 +174,15 @@ def _context(kernel: Kernel, target: Target) -> dict[str, Any]:
             "far": _FAR,
             "reading": _READING[kernel.reads],
         }
+    if isinstance(kernel, Depthwise):
+        # On x86 a load feeds all its taps, so that fewer wait for the second cache. Compilers for others
+        # see by themselves what is read twice, and in-order cores like pixels one by one.
+        by = _columns if target.isa in ("avx2", "avx512") else _taps
+        context["columns"] = lambda segment: by(kernel, segment)
     if isinstance(kernel, Grouped):
+        context["columns"] = lambda segment: _columns(kernel, segment)
         context["rotated"] = [(lane + kernel.lanes // 2) % kernel.lanes for lane in range(kernel.lanes)]
         context["uses"] = wrapped([str(use) for use in kernel.uses])
-        context["columns"] = lambda segment: _columns(kernel, segment)
     if isinstance(kernel, Resize):
         context["rows"], context["columns"] = _resized(kernel)
     if isinstance(kernel, Pool | PlanePool):
@@ -192,6 +197,16 @@ def _columns(kernel: Grid, segment: Segment) -> list[tuple[int, list[tuple[int, 
         for m in range(start, end):
             users.setdefault(m * kernel.stride[1] + kx * kernel.dilation[1], []).append((m, kx))
     return sorted(users.items())
+
+
+def _taps(kernel: Grid, segment: Segment) -> list[tuple[int, list[tuple[int, int]]]]:
+    """The same pixel by pixel: a column stands there once for every tap that reads it."""
+    return [
+        (m * kernel.stride[1] + kx * kernel.dilation[1], [(m, kx)])
+        for m in range(segment.tile)
+        for kx, (start, end) in enumerate(segment.live)
+        if start <= m < end
+    ]
 
 
 def across(
@@ -284,7 +299,8 @@ _READING = {
 def _ring(row: str, held: int) -> str:
     """The row of a buffer that holds all rows, or the last `held` of them."""
     plain = row if row.isidentifier() else f"({row})"
-    return f"({plain} & {held - 1})" if held else plain
+    wrapped_at = f"& {held - 1}" if held & (held - 1) == 0 else f"% {held}"
+    return f"({plain} {wrapped_at})" if held else plain
 
 
 def _strip_row(row: str, held: int, stride: int) -> str:

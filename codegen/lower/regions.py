@@ -66,7 +66,11 @@ def _has_window(node: Node) -> bool:
 
 
 def hold(state: Lowering, chain: Chain) -> None:
-    """Say how many rows the buffers between the stages keep: powers of two, so that rows wrap by a mask."""
+    """Say how many rows the buffers between the stages keep.
+
+    Of a producer's so many that they wrap by a mask: windows ask for every row of theirs. Of the others those
+    of a round, which may be 7.
+    """
     for i, node in enumerate(chain.nodes[:-1]):
         needed = rows_kept(chain, i)
         state.held[node.out] = needed if i >= chain.window else 1 << (needed - 1).bit_length()

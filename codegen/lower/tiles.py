@@ -1,9 +1,10 @@
 """Tile shapes: how many pixels and how many output vectors a kernel keeps in registers at once.
 
 Two cost models. Where a broadcast is a load, the one measured for AVX-512 on Zen 5 (benchmarks/LOG.md): per
-step over the inputs a tile of a pixels and b vectors takes max(a·b/2, 1.15·(a + b)/2, 4) cycles plus the
-weight stream, and its prologue and epilogue about 0.06·(a·b)² + 8. On NEON, which multiplies by elements of
-loaded vectors, what the description of the core says about multiply-adds, loads and instructions per cycle.
+step over the inputs a tile of a pixels and b vectors takes max(a·b/2, 1.15·(a + b)/2, 5.7) cycles plus the
+weight stream, and its beginning and end half a cycle per sum: up to 14 sums the core runs the end of a tile
+beside the beginning of the next one, every further sum takes two cycles more. On NEON, which multiplies by
+elements of loaded vectors, what the core's description says about multiply-adds, loads and instructions.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from dataclasses import dataclass, field
 
 from compactir.targets import Target
 
-_STREAMED = 40 * 1024
-"""Bytes of weights from which on every tile waits for them: they no longer stay in the first-level cache."""
+_STREAMED = 16 * 1024
+"""Bytes of a panel's weights from which on tiles wait for them: a third of the first cache is theirs."""
 
 
 BESIDE_PIXELS = 4
@@ -177,18 +178,26 @@ def cycles(target: Target, fmas: int, loads: float, others: int, chain: int) -> 
     return max(slots, multipliers, loads / target.loads_per_cycle, _LATENCY * chain) + 0.02 * loads
 
 
+_CHAIN = 5.7
+"""Cycles from a multiply-add to the next one on the same sum, waits for a free unit included."""
+_BESIDE = 14
+"""Sums of a tile up to which its end runs beside the beginning of the next one."""
+
+
 def _cost_by_broadcast(target: Target, shape: Shape, tiling: Tiling) -> float:
     depth = shape.depth
-    stream = 0.5 if depth * shape.blocks * target.lanes * 4 > _STREAMED else 0.1
     total = 0.0
     for a, times in split(shape.pixels, tiling.tile):
         for index, (b, count) in enumerate(tiling.panels):
+            stream = 0.5 if depth * b * target.lanes * 4 > _STREAMED else 0.1
             halves = 1 if tiling.half and index == len(tiling.panels) - 1 else 0
             for vectors, panels in ((float(b), count - halves), (b - 0.5, halves)):
                 # A vector of two pixels needs both broadcasts in registers, and a blend.
                 blends = 0.25 * a if vectors < b else 0.0
-                step = max(a * vectors / 2 + blends, 1.15 * (a + b) / 2, 4) + stream * b + 0.02 * a
-                total += times * panels * (depth * step + 0.03 * (a * vectors) ** 2 + 8)
+                sums = a * vectors
+                step = max(sums / 2 + blends, 1.15 * (a + b) / 2, _CHAIN) + stream * b + 0.02 * a
+                ends = 0.5 * sums + 2 * max(0, sums - _BESIDE)
+                total += times * panels * (depth * step + ends)
     return total
 
 

@@ -114,7 +114,7 @@ class Grid(Kernel):
     x_strides: tuple[int, int]  # row, pixel
     y_strides: tuple[int, int]
     tile: int  # pixels at once
-    x_ring: int = 0  # rows that the input's buffer holds at a time (a power of two), 0 for all of them
+    x_ring: int = 0  # rows that the input's buffer holds at a time, 0 for all of them
     y_ring: int = 0
     ranged: bool = False  # runs on the output rows from … to − 1 that it is called with
     epilogue: tuple[Op, ...] = ()

@@ -263,8 +263,6 @@ def _unfit_kernels(facts: Facts) -> Iterator[Problem]:
             yield _said(step, f"has {len(k.masks)} sections, a panel of it has others")
         if isinstance(k, Pool | PlanePool) and k.average and len(k.divisors) not in (1, prod(k.out)):
             yield _said(step, f"has {len(k.divisors)} divisors for {prod(k.out)} windows")
-        if isinstance(k, Grid) and any(ring & (ring - 1) for ring in (k.x_ring, k.y_ring)):
-            yield _said(step, "has a ring whose rows do not wrap by a mask")
 
 
 def _small_scratch(facts: Facts) -> Iterator[Problem]:

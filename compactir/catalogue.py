@@ -566,8 +566,10 @@ _ENTRIES = [
     Code(
         "CIR505",
         "not levels of one processor",
-        "`--target` names several targets of which none has all instructions of the other.",
-        "Of several levels the loader takes the best that the CPU has: they must be in order.",
+        "`--target` names several targets of which none has all instructions of the other, or portable code "
+        "(`c`), which is compiled for this machine, together with a target for another machine.",
+        "Of several levels the loader takes the best that the CPU has: they must be in order, and all for "
+        "one kind of processor.",
         "compactc lenet5.arch --target x86,arm",
         "Give one target, or levels of one processor: `--target x86,x86-avx512`.",
     ),

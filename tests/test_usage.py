@@ -71,6 +71,7 @@ WRONG = {
 TOGETHER = [
     ("none.arch --target x86,arm", "CIR505"),
     ("none.arch --target x86,x86", "CIR505"),
+    ("none.arch --target c,cortex-m4", "CIR505"),
     ("none.arch --threads 1,2", "CIR600"),
     ("bench none.arch --threads 1,100000", "CIR504"),
     ("bench none.arch --threads 2,1,2", "CIR600"),

@@ -221,6 +221,8 @@ def load_target(name: str) -> Target:
 def load_levels(names: str) -> tuple[Target, ...]:
     """One target, or several levels of one processor (`c,x86,x86-avx512`), lowest first.
 
+    Portable code is a level of this machine's processor: that is what it is compiled for.
+
     Errors: CIR502 for a name without a description, CIR505 for targets that are no levels of one processor.
     """
     words = [word.strip() for word in names.split(",")]
@@ -236,14 +238,22 @@ def load_levels(names: str) -> tuple[Target, ...]:
                 notes=[f"`native` is `{one.name}` on this machine"] if once else (),
                 help="write each level once",
             )
+        if not one.machine and not other.is_native:
+            raise CompactError(
+                "CIR505",
+                f"`{one.name}` and `{other.name}` are not levels of one processor here",
+                notes=[
+                    f"`{one.name}` is compiled for this machine ({machine()}), `{other.name}` for another"
+                ],
+                help=f"give one target: `--target {other.name}`",
+            )
         apart = one.machine not in ("", other.machine)
         if apart or not set(one.cpu_features) < set(other.cpu_features):
-            levels = spell_list([t.name for t in all_targets() if t.machine in ("", "x86_64")])
             raise CompactError(
                 "CIR505",
                 f"`{one.name}` and `{other.name}` are not levels of one processor",
                 notes=["of levels, each has all instructions of the one below, and more"],
-                help=f"give one target, or levels such as {levels}",
+                help="give one target, or levels such as `x86,x86-avx512`",
             )
     return tuple(found)
 

@@ -24,7 +24,7 @@ from compactir.driver import (
     write,
 )
 from compactir.passes import parse_pipeline, pipeline
-from compactir.runtime.manifest import read_manifest
+from compactir.runtime.manifest import Manifest, read_manifest
 from compactir.targets import unsupported
 from compactir.tools import terminal
 from compactir.tools.dumps import Dumps, check_stages
@@ -170,17 +170,34 @@ def summary(folder: Path) -> dict[str, Any]:
         **tensors,
         "weights_bytes": manifest.weights_bytes,
         "workspace_bytes": manifest.workspace_bytes,
+        "by_level": {
+            level.target: {"weights_bytes": level.weights_bytes, "workspace_bytes": level.workspace_bytes}
+            for level in _levels(folder, manifest)
+        },
         "init": manifest.raw["init"],
     }
 
 
 def sentence(folder: Path, loads: bool) -> str:
-    """What was written, for people."""
+    """What was written, for people: of several levels, what each of them takes."""
     manifest = read_manifest(folder)
-    files = [name for name in manifest.raw["files"] if "/" not in name]
-    levels = spell_list([manifest.target, *reversed(manifest.levels)])
-    return (
-        f"{named(folder)}: {manifest.network} for {levels}, "
-        f"weights {megabytes(manifest.weights_bytes)}, workspace {megabytes(manifest.workspace_bytes)}\n"
-        f"  {' '.join(files)}" + (f'\n  python: m = compactir.load("{named(folder)}")' if loads else "")
-    )
+    levels, files = _levels(folder, manifest), manifest.raw["files"]
+    head = f"{named(folder)}: {manifest.network} for {spell_list([level.target for level in levels])}"
+    own = " ".join(name for name in files if "/" not in name)
+    if len(levels) == 1:
+        lines = [f"{head}, {_takes(manifest)}", f"  {own}"]
+    else:
+        lines = [head, f"  {manifest.target}: {_takes(manifest)}", f"    {own}"]
+    for level in levels[1:]:
+        beside = " ".join(name for name in files if name.startswith(f"{level.target}/"))
+        lines += [f"  {level.target}: {_takes(level)}", f"    {beside}"]
+    return "\n".join([*lines, f'  python: m = compactir.load("{named(folder)}")'] if loads else lines)
+
+
+def _levels(folder: Path, lowest: Manifest) -> list[Manifest]:
+    """What is in the folder, lowest level first."""
+    return [lowest, *(read_manifest(folder / name) for name in reversed(lowest.levels))]
+
+
+def _takes(level: Manifest) -> str:
+    return f"weights {megabytes(level.weights_bytes)}, workspace {megabytes(level.workspace_bytes)}"

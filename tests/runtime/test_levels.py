@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import compactir
+from compactir import cli, targets
 from compactir.diagnostics import CompactError
 from compactir.runtime import module, native
 from compactir.runtime.manifest import read_manifest
@@ -113,6 +114,48 @@ def test_all_levels_in_one_program(model: Path, tmp_path: Path, tool: Callable[[
 def test_levels_in_order() -> None:
     names = [t.name for t in load_levels("x86-avx512, c,x86")]
     assert names == ["c", "x86", "x86-avx512"]
+
+
+@pytest.mark.parametrize(("here", "elsewhere"), [("x86_64", "arm"), ("aarch64", "x86"), ("x86_64", "arm-v7")])
+def test_portable_code_is_a_level_of_this_machine_only(
+    here: str, elsewhere: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets, "machine", lambda: here)
+    with pytest.raises(CompactError, match=f"`c` is compiled for this machine .{here}.") as caught:
+        load_levels(f"c,{elsewhere}")
+    assert caught.value.code == "CIR505"
+    own = {"x86_64": "x86", "aarch64": "arm"}[here]
+    assert [t.name for t in load_levels(f"{own},c")] == ["c", own]
+
+
+@x86
+def test_what_every_level_takes_is_said(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        str(model),
+        "--init",
+        "seed=0",
+        "--target",
+        "x86-avx512,x86",
+        "--emit",
+        "c",
+        "-o",
+        str(tmp_path / "o"),
+    ]
+    assert cli.main([*words, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["levels"] == list(said["by_level"]) == ["x86", "x86-avx512"]
+    for name, folder in (("x86", "o"), ("x86-avx512", "o/x86-avx512")):
+        manifest = read_manifest(tmp_path / folder)
+        sizes = {"weights_bytes": manifest.weights_bytes, "workspace_bytes": manifest.workspace_bytes}
+        assert said["by_level"][name] == sizes
+    assert cli.main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("small for x86 and x86-avx512")
+    assert [line.split(":")[0].strip() for line in lines[1:4:2]] == ["x86", "x86-avx512"]
+    assert all(": weights " in line and ", workspace " in line for line in lines[1:4:2])
+    assert ["x86-avx512/small_x86_avx512.c" in line for line in lines] == [False] * 4 + [True]
 
 
 @pytest.mark.parametrize("names", ["x86,arm", "x86,x86", "c,c", "x86,arm-a55,c"])

@@ -395,6 +395,71 @@ def test_models_for_litert_compute_the_same(text: str, tmp_path: Path) -> None:
         assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
+def litert_operators(graph: Graph) -> list[str]:
+    """The operators of our file, in order."""
+    schema = pytest.importorskip(
+        "ai_edge_litert.schema_py_generated", reason="no litert here: pip install ai-edge-litert"
+    )
+    from compactir.tools.bench.tflite import write_tflite
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(write_tflite(graph), 0))
+    names = {number: name for name, number in vars(schema.BuiltinOperator).items()}
+    codes = [names[code.builtinCode] for code in model.operatorCodes]
+    return [codes[operator.opcodeIndex] for operator in model.subgraphs[0].operators]
+
+
+SHUFFLES = """\
+network shuffles {
+  input image: f32[48, 5, 3]
+  output few = image -> shuffle(2) -> conv(48, kernel=1, groups=3) -> shuffle(3) -> shuffle(4)
+  output many = image -> shuffle(8) -> conv(48, kernel=1, groups=8) -> shuffle(16)
+  output one = image -> global_avg_pool -> shuffle(3)
+}
+"""
+PADS = """\
+network pads {
+  input image: f32[5, 8, 12]
+  x = image -> hard_swish -> conv(6, kernel=3, stride=2)
+  output top = image -> max_pool(3, stride=2, pad=1)
+  output low = image -> conv(4, kernel=1, bias=true) -> max_pool([2, 3], stride=1, pad=[1, 1])
+  output same = x -> max_pool(3, stride=1, pad=1)
+  output mean = image -> avg_pool(3, stride=2, pad=1)
+  output wide = image -> conv(130, kernel=1) -> avg_pool(3, stride=2, pad=1)
+  output zeros = image -> depthwise(kernel=5, stride=2)
+}
+"""
+
+
+@pytest.mark.parametrize("text", [SHUFFLES, PADS])
+def test_shuffles_and_pads_for_litert_compute_the_same(text: str, tmp_path: Path) -> None:
+    test_models_for_litert_compute_the_same(text, tmp_path)
+
+
+def test_shuffles_of_few_groups_are_two_transpositions_for_litert(tmp_path: Path) -> None:
+    def shuffled(groups: int) -> list[str]:
+        text = f"network s {{\n  input x: f32[16, 6, 6]\n  output y = x -> shuffle({groups})\n}}\n"
+        return litert_operators(graph_of(text, tmp_path))
+
+    for groups in (2, 4):
+        assert shuffled(groups) == ["RESHAPE", "TRANSPOSE", "RESHAPE", "TRANSPOSE"]
+    assert shuffled(8) == ["RESHAPE", "TRANSPOSE", "RESHAPE"]
+
+
+def test_pools_of_few_channels_are_padded_without_xnnpack(tmp_path: Path) -> None:
+    def written(step: str, channels: int = 4) -> list[str]:
+        text = f"network s {{\n  input x: f32[{channels}, 8, 8]\n  output y = x -> {step}\n}}\n"
+        return litert_operators(graph_of(text, tmp_path))
+
+    assert written("conv(4, kernel=3, stride=2)") == ["PAD", "CONV_2D"]
+    assert written("depthwise(kernel=3, stride=2)") == ["PAD", "DEPTHWISE_CONV_2D"]
+    assert written("max_pool(3, stride=2, pad=1)") == ["PADV2", "MAX_POOL_2D"]
+    assert written("max_pool(3, stride=1, pad=1)") == ["MAX_POOL_2D"]
+    assert written("relu -> max_pool(3, stride=2, pad=1)") == ["RELU", "PADV2", "MAX_POOL_2D"]
+    assert written("max_pool(3, stride=2, pad=1)", channels=256) == ["PADV2", "MAX_POOL_2D"]
+    assert written("avg_pool(3, stride=2, pad=1)")[:2] == ["PADV2", "AVERAGE_POOL_2D"]
+    assert written("avg_pool(3, stride=2, pad=1)", channels=256)[:2] == ["PAD", "AVERAGE_POOL_2D"]
+
+
 # -- figures -------------------------------------------------------------------------------------------------
 
 

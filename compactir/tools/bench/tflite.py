@@ -42,8 +42,6 @@ class Writer:
         self.schema: Any = schema_py_generated
         self.graph = graph
         self.shapes: list[tuple[int, ...]] = []
-        self.nonnegative: set[int] = set()
-        """Tensors without negative elements: zeros are as good as minus infinity around a maximum of them."""
         self._tensors: list[Any] = []
         self._buffers = [self.schema.BufferT()]  # the first is empty by convention
         self._operators: list[Any] = []

@@ -40,7 +40,7 @@ def play(lines: Iterable[tuple[str, Mapping[str, int]]]) -> Products:
 def expected(pixels: range, vectors: int) -> Products:
     """What has to meet, in the order of the words."""
     return [
-        (f"a{m}_{n}", f"{word}:{(j * vectors + n) * LANES} whole", f"{word}:{m * STEP + j}")
+        (f"a{m}_{n}", f"{word}:{(j * vectors + n) * LANES} whole", f"{word}:{(m - pixels[0]) * STEP + j}")
         for word in range(WORDS)
         for j in range(4)
         for n in range(vectors)

@@ -46,7 +46,7 @@ def play(pixels: range, vectors: int, step: int, words: int, stride: str) -> lis
 def test_every_multiply_add_has_its_numbers(pixels: range, vectors: int, step: int, stride: str) -> None:
     words = unrolled(12, vectors, LANES)
     assert play(pixels, vectors, step, words, stride) == [
-        (f"a{m}_{n}", ((word * 4 + j) * vectors + n) * LANES, m * step + j)
+        (f"a{m}_{n}", ((word * 4 + j) * vectors + n) * LANES, (m - pixels[0]) * step + j)
         for word in range(words)
         for j in range(4)
         for n in range(vectors)

@@ -116,9 +116,9 @@ def low_high(a: F32, b: F32) -> F32:
     return np.concatenate([a[:, :half], b[:, half:]], axis=1)
 
 
-def every_second_but_the_first(a: F32, b: F32) -> F32:
+def every_second_after_the_first(a: F32, b: F32) -> F32:
     half = a.shape[1] // 2
-    return np.concatenate([b[:, :1], a[:, 2 : 2 * half : 2], b[:, half:]], axis=1)
+    return np.concatenate([b[:, :1], a[:, : 2 * half - 2 : 2], b[:, half:]], axis=1)
 
 
 def on_bits(f: Callable[..., npt.NDArray[np.uint32]]) -> Meaning:
@@ -165,7 +165,7 @@ def words(fma: Callable[[F32, F32, F32], F32]) -> dict[str, Word]:
         "v_even": Word("v_even(a, b)", lambda a, b: np.concatenate([a[:, ::2], b[:, ::2]], axis=1), 2),
         "v_odd": Word("v_odd(a, b)", lambda a, b: np.concatenate([a[:, 1::2], b[:, 1::2]], axis=1), 2),
         "v_load_each": Word(
-            "v_load_each(at_edge(p, V_LANES - 1), 2, 1, V_LANES / 2, b)", every_second_but_the_first, 2
+            "v_load_each(at_edge(p, V_LANES - 3), 2, 1, V_LANES / 2, b)", every_second_after_the_first, 2
         ),
         "v_add": Word("v_add(a, b)", np.add, 2),
         "v_sub": Word("v_sub(a, b)", np.subtract, 2),

@@ -23,8 +23,8 @@ _WORD = 4
 def beside(pixels: Sequence[int], vectors: int, lanes: int, step: int) -> tuple[list[str], list[str]]:
     """C for a loop over words of four inputs: what comes before it, and its body.
 
-    The body reads the inputs at `xi` and the weights at `wk`; those of the next word are at `xn` and `wn`.
-    Weights go round in the registers w0, w1, … (`weight_registers` of them).
+    The body reads inputs at `xi` (the first pixel's) and weights at `wk`; those of the next word are at `xn`
+    and `wn`. Weights go round in the registers w0, w1, … (`weight_registers` of them).
 
     Args:
         pixels: the pixels of the tile, as the accumulators number them.
@@ -41,7 +41,7 @@ def beside(pixels: Sequence[int], vectors: int, lanes: int, step: int) -> tuple[
         return [low, high, f"V_JOIN(w{n}, h{n});"]
 
     def pair(m: int, j: int) -> str:
-        return f"V_LOW(x{m}, {'xn' if j == _WORD else 'xi'}, {m * step + j % _WORD});"
+        return f"V_LOW(x{m}, {'xn' if j == _WORD else 'xi'}, {(m - pixels[0]) * step + j % _WORD});"
 
     before = [line for group in range(registers - 1) for line in weights(group)]
     before += [pair(m, 0) for m in pixels[:-1]]

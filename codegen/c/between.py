@@ -36,10 +36,10 @@ def between(
 ) -> tuple[list[str], list[str]]:
     """C for a loop over words of four inputs: what comes before it, and its body.
 
-    The body reads inputs at `xi` and weights at `wk`, and moves both on to the next word as soon as it reads
-    from there: `wk` by `sw` bytes, `xi` by the statements given. Weights go round in the registers w0, w1, …
-    (`waiting` of them), their high halves pass through h0, h1, …; the inputs of pixel m lie in xm, two
-    at a time, and pass through gm.
+    The body reads inputs at `xi` (the first pixel's) and weights at `wk`, and moves both on to the next word
+    as soon as it reads from there: `wk` by `sw` bytes, `xi` by the statements given. Weights go round in the
+    registers w0, w1, … (`waiting` of them), their high halves pass through h0, h1, …; the inputs of pixel m
+    lie in xm, two at a time, and pass through gm.
 
     Args:
         pixels: the pixels of the tile, as the accumulators number them.
@@ -49,9 +49,9 @@ def between(
         advance: statements that move `xi` on to the next word.
         fetches: statements that may stand anywhere, once per word.
     """
-    names = _Names(vectors, lanes, step)
+    names = _Names(vectors, lanes, step, pixels[0])
     before = [line for group in range(names.registers - 1) for line in names.weights(group)]
-    before += [f"V_LOW(x{m}, xi, {m * step});" for m in pixels]
+    before += [f"V_LOW(x{m}, xi, {(m - pixels[0]) * step});" for m in pixels]
     return before, _Body(tuple(pixels), names, tuple(advance)).run(fetches)
 
 
@@ -62,6 +62,8 @@ class _Names:
     vectors: int
     lanes: int
     step: int
+    first: int
+    """The pixel that `xi` points at."""
 
     @property
     def registers(self) -> int:
@@ -88,7 +90,7 @@ class _Names:
         return [self.low(group), self.high(group), self.join(group)]
 
     def pair(self, m: int, j: int) -> str:
-        return f"V_HIGH(g{m}, xi, {m * self.step + j % _WORD});"
+        return f"V_HIGH(g{m}, xi, {(m - self.first) * self.step + j % _WORD});"
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def unrolled(words: int, vectors: int, lanes: int) -> int:
 def paired(
     pixels: Sequence[int], vectors: int, lanes: int, step: int, word: int, stride: str = ""
 ) -> list[str]:
-    """C for one word of four inputs: `xi` points at those of pixel 0, `wk` at the weights of the round.
+    """C for one word of four inputs: `xi` points at the first pixel's, `wk` at the weights of the round.
 
     Args:
         pixels: the pixels of the tile, as the accumulators number them.
@@ -42,14 +42,15 @@ def paired(
             vector moves `xi` on as well.
     """
     rest = list(pixels)
-    along = rest.pop(0) if stride and rest[0] == 0 and len(rest) % 2 else None
+    along = rest.pop(0) if stride and len(rest) % 2 else None
     lines = []
     while rest:
         m = rest.pop(0)
-        if rest and step == lanes and m * step * 4 <= _REACH:
-            lines.append(f"V_PAIR(x{m}, x{rest.pop(0)}, xi, {m * step});")
+        at = (m - pixels[0]) * step
+        if rest and step == lanes and at * 4 <= _REACH:
+            lines.append(f"V_PAIR(x{m}, x{rest.pop(0)}, xi, {at});")
         else:
-            lines.append(f"V_WHOLE(x{m}, xi, {m * step});")
+            lines.append(f"V_WHOLE(x{m}, xi, {at});")
     if along is not None:
         lines.append(f"V_ALONG(x{along}, xi, {stride});")
     elif stride:

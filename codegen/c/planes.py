@@ -75,7 +75,30 @@ def _live(k: PlaneGrid, stretch: Stretch) -> tuple[tuple[int, int], ...]:
     return tuple(spans)
 
 
-def load(k: PlaneGrid, vector: Vector, kx: int, fill: str) -> str:
+def first_column(k: PlaneGrid, tile: Tile) -> int | None:
+    """The first column that a tile reads, from the window of its first pixel; None where it reads none."""
+    step, dilation = k.stride[1], k.dilation[1]
+    return min(
+        (
+            (v.stretch.column + first) * step + kx * dilation
+            for v in tile.vectors
+            for kx, (first, last) in enumerate(v.live)
+            if first < last
+        ),
+        default=None,
+    )
+
+
+def column(k: PlaneGrid, tile: Tile) -> str:
+    """` + ` where the first pixel that a tile reads lies in its row: pointers never leave the map."""
+    if (first := first_column(k, tile)) is None:
+        return ""
+    shift = first - k.pad[1]
+    start = "ox" if k.stride[1] == 1 else f"ox * {k.stride[1]}"
+    return f" + {start}" if not shift else f" + ({_at(shift, start)})"
+
+
+def load(k: PlaneGrid, tile: Tile, vector: Vector, kx: int, fill: str) -> str:
     """The pixels that tap kx of a vector reads, `xr` being the tile's first in this row of taps; "" for none.
 
     No pixel is read that the taps do not ask for: planes may be the caller's.
@@ -83,10 +106,10 @@ def load(k: PlaneGrid, vector: Vector, kx: int, fill: str) -> str:
     stretch, (first, last), stride = vector.stretch, vector.live[kx], k.stride[1]
     if first == last:
         return ""
-    at = vector.row * k.stride[0] * k.x_strides[0] + stretch.column * stride
-    here = at + kx * k.dilation[1]
+    at = vector.row * k.stride[0] * k.x_strides[0] + stretch.column * stride - (first_column(k, tile) or 0)
     if (first, last) == (0, stretch.count) and (found := _whole(k, vector, kx, at)):
         return found
+    here = at + first * stride + kx * k.dilation[1]
     return f"v_load_each({_at(here)}, {stride}, {first}, {last}, {fill})"
 
 

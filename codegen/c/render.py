@@ -13,7 +13,7 @@ from compactir.codegen.c.beside import LEAST_WORDS, beside
 from compactir.codegen.c.between import between
 from compactir.codegen.c.finish import CALLED, chain, literal
 from compactir.codegen.c.paired import paired, unrolled
-from compactir.codegen.c.planes import Tile, load, store, vector_tiles
+from compactir.codegen.c.planes import Tile, column, load, store, vector_tiles
 from compactir.codegen.lower.tiles import LEAST_PIXELS, Segment, segments, waiting, weight_registers
 from compactir.ir.plan import (
     WORD,
@@ -94,6 +94,45 @@ def strides(kernel: Grid) -> str:
     return "" if kernel.stride == (1, 1) else f", stride {kernel.stride[0]}x{kernel.stride[1]}"
 
 
+def window_at(kernel: Grid, segment: Segment, base: str, row: str) -> str:
+    """The pointer to the first pixel that a tile reads in a row of taps: it never leaves the map.
+
+    Args:
+        kernel: what reads.
+        segment: the tiles that look alike.
+        base: the pointer to the map.
+        row: the number of the row inside the map, "" where there is only one.
+    """
+    terms = [base, *([f"{row}{times(kernel.x_strides[0])}"] if row else [])]
+    if (first := first_tap(kernel, segment)) is None:
+        return " + ".join(terms)
+    shift, step = first - kernel.pad[1], kernel.x_strides[1]
+    if shift:
+        return " + ".join([*terms, f"(ox{times(kernel.stride[1])}{plus(shift)}){times(step)}"])
+    return " + ".join([*terms, f"ox{times(kernel.stride[1] * step)}"])
+
+
+def first_tap(kernel: Grid, segment: Segment) -> int | None:
+    """The first column that a tile reads, from the window of its first pixel; None where it reads none."""
+    step, dilation = kernel.stride[1], kernel.dilation[1]
+    live = enumerate(segment.live)
+    return min((m[0] * step + kx * dilation for kx, m in live if m[0] < m[1]), default=None)
+
+
+def rows_of_window(kernel: Grid) -> list[str]:
+    """C for the rows of taps that lie inside the map, ky0 .. ky1 - 1, of a window that begins in row iy."""
+    height, window, dilation = kernel.size[0], kernel.window[0], kernel.dilation[0]
+
+    def rows(distance: str) -> str:
+        return distance if dilation == 1 else f"({distance}{plus(dilation - 1)}) / {dilation}"
+
+    return [
+        f"const int ky0 = iy < 0 ? {rows('-iy')} : 0;",
+        f"const int below = {rows(f'{height} - iy')};",
+        f"const int ky1 = below < {window} ? below : {window};",
+    ]
+
+
 def _context(kernel: Kernel, target: Target) -> dict[str, Any]:
     spread: tuple[bool, ...] = getattr(kernel, "spread", ())
     epilogue = getattr(kernel, "epilogue", ())
@@ -130,6 +169,10 @@ def _context(kernel: Kernel, target: Target) -> dict[str, Any]:
             ),
             "by_rows": kernel.ranged or kernel.split == "rows",
             "clipped": _clipped(kernel),
+            "rows_of_window": rows_of_window(kernel),
+            "window_at": lambda segment, base, row: window_at(kernel, segment, base, row),
+            "tap": lambda segment, m, kx: _tap(kernel, segment, m, kx),
+            "tap_row": _ring(f"iy + ky{times(kernel.dilation[0])}", kernel.x_ring),
             "always": target.isa == "neon" and _always(kernel),
             "moving": kernel.out[0] > 1 or kernel.ranged,
             "xrow": lambda row: _ring(row, kernel.x_ring),
@@ -190,19 +233,25 @@ def _context(kernel: Kernel, target: Target) -> dict[str, Any]:
     return context
 
 
+def _tap(kernel: Grid, segment: Segment, m: int, kx: int) -> int:
+    """Floats from the first pixel that a tile reads to that of pixel m and tap kx."""
+    first = first_tap(kernel, segment) or 0
+    return (m * kernel.stride[1] + kx * kernel.dilation[1] - first) * kernel.x_strides[1]
+
+
 def _columns(kernel: Grid, segment: Segment) -> list[tuple[int, list[tuple[int, int]]]]:
-    """The input columns of a tile, counted from its first tap, with the (pixel, tap) pairs of each."""
+    """The input columns of a tile, from the first that it reads, with the (pixel, tap) pairs of each."""
     users: dict[int, list[tuple[int, int]]] = {}
     for kx, (start, end) in enumerate(segment.live):
         for m in range(start, end):
-            users.setdefault(m * kernel.stride[1] + kx * kernel.dilation[1], []).append((m, kx))
+            users.setdefault(_tap(kernel, segment, m, kx), []).append((m, kx))
     return sorted(users.items())
 
 
 def _taps(kernel: Grid, segment: Segment) -> list[tuple[int, list[tuple[int, int]]]]:
     """The same pixel by pixel: a column stands there once for every tap that reads it."""
     return [
-        (m * kernel.stride[1] + kx * kernel.dilation[1], [(m, kx)])
+        (_tap(kernel, segment, m, kx), [(m, kx)])
         for m in range(segment.tile)
         for kx, (start, end) in enumerate(segment.live)
         if start <= m < end
@@ -246,7 +295,10 @@ def _on_planes(kernel: PlaneGrid, target: Target) -> dict[str, Any]:
     """What the templates for planes ask: the vectors of a sweep, and how each is loaded and stored."""
     context: dict[str, Any] = {
         "tiles": vector_tiles(kernel),
-        "load": lambda vector, kx, fill: load(kernel, vector, kx, fill),
+        "load": lambda tile, vector, kx, fill: load(kernel, tile, vector, kx, fill),
+        "column": lambda tile: column(kernel, tile),
+        "tap_row": f"(iy + ky{times(kernel.dilation[0])})",
+        "rows_of_window": rows_of_window(kernel),
         "store": lambda vector, y, value: store(kernel, vector, y, value),
         "clipped": kernel.is_clipped(0),
         "twice": kernel.out[0] % kernel.rows,

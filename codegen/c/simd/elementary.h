@@ -2,7 +2,7 @@
 V_FN vf32 v_load_each(const float *p, int s, int m, int n, vf32 a) {
   float f[V_LANES];
   v_store(f, a);
-  for (int i = m; i < n; ++i) f[i] = p[i * s];
+  for (int i = m; i < n; ++i) f[i] = p[(i - m) * s];
   return v_load(f);
 }
 

@@ -9,7 +9,7 @@
  *   v_store_n(p, a, n)            the first n lanes to p; memory after them is not written (n < 0 counts as 0)
  *   v_load_halves(p, q)           V_LANES/2 floats at p in the low half, V_LANES/2 at q in the high half
  *   v_store_halves(p, q, a)       the low half to p, the high half to q
- *   v_load_each(p, s, m, n, a)    p[s m] .. p[s (n-1)] in lanes m .. n-1, a in the others; no other memory is read
+ *   v_load_each(p, s, m, n, a)    p[0] p[s] p[2 s] .. in lanes m .. n-1, a in the others; no other memory is read
  *   v_even(a, b) v_odd(a, b)      lanes 0, 2, 4 .. of a, then those of b; lanes 1, 3, 5 ..
  *   v_halves(a, b)                the low half of a, the high half of b
  *   v_add v_sub v_mul v_div       as IEEE 754 rounds them

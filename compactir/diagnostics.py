@@ -167,6 +167,14 @@ def divisors(n: int) -> list[int]:
     return small + [n // d for d in reversed(small) if d * d != n]
 
 
+def spell_nodes(names: Sequence[str]) -> str:
+    """The nodes of a step: `block2: conv1, depthwise1, conv2` where all are parts of one block."""
+    blocks, parts = zip(*(name.rpartition(".")[::2] for name in names), strict=True)
+    if len(names) > 1 and blocks[0] and len(set(blocks)) == 1:
+        return f"{blocks[0]}: {', '.join(parts)}"
+    return ", ".join(names)
+
+
 def spell_list(words: Sequence[str], last: str = "and", limit: int = 12) -> str:
     """`a, b and c`; a long list is cut and says how much is missing."""
     if len(words) > limit:

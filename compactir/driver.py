@@ -590,6 +590,7 @@ def _manifest(planned: Planned, files: CFiles) -> Manifest:
                 s.bytes_moved,
                 s.name,
                 s.where,
+                s.nodes or (s.name,),
             )
             for s in it.steps
         ),

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from compactir.diagnostics import CompactError, spell_list
+from compactir.diagnostics import CompactError, spell_list, spell_nodes
 from compactir.ir.signature import signature
 from compactir.ir.types import DTYPES
 from compactir.targets import target_names
@@ -62,6 +62,13 @@ class Step:
     bytes_moved: int
     node: str = ""
     where: str = ""
+    nodes: tuple[str, ...] = ()
+    """All that it runs: of a fused region more than the last one, which names it."""
+
+    @property
+    def title(self) -> str:
+        """The names of all its nodes, for people."""
+        return spell_nodes(self.nodes or (self.name,))
 
 
 @dataclass(frozen=True)
@@ -274,14 +281,18 @@ def _build(data: Json) -> Manifest:
 
 
 _TEXTS = frozenset({"name", "kernel", "op", "node", "where"})
-"""Fields of Step and Buffer that are text; the others are numbers."""
+"""Fields of Step and Buffer that are text; what is no list either is a number."""
+_LISTS = frozenset({"nodes"})
+"""Those that are lists of text."""
 
 
 def _check_row(row: Json) -> None:
     fields = (Step.__dataclass_fields__ | Buffer.__dataclass_fields__).keys() & row.keys()
     for key in sorted(fields):
-        if not isinstance(row[key], str if key in _TEXTS else int):
+        if not isinstance(row[key], list if key in _LISTS else str if key in _TEXTS else int):
             raise TypeError(f"`{key}` is {row[key]!r}")
+        if key in _LISTS and not all(isinstance(word, str) for word in row[key]):
+            raise TypeError(f"`{key}` is no list of names")
 
 
 def _tensors(rows: Sequence[Json]) -> tuple[Tensor, ...]:
@@ -295,7 +306,8 @@ def _tensors(rows: Sequence[Json]) -> tuple[Tensor, ...]:
 
 def _pick(kind: type[Any], row: Json) -> Any:
     """A dataclass from a JSON object: its own fields; others are for other readers."""
-    return kind(**{key: row[key] for key in kind.__dataclass_fields__ if key in row})
+    own = {key: row[key] for key in kind.__dataclass_fields__ if key in row}
+    return kind(**{key: tuple(value) if key in _LISTS else value for key, value in own.items()})
 
 
 def _plain(value: Any) -> Any:

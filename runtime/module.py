@@ -284,7 +284,7 @@ class Module:
         """`f(first, last)` runs these steps on prepared inputs (random ones, if none are given), for timing.
 
         Raises:
-            CompactError: CIR627 where steps cannot be timed.
+            CompactError: CIR627 where steps cannot be timed, CIR628 as `profile` does.
         """
         if not isinstance(self._backend, Native):
             raise self._closed() if self._backend is None else self._untimed("it runs in an emulator")
@@ -292,7 +292,7 @@ class Module:
             raise self._untimed("it was compiled without a list of steps")
         given = inputs or self._random()
         arrays = [_input(x, tensor) for x, tensor in zip(given, self._manifest.inputs, strict=True)]
-        runner: Runner = self._backend.stepper(arrays, self._results(None)[1], threads)
+        runner: Runner = self._backend.stepper(arrays, self._results(None)[1], self._threads(threads))
         return runner
 
     def stepwise(self, *inputs: Any, **named: Any) -> Iterator[tuple[Array, dict[str, Array]]]:
@@ -394,7 +394,7 @@ class Module:
         most = self._manifest.threads
         if wanted is None:
             return most
-        whole = isinstance(wanted, (int, np.integer))
+        whole = isinstance(wanted, (int, np.integer)) and not isinstance(wanted, bool)
         if whole and 1 <= wanted <= most:
             return int(wanted)
         what, limit = (f"{most} threads", f"1 to {most}") if most > 1 else ("one thread", "1")
@@ -402,7 +402,7 @@ class Module:
         raise CompactError(
             "CIR628",
             f"`{self.name}` cannot run on {wanted!r} threads: it is compiled for {what}",
-            help=f"give {limit}{more}",
+            help=f"give {limit if whole else f'a whole number: {limit}'}{more}",
         )
 
     def _random(self) -> list[Array]:

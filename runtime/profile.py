@@ -71,6 +71,7 @@ class Profile:
         rows = [
             {
                 "name": row.step.name,
+                "nodes": list(row.step.nodes or (row.step.name,)),
                 "kernel": row.step.kernel,
                 "op": row.step.op,
                 "time_us": round(row.time_us, 3),
@@ -93,13 +94,13 @@ class Profile:
         }
 
     def __str__(self) -> str:
-        width = max([len(row.step.name) for row in self.rows] + [4])
+        width = max([len(row.step.title) for row in self.rows] + [4])
         kernel = max([len(row.step.kernel) for row in self.rows] + [6])
         head = f"{'step':<{width}}  {'kernel':<{kernel}}  {'µs':>10}  {'share':>6}  {'GFLOP/s':>8}"
         head += f"  {'bytes':>12}"
         lines = [head + ("  of peak" if self.peak_gflops else "")]
         for row in self.rows:
-            line = f"{row.step.name:<{width}}  {row.step.kernel:<{kernel}}  {row.time_us:>10.2f}"
+            line = f"{row.step.title:<{width}}  {row.step.kernel:<{kernel}}  {row.time_us:>10.2f}"
             line += f"  {row.share:>6.1%}  {row.gflops:>8.2f}  {row.step.bytes_moved:>12,}"
             lines.append(line + self._of_peak(row.gflops))
         whole = f"whole run: {self.total_us:.2f} µs, {self.gflops:.2f} GFLOP/s{self._of_peak(self.gflops)}"

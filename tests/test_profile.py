@@ -19,6 +19,17 @@ network small() {
 """
 
 
+FUSED = """
+block cell(x) {
+  return x -> conv(192, kernel=1) -> relu6 -> depthwise(kernel=3) -> relu6 -> conv(32, kernel=1)
+}
+network fused() {
+  input image: f32[3, 112, 112]
+  output y = image -> conv(32, kernel=3) -> relu -> cell -> global_avg_pool
+}
+"""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Compiled for two threads."""
@@ -56,3 +67,20 @@ def test_a_model_is_compiled_for_the_threads(
 def test_more_threads_than_compiled_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["profile", str(folder), "--threads", "3"]) == 1
     assert "CIR628" in capsys.readouterr().err
+
+
+def test_a_fused_step_names_all_its_nodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("fused.arch").write_text(FUSED, encoding="utf-8")
+    profile = compactir.compile("fused.arch", out="out", seed=0).profile(repeats=1)
+    titles = [row.step.title for row in profile.rows]
+    assert "cell1: conv1, depthwise1, conv2" in titles
+    assert all(
+        line.startswith(title) for line, title in zip(str(profile).splitlines()[1:], titles, strict=False)
+    )
+    assert main(["profile", "out", "--repeats", "1", "--json"]) == 0
+    step = json.loads(capsys.readouterr().out)["steps"][titles.index("cell1: conv1, depthwise1, conv2")]
+    assert step["name"] == "cell1.conv2"
+    assert step["nodes"] == ["cell1.conv1", "cell1.depthwise1", "cell1.conv2"]

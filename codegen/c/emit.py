@@ -26,6 +26,7 @@ from compactir.codegen.c.render import (
     wrapped,
 )
 from compactir.codegen.lower import Lowered
+from compactir.diagnostics import spell_nodes
 from compactir.ir.channel_map import ChannelMap
 from compactir.ir.plan import Buffer, Call, Conv, Kernel, Plan, Step, print_plan
 from compactir.ir.plan_parts import bands, units
@@ -258,16 +259,6 @@ _PASSED = {"w": "w->data", "part": "part, parts"}
 """What the parameters of a step are called where it is called."""
 
 
-def _title(step: Step) -> str:
-    """The nodes of a step: `block2: conv1, depthwise1, conv2` where all are parts of one block."""
-    if not step.nodes:
-        return step.name
-    blocks, names = zip(*(name.rpartition(".")[::2] for name in step.nodes), strict=True)
-    if blocks[0] and len(set(blocks)) == 1:
-        return f"{blocks[0]}: {', '.join(names)}"
-    return ", ".join(step.nodes)
-
-
 class _Names:
     """The C names of the caller's tensors."""
 
@@ -342,7 +333,7 @@ class _Writer:
         parameters["part"] = "int part, int parts"
         needed += ["part"] if step.split else []
         return {
-            "title": _title(step),
+            "title": spell_nodes(step.nodes or (step.name,)),
             "op": step.op,
             "where": step.where,
             "lines": sweep(step, calls) if step.stages else [f"{f}({', '.join(a)});" for f, a in calls],

@@ -94,14 +94,18 @@ def test_helpers_compute_in_the_mode_of_the_caller(folder: Path, image: np.ndarr
     np.testing.assert_array_equal(m(tiny), plain)
 
 
-@pytest.mark.parametrize("threads", [0, -1, 4, "2", 1.5, 2.0])
+@pytest.mark.parametrize("threads", [0, -1, 4, "2", 1.5, 1.0, 2.0, True, np.True_])
 def test_only_as_many_as_compiled_for(folder: Path, image: np.ndarray, threads: Any) -> None:
-    with pytest.raises(CompactError) as caught:
-        load(folder)(image, threads=threads)
-    assert caught.value.code == "CIR628"
+    m = load(folder)
+    for call in (m, m.profile, m.stepper, lambda x, threads: m.bind(x, out=m(x), threads=threads)):
+        with pytest.raises(CompactError) as caught:
+            call(image, threads=threads)
+        assert caught.value.code == "CIR628"
 
 
-@pytest.mark.parametrize(("threads", "code"), [(0, "CIR678"), (65, "CIR504"), ("two", "CIR678")])
+@pytest.mark.parametrize(
+    ("threads", "code"), [(0, "CIR678"), (65, "CIR504"), ("two", "CIR678"), (True, "CIR678"), (1.0, "CIR678")]
+)
 def test_an_odd_number_to_compile_for(model: Path, threads: Any, code: str) -> None:
     with pytest.raises(CompactError) as caught:
         compactir.compile(model, threads=threads, seed=0)

@@ -1144,11 +1144,13 @@ _ENTRIES = [
     ),
     Code(
         "CIR671",
-        "steps are compared for one image",
-        "`--per-layer` was given together with a batch of several images.",
-        "The images of a batch share one workspace, so that only the last one's values are there.",
+        "steps are compared for one image, with the reference",
+        "`--per-layer` was given together with a batch of several images, or with another judge than the "
+        "reference.",
+        "The images of a batch share one workspace, so that only the last one's values are there; of PyTorch "
+        "and ONNX Runtime only the outputs are known.",
         "compactc verify net.arch --batch 4 --per-layer",
-        "Leave `--batch` out: the kernels are the same.",
+        "Leave `--batch` out, the kernels are the same; leave `--against` out, the reference has all values.",
     ),
     Code(
         "CIR672",

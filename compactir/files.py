@@ -20,7 +20,7 @@ __all__ = ["alone_in", "check_file", "check_folder", "put", "put_all", "replacin
 
 Content = str | bytes | Iterable[bytes]
 
-_ANOTHER = "give another folder with `-o`; `-o -` prints to the terminal"
+_ANOTHER = "give another folder"
 _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 _PATIENCE_S = 60.0
 """How long somebody else may write into a folder."""
@@ -152,14 +152,14 @@ def check_file(path: Path) -> None:
         raise _refused(f"the folder `{folder}` is write-protected", "give another path")
 
 
-def check_folder(path: Path) -> None:
+def check_folder(path: Path, help: str = _ANOTHER) -> None:
     """Errors: CIR652 where a folder could not be made or written into, as far as that can be known before."""
     there = next(p for p in (path, *path.parents) if os.path.lexists(p))
     if not os.path.isdir(there):
         kind = "a file" if os.path.isfile(there) else "no folder"
-        raise _refused(f"`{there}` is {kind}, the output is a folder", _ANOTHER)
+        raise _refused(f"`{there}` is {kind}, the output is a folder", help)
     if not os.access(there, os.W_OK):
-        raise _refused(f"the folder `{there}` is write-protected", _ANOTHER)
+        raise _refused(f"the folder `{there}` is write-protected", help)
 
 
 def _refused(problem: str, help: str) -> CompactError:

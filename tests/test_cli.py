@@ -100,6 +100,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["verify", "x.arch", "--module", "out", "--target", "c"], "`--target` changes nothing here"),
         (["verify", "x.arch", "--module", "out", "--cc", "gcc"], "`--cc` changes nothing here: --module"),
         (["verify", "x.arch", "--module", "out", "--no-winograd"], "`--no-winograd` changes nothing here"),
+        (
+            ["verify", "x.arch", "--inputs", "in", "--runs", "2"],
+            "`--runs` changes nothing here: --inputs",
+        ),
         (["x.arch", "-o", ""], "is empty"),
         (["diff", "a.cir", "b.cir", "--cc", "gcc"], "`--cc` changes nothing here: neither side is compiled"),
         (["diff", "a.arch@c", "@arm", "--target", "x86"], "`--target` changes nothing here"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -184,6 +185,8 @@ def test_places_that_cannot_be_written_are_judged_before_the_work(
     said = capsys.readouterr().err
     assert said.startswith(f"error[{code}]")
     assert "= help: " in said
+    flags = {flag for option in verb.options for flag in option.flags}
+    assert flags.issuperset(re.findall(r"`(-+\w[\w-]*)", said)), said
     assert Path("file").read_text(encoding="utf-8") == "precious"
 
 

@@ -63,6 +63,7 @@ UNUSED: dict[str, tuple[Unused, ...]] = {
         ),
     ),
     "verify": (
+        Unused(("runs",), lambda a: a.inputs is not None, "--inputs says what it runs on"),
         Unused(
             ("target", "cc", "threads", "no_winograd"),
             lambda a: a.module is not None,

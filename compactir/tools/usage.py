@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from compactir.files import check_file, check_folder
 
 if TYPE_CHECKING:
+    from compactir.tools.options import Option
     from compactir.tools.verbs import Verb
 
 STDOUT = "-"
@@ -88,10 +89,15 @@ def _compiler(cc: str) -> None:
     check_compiler(cc)
 
 
-PLACES: Mapping[str, Callable[[str], None]] = {
-    "out": lambda path: check_file(Path(path)),
-    "outdir": lambda path: check_folder(Path(path)),
-    "compiler": _compiler,
+def _folder(path: str, option: Option) -> None:
+    prints = "; `-o -` prints to the terminal" if option.name == "out" else ""
+    check_folder(Path(path), f"give another folder with `{option.flags[0]}`{prints}")
+
+
+PLACES: Mapping[str, Callable[[str, Option], None]] = {
+    "out": lambda path, _: check_file(Path(path)),
+    "outdir": _folder,
+    "compiler": lambda cc, _: _compiler(cc),
 }
 """Kind of an option → who refuses paths that cannot be written, and compilers that do not run."""
 
@@ -115,7 +121,7 @@ def check_places(verb: Verb, args: Namespace) -> None:
     for option in verb.options:
         value = getattr(args, option.name)
         if option.kind in PLACES and value not in (None, STDOUT):
-            PLACES[option.kind](value)
+            PLACES[option.kind](value, option)
 
 
 def module_of(verb: Verb) -> ModuleType:

@@ -320,10 +320,16 @@ VERBS = (
                 metavar="DIR",
                 kind="folder",
             ),
-            Option("per_layer", "compare every step too", ("--per-layer",), kind="flag"),
+            Option(
+                "per_layer",
+                "compare every step too: with the reference only (no other --against), for one image (no "
+                "--batch); with --module, --host, --by-hand and --answers too",
+                ("--per-layer",),
+                kind="flag",
+            ),
             Option(
                 "runs",
-                "how many random inputs (default 3)",
+                "how many random inputs (default 3), where --inputs gives no others",
                 ("--runs",),
                 metavar="N",
                 kind="number",

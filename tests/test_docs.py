@@ -218,7 +218,7 @@ def kernel_section() -> str:
     """The kernel that the last step calls, with the comment above it."""
     [name] = re.findall(r"^  (\w+)\(", step_function("linear1"), re.MULTILINE)
     text = source()
-    at = text.index(f"static void {name}(")
+    at = text.index(f"V_KERNEL void {name}(")
     start = text.rindex("/*", 0, at)
     return fenced(text[start : text.index("\n}\n", at) + 2], "c")
 

@@ -35,11 +35,13 @@
 #if defined(__GNUC__)
 #define V_FN static inline __attribute__((unused, always_inline))
 #define V_BIG static __attribute__((unused))
+#define V_KERNEL static __attribute__((noinline)) /* inlined into a step, gcc may spill its sums */
 #define V_BARRIER() __asm__ volatile("" ::: "memory")
 #define V_PREFETCH(p) __builtin_prefetch(p)
 #else
 #define V_FN static inline
 #define V_BIG static
+#define V_KERNEL static
 #define V_BARRIER() ((void)0)
 #define V_PREFETCH(p) ((void)(p))
 #endif

@@ -1029,6 +1029,16 @@ _ENTRIES = [
         "`-` on the right leaves tensors out.",
     ),
     Code(
+        "CIR649",
+        "infinite weights",
+        "A warning. Some weights are infinite. They are taken as they are, and what is multiplied by them "
+        "becomes infinite or NaN.",
+        "It is none: a bias of minus infinity rules a class out. Nearly always, though, a training has "
+        "diverged, or numbers too large for float16 were stored as such.",
+        "compactc lenet5.arch --weights diverged.safetensors",
+        "Look at the training; store weights as float32.",
+    ),
+    Code(
         "CIR650",
         "not a size",
         "COMPACTIR_CACHE_LIMIT, or a size on the command line, is not a number of bytes.",

@@ -18,7 +18,7 @@ from compactir.ir.graph import Graph
 from compactir.ir.types import Array
 from compactir.lang import elaborate, parse
 from compactir.weights.init import draw
-from compactir.weights.load import load_weights, match_weights, read_weights
+from compactir.weights.load import load_weights, match_weights, need_sound, read_weights
 from compactir.weights.safetensors import read_safetensors, write_safetensors
 from compactir.weights.stored import Stored
 
@@ -311,9 +311,22 @@ def test_double_precision_is_rounded_aloud(graph: Graph, weights: dict[str, Arra
     assert error.notes == ("`head.bias` is too large for float32 at [3]",)
 
 
-def test_infinity_is_a_number(graph: Graph, weights: dict[str, Array]) -> None:
-    weights["head.bias"][0] = np.inf
+def test_infinity_is_a_number_to_be_warned_of(
+    graph: Graph, weights: dict[str, Array], caplog: pytest.LogCaptureFixture
+) -> None:
+    match_weights(graph, stored(weights), "w")
+    assert not caplog.records
+    weights["head.bias"][:2] = np.inf, -np.inf
     assert np.isinf(match_weights(graph, stored(weights), "w")["head.bias"][0])
+    (said,) = caplog.records
+    assert said.levelname == "WARNING"
+    assert said.getMessage() == "CIR649: w holds infinite weights: `head.bias` in 2 places"
+    caplog.clear()
+    graph.weights = weights
+    need_sound(graph, "model.onnx")
+    assert [r.getMessage().partition(": `")[0] for r in caplog.records] == [
+        "CIR649: model.onnx holds infinite weights"
+    ]
 
 
 # -- safetensors in detail -----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ Nothing here executes what a file holds: .pt files go through PyTorch's restrict
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -26,6 +27,8 @@ from compactir.weights.stored import Stored
 from compactir.weights.torch_file import read_torch
 
 __all__ = ["ENDINGS", "check_ending", "load_weights", "match_weights", "read_weights"]
+
+_log = logging.getLogger("compactir")
 
 Reader = Callable[[Path, list[str]], dict[str, Stored]]
 """Everything that a file holds, by name; notes get lines."""
@@ -157,6 +160,8 @@ def match_weights(
         origin: the file's name, for messages.
         notes: gets a line for each kind of conversion.
 
+    Warns: CIR649 of infinite weights.
+
     Raises:
         CompactError: CIR643 with a note per difference.
     """
@@ -171,7 +176,9 @@ def match_weights(
     if counters:
         said.append(f"{_count(len(counters), 'counter')} of training batches in {origin} play no part")
     _say_conversions(common, origin, said)
-    return {name: np.array(tensor.array, np.float32) for name, (_, tensor) in common.items()}
+    loaded = {name: np.array(tensor.array, np.float32) for name, (_, tensor) in common.items()}
+    _warn_of_infinities(loaded, origin)
+    return loaded
 
 
 def _on_map(tensor: Stored, param: Param) -> Stored:
@@ -183,7 +190,10 @@ def _on_map(tensor: Stored, param: Param) -> Stored:
 
 
 def need_sound(graph: Graph, origin: str) -> None:
-    """For weights that came with their network, in `origin`. Errors: CIR643 with a note per wrong tensor."""
+    """For weights that came with their network, in `origin`.
+
+    Warns: CIR649 of infinite ones. Errors: CIR643 with a note per wrong tensor.
+    """
     stored = {name: Stored("float32", graph.weights[name]) for name in graph.params if name in graph.weights}
     wrong = {name: p for name, tensor in stored.items() if (p := _problem(graph.params[name], tensor))}
     if wrong:
@@ -193,6 +203,16 @@ def need_sound(graph: Graph, origin: str) -> None:
             notes=_cut(list(wrong.values())),
             help="was the training broken off, or has a number overflowed?",
         )
+    _warn_of_infinities({name: graph.weights[name] for name in stored}, origin)
+
+
+def _warn_of_infinities(weights: Mapping[str, Array], origin: str) -> None:
+    """Warns: CIR649. They are numbers, and a bias of minus infinity has its uses; most are damage."""
+    found = {name: np.isinf(array) for name, array in weights.items()}
+    places = [f"`{name}` in {_count(int(at.sum()), 'place')}" for name, at in found.items() if at.any()]
+    if places:
+        listed = spell_list(places, limit=4)
+        _log.warning("%s: %s holds infinite weights: %s", "CIR649", origin, listed)
 
 
 # -- does it fit? --------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -519,6 +520,32 @@ def test_diff_of_two_files(model: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert (first["name"], first["where"]) == ("leaky_relu1", "a.arch:3:55")
     assert cli.main(["diff", "a.arch", "b.arch"]) == 1
     assert "+  %leaky_relu1" in capsys.readouterr().out
+
+
+def test_diff_of_graphs_without_arrays(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What passes computed is in no file: the texts can be compared, numbers cannot."""
+    for slope, out in (("0.5", "a"), ("0.25", "b")):
+        model.write_text(MODEL.replace("relu", f"leaky_relu(slope={slope})"), encoding="utf-8")
+        words = ["opt", "tiny.arch", "--init", "seed=0", "--passes", "fold-batchnorm"]
+        assert cli.main([*words, "-o", f"{out}.cir", "--save-weights", f"{out}.safetensors"]) == 0
+        text = Path(f"{out}.cir").read_text(encoding="utf-8")
+        assert " folded" in text
+        Path(f"{out}.cir").write_text(re.sub(r"(?m)^ *weights .*\n", "", text), encoding="utf-8")
+    capsys.readouterr()
+    assert cli.main(["diff", "a.cir", "a.cir"]) == 0
+    said = capsys.readouterr().out
+    assert "the graphs are equal" in said
+    assert "no numbers are compared:\n  a.cir: passes computed `conv1." in said
+    assert cli.main(["diff", "a.cir", "a.cir@c"]) == 1  # linear-to-conv
+    assert "+  %linear1_2" in capsys.readouterr().out
+    assert cli.main(["diff", "a.cir", "b.cir"]) == 1
+    assert "+  %leaky_relu1" in capsys.readouterr().out
+    assert cli.main(["diff", "a.cir", "b.cir", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["agrees"], found["outputs"], found["values"]) == (None, [], [])
+    assert found["lacking"].keys() == {"a.cir", "b.cir"}
+    assert cli.main(["diff", "a.cir", "a.cir", "--weights", "a.safetensors"]) == 0
+    assert "no numbers" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

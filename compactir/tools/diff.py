@@ -42,29 +42,34 @@ AUTHORED, LAST = "authored", "last"
 
 @dataclass
 class Side:
-    """One of the two: a graph, and every value of it (or the outputs of the compiled module)."""
+    """One of the two: a graph, and every value of it (or the outputs of the compiled module).
+
+    `lacking`: what keeps it from being run; arrays that passes computed, and that no file holds.
+    """
 
     name: str
     graph: Graph
+    lacking: str = ""
     outputs: Mapping[str, Array] = field(default_factory=dict)
     values: Mapping[str, Array] = field(default_factory=dict)
 
 
 def main(args: Namespace) -> int:
-    """Print the differences; 1 where the numbers disagree."""
+    """Print the differences; 1 where the numbers disagree, or the texts where there are no numbers."""
     first, second = (operand(word) for word in (args.a, args.b))
     second = second if second[0] else (first[0], second[1])
     with terminal.working(f"reading {args.a}", quiet=args.json) as say:
         left, right = side(*first, args), side(*second, args)
-        say("running both")
-        _evaluate(left, right)
+        if runs := not (left.lacking or right.lacking):
+            say("running both")
+            _evaluate(left, right)
     changes = structure(left, right)
-    outputs, values = numbers(left, right)
+    outputs, values = numbers(left, right) if runs else ([], [])
     if args.json:
         terminal.print_json(_json(left, right, changes, outputs, values))
     else:
         _print(left, right, changes, outputs, values)
-    return 0 if all(c.agrees for c in outputs) else 1
+    return 0 if (all(c.agrees for c in outputs) if runs else not changes) else 1
 
 
 def check(args: Namespace) -> None:
@@ -104,13 +109,25 @@ def operand(word: str) -> tuple[str, str]:
 
 def side(file: str, what: str, args: Namespace) -> Side:
     """The graph that an operand names: as authored, at a stage, or after the passes for a target."""
-    authored = read(source_of(args, file), warn=False)
+    authored, lacking = _read(file, args)
     name = f"{file}@{what}" if what else file
     if what in ("", AUTHORED):
-        return Side(name, authored.graph)
+        return Side(name, authored.graph, lacking)
     if what in (*target_names(), "native"):
-        return Side(name, optimize(authored, load_target(what))[0], _compiled(authored, what, args))
-    return Side(name, _stage(authored, what, args))
+        outputs = {} if lacking else _compiled(authored, what, args)
+        return Side(name, optimize(authored, load_target(what))[0], lacking, outputs)
+    return Side(name, _stage(authored, what, args), lacking)
+
+
+def _read(file: str, args: Namespace) -> tuple[Authored, str]:
+    """The graph of a file, and what is lacking, so that only its text says anything."""
+    source = source_of(args, file)
+    try:
+        return read(source, warn=False), ""
+    except CompactError as error:
+        if error.code != "CIR601":
+            raise
+        return read(source, warn=False, stand_in=True), error.message
 
 
 def _compiled(authored: Authored, target: str, args: Namespace) -> dict[str, Array]:
@@ -176,6 +193,10 @@ def _print(
     left: Side, right: Side, changes: list[str], outputs: list[Comparison], values: list[Comparison]
 ) -> None:
     print("\n".join(changes) if changes else "the graphs are equal", end="\n\n")
+    if lacking := [f"{it.name}: {it.lacking}" for it in (left, right) if it.lacking]:
+        print("no numbers are compared:", *lacking, sep="\n  ")
+        print("  `compactc opt … --save-weights FILE` writes them, `--weights FILE` gives them")
+        return
     wrong = [c for c in values if not c.agrees]
     rows = [
         (kind, c.name, f"{c.error:.3g}", f"{c.scale:.4g}", f"{c.relative:.1e}", c.agrees, c.where)
@@ -197,7 +218,8 @@ def _json(
         "a": left.name,
         "b": right.name,
         "changes": changes,
-        "agrees": all(c.agrees for c in outputs),
+        "agrees": None if left.lacking or right.lacking else all(c.agrees for c in outputs),
+        "lacking": {it.name: it.lacking for it in (left, right) if it.lacking},
         "outputs": rows(outputs),
         "values": rows(values),
     }

@@ -435,7 +435,8 @@ VERBS = (
         "compare two graphs, stages or targets, as text and in numbers",
         "Compare two graphs. An operand is a model file, or FILE@WHAT: a stage (authored, PASS,\n"
         "before:PASS, last) or a target, whose compiled code then counts. Without a file it is\n"
-        "that of the first. Exits with 1 where outputs differ; the texts may.",
+        "that of the first. Exits with 1 where outputs differ; the texts may. Where a .cir file lacks the\n"
+        "arrays that passes computed, only the texts are compared: 1 where they differ.",
         (
             ("compactc diff net.arch@authored @fold-batchnorm", "what did the passes up to this one do?"),
             ("compactc diff net.arch@c @arm", "compiled for two targets"),

@@ -87,7 +87,7 @@ def test_the_networks_hold_what_is_to_be_tested(program: Program) -> None:
 
 
 _POINTER = re.compile(r"const float \*(x\w|p) = [^;]*;")
-_READER = re.compile(r"^static void \w+\(const float \*x, .*?^\}\n", re.M | re.S)
+_READER = re.compile(r"^V_KERNEL void \w+\(const float \*x, .*?^\}\n", re.M | re.S)
 
 
 def _watched(text: str) -> str:

@@ -250,9 +250,9 @@ def compile_quietly(command: Sequence[str]) -> None:
 
 
 _STATIC = re.compile(
-    r"^static [^=;{(]*?\b(\w+)(?=\(|\[)|^\} (packed_header|shared_call);|^(packed) = \{", re.M
+    r"^(?:static|V_KERNEL) [^=;{(]*?\b(\w+)(?=\(|\[)|^\} (packed_header|shared_call);|^(packed) = \{", re.M
 )
-_KERNEL = re.compile(r"^static void (?!step_|run_)(\w+)(\(.*?^\}\n)", re.M | re.S)
+_KERNEL = re.compile(r"^V_KERNEL void (\w+)(\(.*?^\}\n)", re.M | re.S)
 _CREW = re.compile(r"#ifndef _POSIX_C_SOURCE\n.*?#define CREW_STEPS (\d+)\n", re.S)
 
 

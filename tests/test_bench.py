@@ -469,22 +469,32 @@ def turn(*clean: float, disturbed: tuple[float, ...] = ()) -> Turn:
 
 
 def test_times_leave_disturbed_runs_out_while_there_are_others() -> None:
-    times = Times.of([turn(3, 1, 2), turn(5, 4, disturbed=(0.5, 9))])
+    times = Times.of([turn(3, 1, 2), turn(5, 4, disturbed=(0.5, 9))], [1e6, 1e6])
     assert (times.minimum_ms, times.median_ms, times.runs, times.disturbed) == (1, 3, 5, 2)
     assert times.trusted
-    times = Times.of([turn(4, 2, disturbed=(9, 7))])
+    times = Times.of([turn(4, 2, disturbed=(9, 7))], [1e6])
     assert (times.minimum_ms, times.median_ms, times.trusted) == (2, 5.5, False)
+
+
+def test_the_share_of_the_peak_is_that_of_the_clock_beside_a_turn() -> None:
+    """Half the clock in the second of three rounds, for the network and for the loop."""
+    turns = [turn(2, 2, 2.5), turn(4, 4.2), turn(disturbed=(2.2, 3))]
+    times = Times.of(turns, [1e6, 2e6, 1e6])
+    assert times.in_loops == 2
+    result = result_of(2.0)
+    entry = replace(result.entries[0], times=times)
+    assert result.share(entry) == pytest.approx(2 * 300_774_272 / (2 * 242e6))
 
 
 def result_of(ours_ms: float, **others_ms: float) -> Result:
     """A race on MobileNetV2 with these times."""
     start = Start(1, 1, 1, 1, 2)
     entries = tuple(
-        Entry(name, "1", "timed", start=start, times=Times.of([turn(*[ms] * 5)]))
+        Entry(name, "1", "timed", start=start, times=Times.of([turn(*[ms] * 5)], [1e6]))
         for name, ms in ({OURS: ours_ms} | others_ms).items()
     )
     seen = Circumstances("2026-11-22", "a CPU", 2, (1,), 0.1, 0.0, "gcc", (), "3.11", 1)
-    peak = Peak(242.0, 240.0, "avx512")
+    peak = Peak(242.0, 240.0, "avx512", 242e6)
     return Result("mobilenet_v2", "x86-avx512", 1, 300_774_272, 60_000_000, 1, peak, entries, seen)
 
 
@@ -540,7 +550,7 @@ def test_the_page_says_which_races_count() -> None:
 
 def test_a_race_with_a_disturbed_peak_does_not_count() -> None:
     fine = result_of(2.8, openvino=3.65)
-    low = replace(fine, peak=Peak(180.0, 178.0, "avx512"))
+    low = replace(fine, peak=Peak(180.0, 178.0, "avx512", 242e6))
     races = {"a": fine.to_json(), "b": low.to_json()}
     text = page({"races": races}, {"a": "A", "b": "B"}, [])
     assert "| A | 301 |" in text
@@ -550,7 +560,7 @@ def test_a_race_with_a_disturbed_peak_does_not_count() -> None:
 def test_the_page_has_every_form() -> None:
     result = result_of(2.0, litert=3.0, mnn=4.0)
     ours, litert, mnn = result.entries
-    slow = Times.of([turn(*[9.0] * 5)])
+    slow = Times.of([turn(*[9.0] * 5)], [1e6])
     forms = (FormTimes("written", "timed", times=slow), FormTimes("padded", "timed", times=litert.times))
     failed = (FormTimes("written", "timed", times=mnn.times), FormTimes("padded", "failed", "no zeros"))
     entries = (ours, replace(litert, form="padded", forms=forms), replace(mnn, form="written", forms=failed))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
 
 from compactir.tools.bench.engines import OURS
@@ -33,16 +34,21 @@ class Times:
     disturbed: int
     """Runs in which the system gave the core to somebody else; not counted where enough others are left."""
     trusted: bool
+    in_loops: float
+    """The fastest run of a turn, in runs of the loop of multiply-adds just before and after it: the median of
+    all turns. Clocks change within a race, by a tenth and more; the loop beside a turn has its clock."""
 
     @classmethod
-    def of(cls, turns: Sequence[Turn]) -> Times:
-        """From the runs of all turns."""
+    def of(cls, turns: Sequence[Turn], loops_ns: Sequence[float]) -> Times:
+        """From the runs of all turns, and for each turn the fastest run of the loop beside it."""
         clean = [ns for turn in turns for ns in turn.clean]
         disturbed = [ns for turn in turns for ns in turn.disturbed]
         trusted = len(clean) >= ENOUGH
         counted = sorted(clean if trusted else clean + disturbed)
         middle = (counted[(len(counted) - 1) // 2] + counted[len(counted) // 2]) / 2
-        return cls(counted[0] / 1e6, middle / 1e6, len(counted), len(disturbed), trusted)
+        fastest = [min(turn.clean or turn.disturbed) for turn in turns]
+        in_loops = median(own / loop for own, loop in zip(fastest, loops_ns, strict=True))
+        return cls(counted[0] / 1e6, middle / 1e6, len(counted), len(disturbed), trusted, in_loops)
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class Peak:
     best: float
     median: float
     isa: str
+    run_flop: float
+    """Operations of one run of the loop, of all threads."""
 
 
 @dataclass(frozen=True)
@@ -155,10 +163,10 @@ class Result:
         return entry.times.minimum_ms / ours.times.minimum_ms
 
     def share(self, entry: Entry) -> float | None:
-        """Of the peak, 0…1: useful operations of the network over the fastest run."""
-        if not entry.times or not self.peak.best:
+        """Of the peak, 0…1: useful operations of the network over those that the loop does meanwhile."""
+        if not entry.times:
             return None
-        return 2e-6 * self.macs / entry.times.minimum_ms / self.peak.best
+        return 2 * self.macs / (entry.times.in_loops * self.peak.run_flop)
 
     def off(self, entry: Entry) -> float | None:
         """How far its share is from the one it reached before, as a fraction; None where none is known."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from statistics import median_low
+from statistics import median, median_low
 from typing import IO, Any
 
 import compactir
@@ -37,6 +37,8 @@ PATIENCE_S = 900.0
 """How long a conversion, or loading, may take."""
 SETTLE = 3
 """Turns before the race, for engines that compile or tune themselves in their first runs."""
+LOOP_S = 0.005
+"""How long the loop of multiply-adds runs before every turn, and after the last one of a round."""
 WARMUP = 0.15
 """Share of a turn that is not measured: another engine's weights are in the cache when it begins."""
 
@@ -266,12 +268,12 @@ def race(case: Case, engines: Sequence[str], settings: Settings, record: Record,
             for trial in entered[-1]:
                 if trial.process:
                     stack.callback(trial.process.close)
-        runners = [peak, *(trial.process for trials in entered for trial in trials if trial.process)]
-        with _watched(runners) as others:
-            turns = _run(runners, settings, say, case.network)
+        runners = [trial.process for trials in entered for trial in trials if trial.process]
+        with _watched([peak, *runners]) as others:
+            loops, laps = _run(peak, runners, settings, say, case.network)
         say(f"{case.network}: starting everybody again")
-        entries = tuple(_best(trials, turns, settings) for trials in entered)
-        fastest = _peak(Times.of(turns[id(peak)]), peak.start.rounds * settings.threads, record.loop)
+        entries = tuple(_best(trials, laps, settings) for trials in entered)
+        fastest = _peak(loops, peak.start.rounds * settings.threads, record.loop)
     circumstances = Circumstances(
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         cpu=cpu_name(),
@@ -288,33 +290,55 @@ def race(case: Case, engines: Sequence[str], settings: Settings, record: Record,
     return Result(*head, fastest, entries, circumstances, settings.isa)
 
 
-def _peak(times: Times, rounds: int, target: Target) -> Peak:
+def _peak(loops: Sequence[int], rounds: int, target: Target) -> Peak:
     """GFLOP/s of the loop that went round so often in each run."""
     work = 2 * CHAINS * target.lanes * rounds
-    return Peak(work / times.minimum_ms / 1e6, work / times.median_ms / 1e6, target.isa)
+    return Peak(work / min(loops), work / median(loops), target.isa, work)
 
 
-Turns = dict[int, list[Turn]]
+@dataclass(frozen=True)
+class Lap:
+    """A turn, and the fastest run of the loop just before and after it, in nanoseconds."""
+
+    turn: Turn
+    loop_ns: int
 
 
-def _run(runners: list[Process], settings: Settings, say: Say, network: str) -> Turns:
-    """Everyone's turns, by the identity of the process; who fails drops out and has none."""
-    turns: Turns = {id(runner): [] for runner in runners}
+Laps = dict[int, list[Lap]]
+
+
+def _run(
+    peak: Process, runners: list[Process], settings: Settings, say: Say, network: str
+) -> tuple[list[int], Laps]:
+    """The loop's fastest runs, and everyone's turns by the identity of the process; who fails has none."""
+    loops: list[int] = []
+    laps: Laps = {id(runner): [] for runner in runners}
     alive = list(runners)
+
+    def loop() -> int:
+        turn = peak.turn(LOOP_S)
+        loops.append(min(turn.clean or turn.disturbed))
+        return loops[-1]
+
     for k in range(settings.rounds):
         say(f"{network}: round {k + 1} of {settings.rounds}")
+        before = loop()
         for runner in random.Random(k).sample(alive, len(alive)):  # nobody always comes after the same one
             try:
-                turns[id(runner)].append(runner.turn(settings.turn_s, keep=k + 1 == settings.rounds))
+                turn = runner.turn(settings.turn_s, keep=k + 1 == settings.rounds)
             except EngineError:
                 alive.remove(runner)
-                turns[id(runner)] = []
-    return turns
+                laps[id(runner)] = []
+                continue
+            after = loop()
+            laps[id(runner)].append(Lap(turn, min(before, after)))
+            before = after
+    return loops, laps
 
 
-def _best(trials: Sequence[Trial], turns: Turns, settings: Settings) -> Entry:
+def _best(trials: Sequence[Trial], laps: Laps, settings: Settings) -> Entry:
     """The fastest form of an engine, with the times of all; if none was timed, what went wrong first."""
-    entries = [_finished(trial, turns) for trial in trials]
+    entries = [_finished(trial, laps) for trial in trials]
     timed = [(entry.times.minimum_ms, at) for at, entry in enumerate(entries) if entry.times]
     at = min(timed)[1] if timed else 0
     best = replace(entries[at], start=_start(trials[at].process, settings)) if timed else entries[0]
@@ -334,17 +358,17 @@ def _start(process: Process | None, settings: Settings) -> Start:
     return Start(**{f.name: median_low(getattr(s, f.name) for s in starts) for f in fields(Start)})
 
 
-def _finished(trial: Trial, turns: Turns) -> Entry:
+def _finished(trial: Trial, laps: Laps) -> Entry:
     """One form on one engine, after the race."""
     if trial.process is None:
         return trial.entry
-    own = turns[id(trial.process)]
+    own = laps[id(trial.process)]
     if not own:
         return replace(trial.entry, state=figures.FAILED, note="its process ended during the race")
     if not (error := trial.process.error()) <= TOLERANCE:
         note = f"refused: after the race its output differs by {error:.1e} of the largest element"
         return replace(trial.entry, state=figures.WRONG, note=note, error=error)
-    return replace(trial.entry, times=Times.of(own))
+    return replace(trial.entry, times=Times.of([lap.turn for lap in own], [lap.loop_ns for lap in own]))
 
 
 @contextmanager

@@ -105,7 +105,11 @@ def test_comments_name_every_node_of_a_step_and_count_in_english() -> None:
     assert "/* step 0: block: expand, filter, project (conv+conv+conv) */" in source
     assert "/* 1x1 convolution: 64x64 -> 64x64, " in source
     assert "outputs over 1 input\n" in source
-    assert "/* 3x3 depthwise, stride 2x2: 64x64 -> 32x32, 6 blocks of 8 channels, " in source
+    assert re.search(r"/\* 3x3 depthwise, stride 2x2: 64x64 -> 32x32, \d blocks of 8 channels, ", source)
+    body = source[source.index("static void step_0(") :].partition("\n}\n")[0]
+    made = re.findall(r"^    (conv|depthwise)_\w+\(", body, re.MULTILINE)
+    assert len(made) > 3, "the expansion has several panels"
+    assert made == ["conv", "depthwise"] * (len(made) // 2) + ["conv"], "each is filtered at once"
 
 
 @pytest.mark.slow

@@ -366,6 +366,8 @@ BROKEN: list[tuple[str, str, Broken]] = [
     ("no divisors", EXISTENCE[2], lambda p: with_kernel(p, Pool, lambda k: k.average, divisors=())),
     ("a lost stage", EXISTENCE[3], lambda p: _stages(p, lambda s: s[1:])),
     ("no stages", EXISTENCE[3], lambda p: _stages(p, lambda s: ())),
+    ("turns of too few stages", EXISTENCE[3], lambda p: _turns(p, lambda s: len(s.stages) == 2, tuple)),
+    ("turns in another order", FLOW[1], lambda p: _turns(p, lambda s: s.turns, _first_two_exchanged)),
     ("an odd offset", PLACES[0], lambda p: with_buffer(p, is_arena, offset=8)),
     (
         "odd weights",
@@ -443,6 +445,18 @@ def _with_another_copy(plan: Plan) -> Plan:
 def _stages(plan: Plan, change: Callable[[Any], Any]) -> Plan | None:
     step = next((s for s in plan.steps if s.stages), None)
     return with_step(plan, step, stages=change(step.stages)) if step else None
+
+
+def _turns(plan: Plan, wanted: Callable[[Step], bool], change: Callable[[Any], Any]) -> Plan | None:
+    """A step of several stages that takes turns, with other calls."""
+    step = next((s for s in plan.steps if len(s.stages) > 1 and wanted(s)), None)
+    return with_step(plan, step, calls=change(step.calls), turns=True) if step else None
+
+
+def _first_two_exchanged(calls: tuple[Call, ...]) -> tuple[Call, ...]:
+    """The first call of the first stage makes what the second one should: the first window finds nothing."""
+    first, second, *rest = calls
+    return (replace(first, y=second.y), replace(second, y=first.y), *rest)
 
 
 def _written_once(call: Call) -> Call | None:

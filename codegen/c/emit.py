@@ -8,6 +8,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import accumulate, pairwise
 from math import isfinite, prod
 from typing import Any
 
@@ -223,13 +224,23 @@ def sweep(step: Step, calls: list[tuple[str, list[str]]]) -> list[str]:
         inside = f"n{i} < {s.height} ? n{i} : {s.height}"
         least = f"n{i} < 0 ? 0 : " if s.pad > s.window else ""  # windows that lie above the map
         lines.append(f"  const int n{i} = {need}, e{i} = {least}{inside};")
-    at = 0
-    for i, stage in enumerate(step.stages):
-        for function, arguments in calls[at : at + stage.calls]:
-            lines.append(f"  {function}({', '.join([*arguments, f'r{i}', f'e{i}'])});")
-        lines.append(f"  r{i} = e{i};")
-        at += stage.calls
+    groups = [
+        [f"  {function}({', '.join([*arguments, f'r{i}', f'e{i}'])});" for function, arguments in group]
+        for i, group in enumerate(_by_stage(step, calls))
+    ]
+    if (
+        step.turns
+    ):  # what a call of the first stage writes lies in the first-level cache for one of the second
+        lines += [line for pair in zip(*groups[:2], strict=True) for line in pair]
+        groups[:2] = [], []
+    for i, group in enumerate(groups):
+        lines += [*group, f"  r{i} = e{i};"]
     return [*lines, "}"]
+
+
+def _by_stage(step: Step, calls: list[tuple[str, list[str]]]) -> list[list[tuple[str, list[str]]]]:
+    ends = list(accumulate(stage.calls for stage in step.stages))
+    return [calls[start:end] for start, end in pairwise([0, *ends])]
 
 
 def _band(step: Step) -> list[str]:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from compactir.codegen.lower.state import Lowering, spatial
 from compactir.ir.graph import Graph, Node
-from compactir.ir.plan import Grid, Stage, Step
+from compactir.ir.plan import Call, Conv, Depthwise, Grid, Stage, Step
+from compactir.ir.plan_parts import call_part
 from compactir.ops.norm import Affine
 
 
@@ -112,7 +113,13 @@ def fuse(chain: Chain, steps: list[Step]) -> Step:
         else:
             stride, window, pad = _reach(chain.nodes[i + 1])
             stages.append(Stage(len(step.calls), height, stride, window, pad))
-    calls = tuple(call for step in steps for call in step.calls)
+    turned = _in_turns(chain, steps)
+    if turned:
+        stages[:2] = [replace(stage, calls=len(turned)) for stage in stages[:2]]
+        expanded, filtered = zip(*turned, strict=True)
+        calls = (*expanded, *filtered, *(call for step in steps[2:] for call in step.calls))
+    else:
+        calls = tuple(call for step in steps for call in step.calls)
     assert all(isinstance(c.kernel, Grid) and c.kernel.ranged for c in calls)
     inner = sum(chain.nodes[i].out.type.size // chain.nodes[i].out.type.batch for i in range(len(steps) - 1))
     return replace(
@@ -127,4 +134,35 @@ def fuse(chain: Chain, steps: list[Step]) -> Step:
         read=sum(s.read for s in steps) - inner,
         written=steps[-1].written,
         inplace=("", ""),
+        turns=bool(turned),
     )
+
+
+def _in_turns(chain: Chain, steps: list[Step]) -> list[tuple[Call, Call]]:
+    """Panel by panel: its expansion, and the depthwise filters of its blocks. Empty where that does not pay.
+
+    With strides rows are read once or twice, so that what counts is to read them: a panel's rows still lie in
+    the first-level cache. Without strides nothing was gained (benchmarks/LOG.md).
+    """
+    if len(chain.nodes) < 3 or chain.window != 1 or _reach(chain.nodes[1])[0] == 1:
+        return []
+    if len(steps[0].calls) != 1 or len(steps[1].calls) != 1:
+        return []
+    expand, window = steps[0].calls[0], steps[1].calls[0]
+    k, filters = expand.kernel, window.kernel
+    if not isinstance(k, Conv) or not isinstance(filters, Depthwise) or expand.y.places != window.x.places:
+        return []
+    return [
+        (
+            _cut(expand, "panels", p, 1, k.panel_floats),
+            _cut(window, "blocks", p * k.vectors, k.vectors, filters.block_floats),
+        )
+        for p in range(k.panels)
+    ]
+
+
+def _cut(call: Call, axis: str, first: int, count: int, floats: int) -> Call:
+    """Some panels or blocks of a call, each with so many packed weights."""
+    part = call_part(replace(call, kernel=replace(call.kernel, split=axis)), first, first + count)
+    assert part, "it has some"
+    return replace(part, kernel=replace(part.kernel, split=""), weights=call.weights + first * floats)

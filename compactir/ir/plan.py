@@ -451,7 +451,8 @@ class Step:
 
     `macs` are those of the graph, `executed` those of the kernels with their padding. `copied` counts
     elements that the step writes as it read them; `conversion` marks the caller's tensors going in or out.
-    With `stages` the calls are those of one stage after the other, and all run row by row in turn.
+    With `stages` the calls are those of one stage after the other, and all run row by row in turn; with
+    `turns` the first two stages have equally many calls, and these alternate.
     `split`: several threads share it (plan_parts). `wait`: it starts when all earlier steps are done; in a
     plan for several threads those without it may run at the same time as the ones before.
     `nodes`: of a fused region, the names of all its nodes; `name` is that of the last.
@@ -472,6 +473,7 @@ class Step:
     split: bool = False
     wait: bool = False
     nodes: tuple[str, ...] = ()
+    turns: bool = False
 
     @property
     def bytes_moved(self) -> int:

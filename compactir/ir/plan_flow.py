@@ -246,9 +246,13 @@ def sweep(step: Step, part: int = 0, parts: int = 1) -> Iterator[tuple[Call, int
         ends = [end]
         for stage in reversed(stages[:-1]):
             ends.insert(0, rows_needed(stage, ends[0]))
-        for i, group in enumerate(calls):
-            yield from ((call, made[i], ends[i]) for call in group)
-            made[i] = ends[i]
+        rows = list(zip(made, ends, strict=True))
+        groups = [[(call, *rows[i]) for call in group] for i, group in enumerate(calls)]
+        if step.turns:
+            groups[:2] = [[call for pair in zip(*groups[:2], strict=True) for call in pair]]
+        for group in groups:
+            yield from group
+        made = ends
         end += window
 
 

@@ -151,7 +151,8 @@ def _odd_offsets(facts: Facts) -> Iterator[Problem]:
         elif b.offset % ALIGN:
             yield f"`{b.name}` starts at float {b.offset}", None
     for _, step, call in facts.calls:
-        if call.weights % ALIGN:
+        later = step.turns and call not in (step.calls[0], step.calls[step.stages[0].calls])
+        if call.weights % ALIGN and not later:  # panels of one layer follow each other without a gap
             yield _said(step, f"reads weights from float {call.weights} on")
 
 
@@ -284,6 +285,8 @@ def _wrong_stages(facts: Facts) -> Iterator[Problem]:
                 yield _said(step, "has kernels that run row by row, and no stages")
         elif sum(stage.calls for stage in step.stages) != len(step.calls) or not all(ranged):
             yield _said(step, f"has {len(step.calls)} calls, not those of its stages")
+        elif step.turns and (len(step.stages) < 3 or step.stages[0].calls != step.stages[1].calls):
+            yield _said(step, "has stages that cannot take turns")
 
 
 def _outside_their_buffer(facts: Facts) -> Iterator[Problem]:

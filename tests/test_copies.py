@@ -15,7 +15,7 @@ import pytest
 
 from compactir.driver import Planned, Source, plan, read
 from compactir.ir.graph import Graph, Node
-from compactir.ir.plan import Copy, Grid, Kernel, Resize, WinogradInput, WinogradOutput
+from compactir.ir.plan import Copy, Grid, Kernel, Resize, WinogradInput, WinogradOutput, WinogradRepair
 from compactir.ops.activation import Activation
 from compactir.ops.arrange import Concat, Flatten, Transparent, View
 from compactir.ops.conv import Conv
@@ -78,6 +78,8 @@ def test_a_plan_writes_what_is_produced_and_nothing_else(name: str, defines: dic
         assert step.copied == 0
         for call in step.calls:
             assert not isinstance(call.kernel, Copy)
+            if isinstance(call.kernel, WinogradRepair):  # writes again what is not finite, and nothing else
+                continue
             for buffer, start in call.y.places:
                 place = buffer, start // buffers[buffer].block
                 if buffer not in holding:  # coefficients and sums of Winograd's method, which no layer reads

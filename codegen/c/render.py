@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple
 from functools import cache
 from math import prod
 from typing import Any
@@ -32,6 +33,7 @@ from compactir.ir.plan import (
     Resize,
     WinogradInput,
     WinogradOutput,
+    WinogradRepair,
 )
 from compactir.ops.pool import Upsample
 from compactir.targets import Target
@@ -184,6 +186,12 @@ def _context(kernel: Kernel, target: Target) -> dict[str, Any]:
     if isinstance(kernel, WinogradInput | WinogradOutput):
         context["yrow"] = lambda row: _strip_row(row, kernel.y_ring, kernel.y_strides[0])
         context["xrow"] = lambda row: _strip_row(row, kernel.x_ring, kernel.x_strides[0])
+    if isinstance(kernel, WinogradOutput | WinogradRepair):
+        context["mark_row"] = f"(ty - from{times(kernel.strip)})" if kernel.ranged else "ty"
+    if isinstance(kernel, WinogradRepair):
+        rows = (astuple(origin) for origin in kernel.origins)
+        context["origins"] = wrapped([f"{{ {', '.join(map(str, row))} }}" for row in rows])
+        context["unread"] = wrapped(list(map(str, kernel.unread)))
     if isinstance(kernel, Conv):
         context["swept"] = kernel.rows < kernel.out[0] and not kernel.ranged
         context |= {
@@ -404,4 +412,4 @@ def wrapped(items: Sequence[str], width: int = 110, indent: str = "    ") -> str
 
 def has_weights(call: Call) -> bool:
     """Whether the kernel of a call reads packed weights."""
-    return isinstance(call.kernel, Conv | PlaneConv | Depthwise | Grouped | WinogradOutput)
+    return isinstance(call.kernel, Conv | PlaneConv | Depthwise | Grouped | WinogradOutput | WinogradRepair)

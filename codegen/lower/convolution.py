@@ -236,9 +236,9 @@ def _panels(state: Lowering, run: Operands) -> None:
         shape = tiles.Shape(grid["out"][1], len(group.blocks), depth, words * depth // max(1, len(inputs)))
         part, decided = None, len(state.decisions)
         if inputs and source.lanes == state.lanes and weights.shape[2:] == (3, 3):
-            covered, spread = winograd.whole_blocks(state, source, inputs, weights)
+            covered, lanes_read, spread = winograd.whole_blocks(state, source, inputs, weights)
             part = winograd.Part(
-                run, source, buffer, covered, len(inputs), spread, group.window, rows, group.blocks, extras
+                run, source, buffer, covered, lanes_read, spread, group.window, rows, group.blocks, extras
             )
             part = part if winograd.suits(state, part) else None
         live = [c for b in group.blocks for c in rows[b] if c >= 0]

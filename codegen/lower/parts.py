@@ -28,6 +28,7 @@ from compactir.ir.plan import (
     Step,
     WinogradInput,
     WinogradOutput,
+    WinogradRepair,
 )
 from compactir.ir.plan_access import packed_floats
 from compactir.ir.plan_parts import axes, waits
@@ -107,6 +108,8 @@ def _cycles(k: Kernel, target: Target) -> float:
         return 120.0 * k.blocks * prod(k.out)
     if isinstance(k, WinogradOutput):
         return 100.0 * k.blocks * prod(k.size)
+    if isinstance(k, WinogradRepair):
+        return 2.0 * k.blocks * k.tile_rows
     if isinstance(k, Column | Across):
         return 4.0 * k.pixels * k.channels
     if isinstance(k, Copy):

@@ -6,6 +6,9 @@ kernels do, step three turns 36 sums back into 16 outputs (Aᵀ m A). Filters ar
 
 Source: Lavin and Gray 2016, "Fast algorithms for convolutional neural networks", section 4.3, whose points
 0, ±1, ±2 these are. Rounding errors are larger than those of the direct sum: docs/numerics.md.
+
+One NaN or infinity would spoil all outputs of the tiles that see it. So step three adds up the outputs of a
+row of tiles; where that is not finite, a last call makes the row once more, as a direct sum.
 """
 
 from __future__ import annotations
@@ -24,7 +27,17 @@ from compactir.codegen.lower.state import Lowering, spatial
 from compactir.ir.channel_map import ChannelMap
 from compactir.ir.channels import divisors
 from compactir.ir.connectivity import Pad
-from compactir.ir.plan import Buffer, Call, Conv, Stage, Step, WinogradInput, WinogradOutput
+from compactir.ir.plan import (
+    Buffer,
+    Call,
+    Conv,
+    Origin,
+    Stage,
+    Step,
+    WinogradInput,
+    WinogradOutput,
+    WinogradRepair,
+)
 from compactir.ir.types import Array
 from compactir.passes import Decision
 from compactir.targets import Target
@@ -62,14 +75,14 @@ class Part:
     """Output blocks of a convolution that read the same inputs: what can be transformed.
 
     `blocks` of `rows` lie in `buffer`; `weights` (O, K, 3, 3) are over the lanes of the blocks at `heads`, of
-    which the outputs read `reads`.
+    which the outputs read those at `reads`.
     """
 
     run: Operands
     source: Buffer
     buffer: Buffer
     heads: tuple[tuple[str, int], ...]
-    reads: int
+    reads: Sequence[int]
     weights: Array
     window: Pad
     rows: Sequence[list[int]]
@@ -109,15 +122,15 @@ class Part:
 
 def whole_blocks(
     state: Lowering, source: Buffer, inputs: Sequence[tuple[str, int]], weights: Array
-) -> tuple[tuple[tuple[str, int], ...], Array]:
-    """The blocks that inputs lie in, and the weights (O, K, kh, kw) over all lanes of these."""
+) -> tuple[tuple[tuple[str, int], ...], list[int], Array]:
+    """The blocks that inputs lie in, their lanes there, and the weights (O, K, kh, kw) over all lanes."""
     lanes = [(name, offset - offset % source.lanes, offset % source.lanes) for name, offset in inputs]
     heads = tuple(dict.fromkeys((name, head) for name, head, _ in lanes))
     number = {head: i for i, head in enumerate(heads)}
     at = [number[name, head] * state.lanes + lane for name, head, lane in lanes]
     spread = np.zeros((len(weights), max(at) + 1, *weights.shape[2:]), np.float32)
     spread[:, at] = weights
-    return heads, spread
+    return heads, at, spread
 
 
 def suits(state: Lowering, part: Part) -> bool:
@@ -129,6 +142,8 @@ def suits(state: Lowering, part: Part) -> bool:
     held = run.node.out.name in state.fused or bool(state.held.get(run.x, 0))
     if not (state.target.winograd and plain and whole and inside and not held and run.offset == (0, 0)):
         return False
+    if not np.isfinite(part.weights).all():
+        return _decide(state, part, False, "an infinite weight would be lost among the others of its filter")
     filters = 4 * POINTS * part.depth * len(part.blocks) * state.lanes
     if filters > max(_LARGEST, state.target.l3_bytes // 3):
         return _decide(
@@ -147,7 +162,7 @@ def _decide(state: Lowering, part: Part, done: bool, why: str) -> bool:
 
 def _direct(target: Target, part: Part) -> float:
     height, width = spatial(part.run.node.out.type)
-    shape = tiles.Shape(width, len(part.blocks), 9 * part.reads)
+    shape = tiles.Shape(width, len(part.blocks), 9 * len(part.reads))
     return height * tiles.cost(target, shape, tiles.choose(target, shape, part.half(target)))
 
 
@@ -211,11 +226,15 @@ def steps(state: Lowering, parts: Sequence[Part]) -> list[Step]:
     stem, shape = run.node.out.name, (strip, part.grid[1])
     forth = state.buffer(f"{stem}.tiles", shape, POINTS * ins)
     back = state.buffer(f"{stem}.sums", shape, POINTS * outs)
-    calls = (
-        (_forth(parts, forth, banded),),
-        _products(state, parts, forth, back),
-        (_back(state, parts, back, banded),),
-    )
+    strips = part.grid[0] // strip
+    tile = tiles.Shape(strip * part.grid[1], len(part.blocks), part.depth)
+    kind = f"winograd {len(parts)} {strips}"
+    tiling = state.choices.take(state.target, tile, part.half(state.target), kind)
+    into = _forth(parts, forth, banded)
+    products = _products(state, parts, forth, back, tiling)
+    out_of = _back(state, parts, back, banded)
+    origins = _origins(parts, tiling, products, out_of)
+    calls = ((into,), products, (out_of, _again(parts, into, out_of, origins, products[0].weights)))
     read = run.x.type.size // run.x.type.batch
     live = sum(c >= 0 for part in parts for b in part.blocks for c in part.rows[b])
     whole = Step(
@@ -320,23 +339,81 @@ def _back(state: Lowering, parts: Sequence[Part], buffer: Buffer, banded: bool) 
     )
     places = (order.place(b, point) for b in range(blocks) for point in range(POINTS))
     lanes = np.array([part.rows[b] for b in written])
+    scratch = state.buffer(f"{run.node.out.name}.finite", (1, 1), kernel.scratch_floats // buffer.lanes)
     return Call(
         kernel,
         ChannelMap.of((buffer.name, place) for place in places),
         ChannelMap.of((part.buffer.name, b * part.buffer.block) for b in written),
         state.packer.add(np.where(lanes >= 0, run.bias[lanes], np.float32(0))),
         tuple(state.starts([e[b] for b in written]) for e in part.extras),
+        scratch.name,
     )
 
 
-def _products(state: Lowering, parts: Sequence[Part], forth: Buffer, back: Buffer) -> tuple[Call, ...]:
+def _origins(
+    parts: Sequence[Part], tiling: tiles.Tiling, products: Sequence[Call], out_of: Call
+) -> list[Origin]:
+    """Where the panels hold the filters of every block of outputs, counted from the first panel."""
+    outs, start = len(parts[0].blocks), products[0].weights
+    found: dict[int, Origin] = {}
+    for call, spans in zip(products, _panels(tiling, outs).values(), strict=True):
+        k = call.kernel
+        assert isinstance(k, Conv)
+        vector, point = k.vectors * k.lanes, len(spans) * k.panel_floats
+        for unit, (number, span) in product(range(len(parts)), enumerate(spans)):
+            filters = call.weights - start + unit * POINTS * point + number * k.panel_floats + vector
+            for i, block in enumerate(span):
+                found[unit * outs + block] = Origin(
+                    bias=out_of.weights - start + (unit * outs + block) * k.lanes,
+                    filters=filters + i * k.lanes,
+                    point=point,
+                    depth=vector,
+                    head=unit * parts[0].ins(k.lanes),
+                    lanes=k.lanes // 2 if k.half and block == span[-1] else k.lanes,
+                )
+    return [found[block] for block in range(len(found))]
+
+
+def _again(parts: Sequence[Part], into: Call, out_of: Call, origins: Sequence[Origin], start: int) -> Call:
+    """Rows of tiles with numbers that are not finite: the direct sum of what `into` has read."""
+    part, k = parts[0], out_of.kernel
+    assert isinstance(k, WinogradOutput)
+    lanes = k.lanes
+    firsts = [unit * part.ins(lanes) * lanes for unit in range(len(parts))]
+    read = {first + lane for first, one in zip(firsts, parts, strict=True) for lane in one.reads}
+    every = (first + lane for first in firsts for lane in range(part.depth))
+    kernel = WinogradRepair(
+        lanes=lanes,
+        size=spatial(part.run.x.type),
+        out=k.out,
+        window=(3, 3),
+        stride=(1, 1),
+        dilation=(1, 1),
+        pad=part.window[:2],
+        x_strides=(part.source.row, part.source.pixel),
+        y_strides=k.y_strides,
+        tile=1,
+        ranged=k.ranged,
+        epilogue=k.epilogue,
+        spread=k.spread,
+        blocks=k.blocks,
+        strip=k.strip,
+        depth=part.depth,
+        heads=len(into.x),
+        origins=tuple(origins),
+        unread=tuple(n for n in every if n not in read),
+    )
+    return Call(kernel, into.x, out_of.y, start, out_of.extra, out_of.scratch)
+
+
+def _products(
+    state: Lowering, parts: Sequence[Part], forth: Buffer, back: Buffer, tiling: tiles.Tiling
+) -> tuple[Call, ...]:
     """A pointwise convolution of every coefficient's map, with filters of its own; strips are its rows."""
     part, v, outs = parts[0], state.lanes, len(parts[0].blocks)
     ins, pixels = part.ins(v), forth.height * forth.width
     source, target = Order.of(forth), Order.of(back)
     strips = part.grid[0] // forth.height
-    shape, kind = tiles.Shape(pixels, outs, part.depth), f"winograd {len(parts)} {strips}"
-    tiling = state.choices.take(state.target, shape, part.half(state.target), kind)
     bias = np.zeros(len(part.run.bias), np.float32)
     plain = Conv(
         lanes=v,
@@ -379,11 +456,64 @@ def _products(state: Lowering, parts: Sequence[Part], forth: Buffer, back: Buffe
 
 
 def _filters(part: Part) -> Array:
-    """(36, O, K, 1, 1): G g Gᵀ of every filter, computed in float64."""
+    """(36, O, K, 1, 1): the transformed filters of all outputs of the part."""
     outputs = sorted({c for b in part.blocks for c in part.rows[b] if c >= 0})
     found = np.zeros((POINTS, *part.weights.shape[:2], 1, 1), np.float32)
-    transformed = np.einsum("ai,okij,bj->abok", G, part.weights[outputs].astype(np.float64), G, optimize=True)
-    found[:, outputs] = transformed.reshape(POINTS, len(outputs), -1, 1, 1)
+    found[:, outputs] = transformed(part.weights[outputs]).reshape(POINTS, len(outputs), -1, 1, 1)
+    return found
+
+
+def transformed(weights: Array) -> Array:
+    """G g Gᵀ (6, 6, O, K) of filters (O, K, 3, 3), computed in float64; `taps` finds all signs in it."""
+    exact = np.einsum("ai,okij,bj->abok", G, weights.astype(np.float64), G, optimize=True)
+    rounded: Array = exact.astype(np.float32)
+    weights = weights.transpose(2, 3, 0, 1)
+    lost = (np.sign(taps(rounded)) != np.sign(weights)).any(axis=(0, 1))
+    if lost.any():
+        rounded[..., lost] = _with_signs(exact[..., lost], weights[..., lost].astype(np.float64))
+    return rounded
+
+
+def taps(filters: Array) -> Array:
+    """The 3×3 filters (3, 3, …) of transformed ones (6, 6, …), as the C function computes them back.
+
+    Corners are exact, the others within some units of the last place of the largest.
+    """
+    f = filters
+    top = (16 * f[0, 0], 12 * (f[0, 2] - f[0, 1]), 4 * f[0, 5])
+    middle = (
+        12 * (f[2, 0] - f[1, 0]),
+        9 * ((f[2, 2] - f[2, 1]) - (f[1, 2] - f[1, 1])),
+        3 * (f[2, 5] - f[1, 5]),
+    )
+    return np.array([top, middle, (4 * f[5, 0], 3 * (f[5, 2] - f[5, 1]), f[5, 5])], filters.dtype)
+
+
+def _with_signs(exact: Array, weights: Array) -> Array:
+    """Transformed filters (6, 6, n), rounded such that `taps` finds zeros, and all signs, as they are.
+
+    An infinity times a weight is an infinity of its sign, or NaN. Coefficients become multiples of a grid on
+    which the differences in `taps` are exact; there each tap's difference is set.
+    """
+    found = exact.astype(np.float32)
+    _, exponent = np.frexp(np.abs(exact).max(axis=(0, 1)))
+    grid = np.ldexp(1.0, exponent - 22)
+    u = np.rint(exact / grid)
+
+    def difference(row: int, column: int, divisor: int) -> Array:
+        tap = weights[row, column]
+        found: Array = np.sign(tap) * np.maximum(1, np.rint(np.abs(tap) / divisor / grid))
+        return found
+
+    u[0, 2] = u[0, 1] + difference(0, 1, 12)
+    u[2, 0] = u[1, 0] + difference(1, 0, 12)
+    u[2, 5] = u[1, 5] + difference(1, 2, 3)
+    u[5, 2] = u[5, 1] + difference(2, 1, 3)
+    u[2, 2] = u[2, 1] + u[1, 2] - u[1, 1] + difference(1, 1, 9)
+    inner = np.ix_((0, 1, 2, 5), (0, 1, 2, 5))
+    found[inner] = (u * grid)[inner]
+    for row, column in product((0, 5), (0, 5)):
+        found[row, column] = exact[row, column]
     return found
 
 

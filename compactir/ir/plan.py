@@ -321,7 +321,8 @@ class WinogradInput(Grid):
 class WinogradOutput(Grid):
     """36 sums per tile back to 4×4 outputs; `size` counts tiles, strips as above.
 
-    Places of x: 36 for every block of y.
+    Places of x: 36 for every block of y. The scratch gets one vector per block and row of tiles of a strip:
+    a sum that is finite in every lane only if all sums of that row are.
     """
 
     blocks: int = 1
@@ -331,6 +332,59 @@ class WinogradOutput(Grid):
     def block_floats(self) -> int:
         """Packed size of one block: its bias."""
         return self.lanes
+
+    @property
+    def scratch_floats(self) -> int:
+        """What the scratch holds."""
+        return self.blocks * (self.strip if self.ranged else self.size[0]) * self.lanes
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What one block of outputs is computed from: its packed weights, as offsets in floats, and its inputs.
+
+    Its bias; the first vector of its 36 transformed filters, how far the next of the 36 lies, and the next
+    input's. `head`: its first block of inputs. `lanes`: those that count.
+    """
+
+    bias: int
+    filters: int
+    point: int
+    depth: int
+    head: int
+    lanes: int
+
+
+@dataclass(frozen=True)
+class WinogradRepair(Grid):
+    """Rows of tiles that `WinogradOutput` has marked in the scratch once more, as the direct sum has them.
+
+    The filters are computed back from the transformed ones. Every block reads `depth` inputs, lanes of
+    consecutive ones of the `heads` blocks of x, but for those in `unread`, lanes counted from the first head.
+    Strips as above; they count rows of tiles.
+    """
+
+    blocks: int = 1
+    strip: int = 1
+    depth: int = 1
+    heads: int = 1
+    origins: tuple[Origin, ...] = ()
+    unread: tuple[int, ...] = ()
+
+    @property
+    def tile_rows(self) -> int:
+        """Rows of tiles in all."""
+        return -(-self.out[0] // 4)
+
+    @property
+    def packed_floats(self) -> int:
+        """Up to where it reads packed weights: the biases are the last."""
+        return max(origin.bias for origin in self.origins) + self.lanes
+
+    @property
+    def scratch_floats(self) -> int:
+        """As much as `WinogradOutput` writes."""
+        return self.blocks * (self.strip if self.ranged else self.tile_rows) * self.lanes
 
 
 @dataclass(frozen=True)
@@ -529,6 +583,8 @@ _CLASSES: dict[str, type] = {
         Map,
         WinogradInput,
         WinogradOutput,
+        WinogradRepair,
+        Origin,
         GlobalPool,
         Column,
         Across,

@@ -30,6 +30,7 @@ from compactir.ir.plan import (
     Resize,
     WinogradInput,
     WinogradOutput,
+    WinogradRepair,
 )
 
 ALIGN = 16
@@ -113,6 +114,8 @@ def touched(call: Call, first: int = 0, last: int | None = None) -> Touched:
         return _grouped(k, call, first, k.out[0] if last is None else last)
     if isinstance(k, WinogradOutput):
         return _from_tiles(k, call, first, -(-k.size[0] // k.strip) if last is None else last)
+    if isinstance(k, WinogradRepair):
+        return _from_inputs(k, call, first, -(-k.tile_rows // k.strip) if last is None else last)
     if isinstance(k, WinogradInput):
         end = k.out[0] if last is None else min(last * k.strip, k.out[0])
         return replace(_windowed(k, call, first * k.strip, end), lanewise=False)
@@ -213,6 +216,18 @@ def _from_tiles(k: WinogradOutput, call: Call, first: int, last: int) -> Touched
     return Touched((sums, *extras), _results(k, call, whole, top, end), False)
 
 
+def _from_inputs(k: WinogradRepair, call: Call, first: int, last: int) -> Touched:
+    """Any row of tiles may have to be made once more, by the windows of its outputs; strips are the unit."""
+    top, end = 4 * first * k.strip, min(4 * last * k.strip, k.out[0])
+    heads, used = call.x.places, {origin.head for origin in k.origins}
+    every = (head * k.lanes + i for head in sorted(used) for i in range(k.depth))
+    numbers = [n for n in every if n not in k.unread]
+    reads = [(heads[n // k.lanes][0], heads[n // k.lanes][1] + n % k.lanes) for n in numbers]
+    x = _windows(k, ChannelMap.of(reads), top, end, 1)
+    whole = [(_all(call.y), k.lanes)]
+    return Touched((*x, *_extras(k, call, whole, top, end)), _results(k, call, whole, top, end), False)
+
+
 def _inputs(k: Conv, heads: ChannelMap) -> ChannelMap:
     """The places of all inputs, where a table only holds the first of each panel."""
     if k.reads == "table":
@@ -235,7 +250,7 @@ def _windows(k: Grid, m: ChannelMap, first: int, last: int, lanes: int) -> tuple
     if not rows.count or not columns.count:
         return ()
     row, pixel = k.x_strides
-    strict = isinstance(k, Conv | Grouped)
+    strict = isinstance(k, Conv | Grouped | WinogradRepair)
     return (Access("x", m, _all(m), columns, pixel, lanes, rows, row, strict, k.x_ring),)
 
 
@@ -289,6 +304,8 @@ def table_lengths(kernel: Kernel) -> tuple[int, int]:
         return kernel.blocks, 36 * kernel.blocks
     if isinstance(kernel, WinogradOutput):
         return 36 * kernel.blocks, kernel.blocks
+    if isinstance(kernel, WinogradRepair):
+        return kernel.heads, kernel.blocks
     assert isinstance(kernel, Depthwise | Pool | PlanePool | Map | GlobalPool | Across | Resize)
     return kernel.blocks, kernel.blocks
 
@@ -297,15 +314,19 @@ def packed_floats(kernel: Kernel) -> int:
     """How many packed weights a kernel reads."""
     if isinstance(kernel, Conv):
         return kernel.panels * kernel.panel_floats
-    if isinstance(kernel, PlaneConv):
+    if isinstance(kernel, PlaneConv | WinogradRepair):
         return kernel.packed_floats
     if isinstance(kernel, Depthwise | Grouped | WinogradOutput):
         return kernel.blocks * kernel.block_floats
     return 0
 
 
-def scratch_floats(kernel: Column | Across) -> int:
-    """How many floats a kernel writes aside, in whole vectors."""
+def scratch_floats(kernel: Kernel) -> int:
+    """How many floats a kernel writes aside, in whole vectors, or reads there."""
+    if isinstance(kernel, WinogradOutput | WinogradRepair):
+        return kernel.scratch_floats
     if isinstance(kernel, Across):
         return kernel.together * kernel.column
+    if not isinstance(kernel, Column):
+        return 0
     return -(-kernel.channels // kernel.lanes) * kernel.lanes

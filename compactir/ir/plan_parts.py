@@ -31,6 +31,7 @@ from compactir.ir.plan import (
     Stage,
     Step,
     WinogradOutput,
+    WinogradRepair,
 )
 
 __all__ = ["axes", "bands", "call_part", "conflicts", "first_rows", "span", "tile_starts", "units", "waits"]
@@ -38,7 +39,7 @@ __all__ = ["axes", "bands", "call_part", "conflicts", "first_rows", "span", "til
 
 def axes(kernel: Kernel) -> dict[str, int]:
     """Along what a kernel can be cut, and into how many units."""
-    if isinstance(kernel, WinogradOutput):
+    if isinstance(kernel, WinogradOutput | WinogradRepair):
         return {"blocks": kernel.blocks}
     if isinstance(kernel, PlaneGrid):
         # Rows that are made twice would be made by two parts.
@@ -130,6 +131,9 @@ def _of_blocks(call: Call, first: int, last: int) -> Call:
     part: Kernel = replace(k, blocks=last - first)  # type: ignore[call-arg]  # `_blocks` has seen to it
     if isinstance(part, Grouped):
         part = replace(part, uses=part.uses[first * part.terms : last * part.terms])
+    if isinstance(part, WinogradRepair):
+        part = replace(part, origins=part.origins[first:last])
+        return _rest(call, part, call.x, (first, last, count))
     return _rest(call, part, _slice(call.x, first, last, count), (first, last, count))
 
 

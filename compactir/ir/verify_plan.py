@@ -10,10 +10,8 @@ from math import prod
 from compactir.diagnostics import CompactError, CompactErrors, Span
 from compactir.ir.channel_map import ChannelMap
 from compactir.ir.plan import (
-    Across,
     Buffer,
     Call,
-    Column,
     Conv,
     Depthwise,
     Grid,
@@ -25,6 +23,7 @@ from compactir.ir.plan import (
     Pool,
     Step,
     Tensor,
+    WinogradRepair,
 )
 from compactir.ir.plan_access import (
     ALIGN,
@@ -262,16 +261,22 @@ def _unfit_kernels(facts: Facts) -> Iterator[Problem]:
                 yield _said(step, f"takes blocks of channels in {name} for planes")
         if isinstance(k, PlaneConv) and any(len(row) != len(k.masks) for row in k.counts):
             yield _said(step, f"has {len(k.masks)} sections, a panel of it has others")
+        if isinstance(k, WinogradRepair) and len(k.origins) != k.blocks:
+            yield _said(step, f"has {k.blocks} blocks, of which {len(k.origins)} come from somewhere")
+        if isinstance(k, WinogradRepair) and any(
+            o.head * k.lanes + k.depth > k.heads * k.lanes for o in k.origins
+        ):
+            yield _said(step, f"reads {k.depth} inputs beyond its {k.heads} blocks of them")
         if isinstance(k, Pool | PlanePool) and k.average and len(k.divisors) not in (1, prod(k.out)):
             yield _said(step, f"has {len(k.divisors)} divisors for {prod(k.out)} windows")
 
 
 def _small_scratch(facts: Facts) -> Iterator[Problem]:
     for _, step, call in facts.calls:
-        if isinstance(call.kernel, Column | Across):
-            wanted, found = scratch_floats(call.kernel), facts.buffers.get(call.scratch)
-            if found is None or found.region != "arena" or found.floats < wanted:
-                yield _said(step, f"needs a column of {wanted} floats")
+        if wanted := scratch_floats(call.kernel):
+            found = facts.buffers.get(call.scratch)
+            if found is None or found.region != "arena" or found.one < wanted:
+                yield _said(step, f"needs a scratch of {wanted} floats")
 
 
 def _wrong_stages(facts: Facts) -> Iterator[Problem]:
@@ -386,7 +391,7 @@ PLACES: tuple[Rule, ...] = (
     Rule("buffers are used while they are alive", _used_when_dead),
     Rule("buffers alive at the same time do not overlap", _overlaps),
     Rule("a result lies over its operand element by element", _wrong_in_place),
-    Rule("a scratch column is large enough", _small_scratch),
+    Rule("a scratch is large enough", _small_scratch),
     Rule("a ring is as high as its buffer", _wrong_rings),
     Rule("every part has its own copy of what it makes inside a step", _missing_copies),
     Rule("a step waits for what it depends on", _missing_waits),

@@ -105,6 +105,18 @@ def test_one_file_as_it_is_shipped(
     compile_quietly([*command(compiler, tool, need), *flags, *STRICT, *made])
 
 
+def test_few_inputs_of_many_weights(tmp_path: Path, tool: Tool) -> None:
+    """Two inputs are no word for loads by twos; 51 KB of weights are worth fetching early."""
+    target = load_target("arm")
+    g = Graph("wide")
+    image = g.input("image", TensorType.f32(1, 2, 1, 3))
+    g.outputs["out"] = g.apply(Conv(Connectivity.dense(2, 6400)), [image], "conv1")
+    g.weights = random_weights(g, 0)
+    source = written(emit_c(lower(g, target), target), tmp_path)
+    flags = [tool(target.cc[0]), *target.flags("gcc"), *STRICT]
+    compile_quietly([*flags, "-c", str(source), "-o", str(tmp_path / "wide.o")])
+
+
 @pytest.mark.parametrize("compiler", ["gcc", "clang", "zig"])
 def test_one_file_for_several_threads(compiler: str, tmp_path: Path, tool: Tool, need: Need) -> None:
     target = load_target("native")

@@ -43,7 +43,7 @@ def one_round(number: int, target: Target, end: float) -> int:
 
     @seed(number)
     @settings(max_examples=50, database=None, deadline=None)
-    @given(st.one_of(graphs().map(lambda g: (g, None)), separable().map(lambda g: (g, 0))))
+    @given(st.one_of(graphs().map(lambda g: (g, None)), st.tuples(separable(), st.sampled_from([0, 1]))))
     def run(drawn: tuple[Graph, int | None]) -> None:
         if time.monotonic() < end:
             check(drawn[0], target, drawn[1])

@@ -47,7 +47,7 @@ def program(
     if not target.is_native:
         tool(target.runner)
     compiler = find_compiler(target, "zig" if family == "zig" else tool(target.cc[0]))
-    fused = [Case(f"fused {i}", g).optimised(target, 0) for i, g in enumerate(drawn(separable(), 8))]
+    fused = [Case(f"fused {i}", g).optimised(target, i % 2) for i, g in enumerate(drawn(separable(), 8))]
     windows = [case.optimised(target) for case in window_cases(16)]
     cases = [*op_cases(), *fused, *windows, *table_cases(16)]
     return build(cases, target, compiler, tmp_path_factory.mktemp(target.name), "-O0")

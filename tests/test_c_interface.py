@@ -301,7 +301,7 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], st
     """
     target = load_target("native")
     compiler = Compiler((tool("gcc"),), "gcc", "gcc", "")
-    fused = [Case(f"fused {i}", g).optimised(target, 0) for i, g in enumerate(drawn(separable(), 6))]
+    fused = [Case(f"fused {i}", g).optimised(target, i % 2) for i, g in enumerate(drawn(separable(), 6))]
     cases = [*op_cases((2,)), *window_cases(12), *table_cases(16), *fused]
     folder = tmp_path_factory.mktemp("sanitized")
     program = build(cases, target, compiler, folder, *SANITIZE)

@@ -49,7 +49,7 @@ def drawn(strategy: st.SearchStrategy[Graph], count: int) -> list[Graph]:
 def cases(target: Target) -> list[Case]:
     """Small networks of everything, separable blocks run row by row, single windows."""
     small = [Case(f"small {i}", g).optimised(target) for i, g in enumerate(drawn(graphs(), 24))]
-    fused = [Case(f"fused {i}", g).optimised(target, 0) for i, g in enumerate(drawn(separable(), 12))]
+    fused = [Case(f"fused {i}", g).optimised(target, i % 2) for i, g in enumerate(drawn(separable(), 12))]
     windows = [case.optimised(target) for case in window_cases(30)]
     return [*small, *fused, *windows]
 

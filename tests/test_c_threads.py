@@ -58,7 +58,7 @@ def everything_shared() -> Iterator[None]:
 def program(everything_shared: None, tmp_path_factory: pytest.TempPathFactory) -> Program:
     """Every sample, windows, regions, small networks, for three threads."""
     target = load_target("native")
-    fused = [Case(f"fused {i}", g).optimised(target, 0) for i, g in enumerate(drawn(separable(), 5))]
+    fused = [Case(f"fused {i}", g).optimised(target, i % 2) for i, g in enumerate(drawn(separable(), 5))]
     small = [Case(f"small {i}", g).optimised(target) for i, g in enumerate(drawn(graphs(), 4))]
     cases = [*op_cases((2,)), *window_cases(8), *table_cases(8), *fused, *small, *map(example, NETWORKS)]
     folder = tmp_path_factory.mktemp("threads")
@@ -104,7 +104,7 @@ def test_the_thread_sanitizer_finds_nothing(
     """Networks in turns, on threads and with several callers; a race would end the program with status 66."""
     target = load_target("native")
     compiler = Compiler((tool("gcc"),), "gcc", "gcc", "")
-    fused = [Case(f"fused {i}", g).optimised(target, 0) for i, g in enumerate(drawn(separable(), 4))]
+    fused = [Case(f"fused {i}", g).optimised(target, i % 2) for i, g in enumerate(drawn(separable(), 4))]
     small = [Case(f"small {i}", g).optimised(target) for i, g in enumerate(drawn(graphs(), 4))]
     program = crew(
         build([*fused, *small, *table_cases(4)], target, compiler, tmp_path, *RACES, threads=THREADS), THREADS

@@ -18,6 +18,7 @@ from compactir.codegen.lower import lower
 from compactir.diagnostics import CompactError
 from compactir.ir.channel_map import ChannelMap
 from compactir.ir.channels import ChannelList
+from compactir.ir.connectivity import Connectivity, Pad
 from compactir.ir.graph import Graph
 from compactir.ir.plan import (
     Buffer,
@@ -38,6 +39,8 @@ from compactir.ir.verify_plan import RULES, verify_plan
 from compactir.ops.activation import Softmax
 from compactir.ops.arrange import Gather
 from compactir.ops.combine import Add
+from compactir.ops.conv import Conv as ConvOp
+from compactir.ops.conv import conv
 from compactir.ops.pool import AvgPool, MaxPool
 from compactir.passes import pipeline, run_pipeline
 from compactir.passes.fuse_separable import FuseSeparable
@@ -52,7 +55,7 @@ NETWORKS = ("lenet5", "mobilenet_v2", "shufflenet_v2")
 
 
 def planned(graph: Graph, target: str, cache_bytes: int = 1 << 20, threads: int = 1) -> Plan:
-    """The plan after the passes of the C pipeline; with a cache of 0 bytes whatever can be is fused."""
+    """The plan after the passes of the C pipeline; see `Case.optimised` for caches of 0 bytes and 1."""
     passes = [p for p in pipeline("c", load_target(target)) if not isinstance(p, FuseSeparable)]
     run_pipeline(graph, [*passes, FuseSeparable(cache_bytes)])
     return lower(graph, load_target(target), threads).plan
@@ -116,11 +119,27 @@ def test_random_graphs(graph: Graph, target: str) -> None:
     verify_plan(plan)
 
 
-@given(separable(), st.sampled_from(TARGETS), st.integers(1, 4))
+@given(separable(), st.sampled_from(TARGETS), st.integers(1, 4), st.integers(0, 1))
 @settings(max_examples=40)
-def test_random_regions(graph: Graph, target: str, threads: int) -> None:
-    plan = planned(graph, target, cache_bytes=0, threads=threads)
+def test_random_regions(graph: Graph, target: str, threads: int, cache_bytes: int) -> None:
+    plan = planned(graph, target, cache_bytes, threads)
     assert parse_plan(print_plan(plan)) == plan
+    verify_plan(plan)
+
+
+@pytest.mark.parametrize("kernel", [3, 9])
+@pytest.mark.parametrize("cache_bytes", [0, 1])
+def test_1x1_filters_of_a_window_at_the_end_of_a_region(kernel: int, cache_bytes: int) -> None:
+    """They read the producer's ring as their neighbors do: it is no strip of which each row is read once."""
+    graph = Graph("mixed")
+    x = graph.input("x", TensorType.f32(1, 8, 28, 28))
+    a = graph.apply(conv(x.type, 16, 1), [x], "a")
+    pads: list[Pad] = [(0,) * 4] * 8 + [(kernel // 2,) * 4] * 8
+    connect = Connectivity.parts([(1, 1)] * 16, [(1, 1)] * 8 + [(kernel, kernel)] * 8, pads)
+    graph.outputs["y"] = graph.apply(ConvOp(connect), [a], "b")
+    graph.weights = random_weights(graph)
+    plan = planned(graph, "x86", cache_bytes)
+    assert [len(step.stages) for step in plan.steps if step.stages] == [2]
     verify_plan(plan)
 
 

@@ -640,8 +640,9 @@ def _grid(state: Lowering, run: Operands, source: Buffer, buffer: Buffer, window
     x_ring = state.held.get(run.x, 0)
     if plain and not ranged:
         size = out = (1, size[0] * size[1])
-    elif plain and x_ring and not state.held.get(run.node.out):
-        # The reader of a strip: its rows are the strip's, all pixels of it in one run.
+    elif plain and x_ring and not state.held.get(run.node.out) and not run.connect.is_depthwise:
+        # The reader of a strip: its rows are the strip's, all pixels of it in one run. The 1×1 blocks of a
+        # window have rows as its others do.
         size = out = (size[0] // x_ring, size[1] * x_ring)
         x_strides, y_strides = (source.row * x_ring, source.pixel), (buffer.row * x_ring, buffer.pixel)
         x_ring = 1

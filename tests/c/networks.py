@@ -65,7 +65,10 @@ class Case:
         return {k: v.astype(np.float32) for k, v in reference.random_inputs(self.graph, 1).items()}
 
     def optimised(self, target: Target, cache_bytes: int | None = None) -> Case:
-        """The case after the C pipeline; with a cache of 0 bytes every region that can be fused is."""
+        """The case after the C pipeline; with a cache of 0 bytes every region that can be fused is.
+
+        With one of 1 byte too, in rounds of several rows.
+        """
         graph = self.graph.clone()
         passes = pipeline("c", target)
         if cache_bytes is not None:

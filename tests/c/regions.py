@@ -93,8 +93,8 @@ def _depthwise(m: Maker) -> None:
 
 
 def _mixed(m: Maker) -> None:
-    cut = m.draw(st.integers(0, m.channels))
-    sizes = [(3, 3)] * cut + [(5, 5)] * (m.channels - cut)
+    cut, small = m.draw(st.integers(0, m.channels)), m.draw(st.sampled_from([3, 3, 1]))
+    sizes = [(small, small)] * cut + [(5, 5)] * (m.channels - cut)
     pads: list[Pad] = [(k // 2,) * 4 for k, _ in sizes]
     stride = m.draw(st.sampled_from([(1, 1), (2, 2)]))
     m.then(Conv(Connectivity.parts([(1, 1)] * m.channels, sizes, pads), stride))

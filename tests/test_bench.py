@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +26,7 @@ from compactir.tools.bench import case as cases
 from compactir.tools.bench import command
 from compactir.tools.bench.command import bench
 from compactir.tools.bench.engines import ENGINES, OURS, engine
+from compactir.tools.bench.engines.peak import Loop
 from compactir.tools.bench.figures import Circumstances, Entry, FormTimes, Peak, Result, Times
 from compactir.tools.bench.fma import CHAINS, build_loop, open_loop, read_speed
 from compactir.tools.bench.forms import forms_of
@@ -604,6 +607,33 @@ def test_the_loops_run(tmp_path: Path) -> None:
     assert read_speed(library, 0.1, seconds=0.001) > 0
     portable = build_loop(load_target("c"))
     assert open_loop(portable)(0, 0.5, 0.5) == 4 * sum(range(CHAINS))  # lanes times the sums' first values
+
+
+def test_every_thread_of_the_peak_has_a_core_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool of two gave both halves to one thread, or both threads one core: half the peak."""
+    calls: list[int] = []
+    pinned: dict[int, set[int]] = {}
+
+    def loop(rounds: int, w: float, x: float) -> float:
+        calls.append(threading.get_ident())
+        time.sleep(1e-6 * rounds)  # as the library's: others run meanwhile
+        return 0.0
+
+    monkeypatch.setattr("compactir.tools.bench.fma.open_loop", lambda library: loop)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {4, 6}, raising=False)
+
+    def pin(pid: int, cores: set[int]) -> None:
+        pinned[threading.get_ident()] = cores
+
+    monkeypatch.setattr(os, "sched_setaffinity", pin, raising=False)
+    peak = Loop(Path("libpeak.so"), 2)
+    calls.clear()
+    peak.run()
+    peak.rounds = 0  # the first thread is done before the second one wakes
+    for _ in range(20):
+        peak.run()
+    assert sorted(pinned.values(), key=min) == [{4}, {6}]
+    assert {thread: calls.count(thread) for thread in set(calls)} == dict.fromkeys(pinned, 21)
 
 
 def test_a_turn_runs_three_times_at_least() -> None:

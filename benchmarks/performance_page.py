@@ -47,6 +47,10 @@ AVX2 = """\
 The same on one thread with our target `x86`, and with the engines held to AVX2 that can be; the peak is that
 of 256-bit multiply-adds. A share above 100 % is Winograd's: fewer multiplications than the graph counts.
 """
+UNKNOWN = """\
+Nobody wrote down yet what shares of the peak these engines reach here: only other work on the machine, or a
+low peak, keeps a race of this table from counting. An engine that was driven badly would not show.
+"""
 STARTS = """\
 ## Start-up, memory, size: {title}
 
@@ -198,6 +202,8 @@ def _table(races: Mapping[str, Race], titles: Mapping[str, str]) -> Iterator[str
     yield f"\nAgainst the best engine of each network, by fastest runs: geometric mean {every}"
     counted = _geometric([r for race in races.values() if counts(race, races) and (r := _best_ratio(race))])
     yield f"of all races, {counted or 'none'} of those that count.\n"
+    if all(e["off_known_share"] is None for race in races.values() for e in race["entries"]):
+        yield UNKNOWN
 
 
 def _short(number: float) -> str:

@@ -560,6 +560,13 @@ def test_a_race_with_a_disturbed_peak_does_not_count() -> None:
     assert "| B † | 301 |" in text
 
 
+def test_the_page_says_where_nothing_is_known_of_the_engines() -> None:
+    known = result_of(2.8, openvino=3.65)
+    narrow = replace(known, peak=Peak(121.0, 120.0, "avx2", 121e6))
+    assert "wrote down" not in drawn(known)
+    assert "wrote down" in drawn(narrow)
+
+
 def test_the_page_has_every_form() -> None:
     result = result_of(2.0, litert=3.0, mnn=4.0)
     ours, litert, mnn = result.entries

@@ -77,8 +77,7 @@ THREADS = Option(
 )
 NO_WINOGRAD = Option(
     "no_winograd",
-    "sum up 3×3 convolutions directly: slower, with smaller rounding errors, and a NaN spoils no more than "
-    "the outputs that see it (docs/numerics.md)",
+    "sum up 3×3 convolutions directly: slower, with smaller rounding errors (docs/numerics.md)",
     ("--no-winograd",),
     kind="flag",
 )

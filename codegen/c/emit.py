@@ -228,9 +228,8 @@ def sweep(step: Step, calls: list[tuple[str, list[str]]]) -> list[str]:
         [f"  {function}({', '.join([*arguments, f'r{i}', f'e{i}'])});" for function, arguments in group]
         for i, group in enumerate(_by_stage(step, calls))
     ]
-    if (
-        step.turns
-    ):  # what a call of the first stage writes lies in the first-level cache for one of the second
+    if step.turns:
+        # What a call of the first stage writes still lies in the first-level cache for one of the second.
         lines += [line for pair in zip(*groups[:2], strict=True) for line in pair]
         groups[:2] = [], []
     for i, group in enumerate(groups):

@@ -115,8 +115,8 @@ def _race(key: str, threads: int, options: argparse.Namespace) -> dict[str, Any]
 
 def _reads() -> dict[str, float]:
     """GB/s of one core by the megabytes that it reads again and again."""
+    from compactir.runtime.peak import build_loop, read_speed
     from compactir.targets import load_target
-    from compactir.tools.bench.fma import build_loop, read_speed
 
     library = build_loop(load_target("native"))
     return {str(size): read_speed(library, size) for size in READ_MB}

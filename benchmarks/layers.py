@@ -46,10 +46,9 @@ def main() -> None:
 
 def _report(options: argparse.Namespace) -> Iterator[str]:
     from compactir import driver
+    from compactir.runtime.peak import CHAINS, Loop, build_loop
     from compactir.runtime.profile import minima
     from compactir.targets import load_target
-    from compactir.tools.bench.engines.peak import Loop
-    from compactir.tools.bench.fma import CHAINS, build_loop
 
     target = load_target(options.target)
     source = driver.Source(

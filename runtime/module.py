@@ -5,7 +5,7 @@ y = m(image)                  # numpy or torch in, the same kind out; (C, H, W) 
 m(image, out=y)               # into an array that is there already
 again = m.bind(image, out=y)  # the same arrays over and over: again() checks nothing any more
 m.inputs, m.outputs, m.workspace_bytes, m.weights_bytes
-print(m.profile())            # time of every step
+print(m.profile())            # time of every step, and its share of the peak
 print(m.memory())             # who lives where in the workspace, and when
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,6 +29,7 @@ from compactir.targets import cpu_features, machine
 
 if TYPE_CHECKING:
     from compactir.runtime.memory import MemoryPlan
+    from compactir.runtime.peak import Gauge
     from compactir.runtime.profile import Profile, Runner
 
 __all__ = ["Module", "load", "load_answers", "load_on_board"]
@@ -48,7 +50,8 @@ def load(path: str | Path, cc: str | None = None) -> Module:
 
     Of several levels (`--target x86,x86-avx512`) it is the best that this CPU has. A library for another
     architecture is called through an emulator, if there is one; a warning says so once. There `cc` compiles
-    the C of the folder, by default the compiler that built the library, where it is here.
+    the C of the folder, by default the compiler that built the library, where it is here. For a module that
+    runs on this CPU it compiles the loop that `Module.profile` compares with.
 
     Raises:
         CompactError: with a code of room 6xx: a missing or damaged file, weights of another build, a newer
@@ -59,7 +62,7 @@ def load(path: str | Path, cc: str | None = None) -> Module:
     folder = Path(path)
     folder = folder.parent if folder.name == "manifest.json" else folder
     folder, manifest = _best_level(folder, read_manifest(folder))
-    return Module(folder, manifest, _backend(folder, manifest, cc))
+    return Module(folder, manifest, _backend(folder, manifest, cc), cc)
 
 
 def load_on_board(path: str | Path, host: str, cc: str | None = None) -> Module:
@@ -122,8 +125,9 @@ def _backend(folder: Path, manifest: Manifest, cc: str | None) -> Backend:
 class Module:
     """A compiled network. Several threads may call it at once: each call has a workspace of its own."""
 
-    def __init__(self, folder: Path, manifest: Manifest, backend: Backend) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, backend: Backend, cc: str | None = None) -> None:
         self._folder = folder
+        self._cc = cc
         self._manifest = manifest
         self._backend: Backend | None = backend
         self._input_names = tuple(t.name for t in manifest.inputs)
@@ -258,27 +262,42 @@ class Module:
         threads: int | None = None,
         **named: Any,
     ) -> Profile:
-        """Time every step: the median of `repeats` runs, after `warmup` runs.
+        """Time every step: the median of `repeats` runs, after `warmup` runs, and its share of the peak.
+
+        The peak is that of a loop of multiply-adds on the cores that take part, timed just before and after.
+        Its library is compiled once and kept in the build cache; where there is no C compiler the table has
+        no such column.
 
         Args:
             *inputs: as for a call; without any, random numbers.
             repeats: how many timed runs.
             warmup: how many runs before.
-            peak_gflops: the peak of the CPU's cores that take part, for a column that says how near each
-                step comes.
+            peak_gflops: take this number for the peak; 0: leave the column out.
             threads: as for a call.
             **named: inputs by name.
 
         Raises:
-            CompactError: CIR627 where steps cannot be timed, CIR628 too many threads or too few.
+            CompactError: CIR627 where steps cannot be timed, CIR628 too many threads or too few, CIR678 a
+                `peak_gflops` that is none, room 5xx where the `cc` that the module was loaded with cannot
+                compile the loop.
         """
         from compactir.runtime.profile import measure
 
+        wanted = "the peak in GFLOP/s, or 0 for a table without it"
+        check_argument("peak_gflops", peak_gflops, (Real, bool, type(None)), wanted, _is_peak)
         given = self._in_order(inputs, named) if inputs or named else self._random()
         count = self._threads(threads)
-        return measure(
-            self._manifest, self.stepper(*given, threads=count), repeats, warmup, peak_gflops, count
-        )
+        run = self.stepper(*given, threads=count)
+        gauge = self._gauge(count) if peak_gflops is None else None
+        before = gauge() if gauge else 0.0
+        profile = measure(self._manifest, run, repeats, warmup, peak_gflops or None, count)
+        return profile.against(max(before, gauge())) if gauge else profile
+
+    def _gauge(self, threads: int) -> Gauge | None:
+        """What measures the peak; None where it cannot be measured."""
+        from compactir.runtime.peak import find_gauge  # brings compilers along
+
+        return find_gauge(self.target, threads, self._cc)
 
     def stepper(self, *inputs: Any, threads: int = 1) -> Runner:
         """`f(first, last)` runs these steps on prepared inputs (random ones, if none are given), for timing.
@@ -491,6 +510,10 @@ def _no_array(x: Any, tensor: Tensor, code: str, notes: Sequence[str]) -> Compac
         notes=notes,
         help=f"make one of it: `np.asarray(x, np.{tensor.numpy_dtype})`",
     )
+
+
+def _is_peak(value: float | None) -> bool:
+    return not value or (value is not True and value > 0)
 
 
 def _copied(tensor: Tensor) -> CompactError:

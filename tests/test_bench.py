@@ -21,14 +21,13 @@ from compactir.ir.graph import Graph
 from compactir.lang import elaborate, parse_file
 from compactir.ops.arrange import Gather
 from compactir.ops.conv import Conv
+from compactir.runtime.peak import CHAINS, Loop, build_loop, open_loop, read_speed
 from compactir.targets import load_target
 from compactir.tools.bench import case as cases
 from compactir.tools.bench import command
 from compactir.tools.bench.command import bench
 from compactir.tools.bench.engines import ENGINES, OURS, engine
-from compactir.tools.bench.engines.peak import Loop
 from compactir.tools.bench.figures import Circumstances, Entry, FormTimes, Peak, Result, Times
-from compactir.tools.bench.fma import CHAINS, build_loop, open_loop, read_speed
 from compactir.tools.bench.forms import forms_of
 from compactir.tools.bench.known import _MS, known_share
 from compactir.tools.bench.race import Settings
@@ -626,7 +625,7 @@ def test_every_thread_of_the_peak_has_a_core_of_its_own(monkeypatch: pytest.Monk
         time.sleep(1e-6 * rounds)  # as the library's: others run meanwhile
         return 0.0
 
-    monkeypatch.setattr("compactir.tools.bench.fma.open_loop", lambda library: loop)
+    monkeypatch.setattr("compactir.runtime.peak.open_loop", lambda library: loop)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {4, 6}, raising=False)
 
     def pin(pid: int, cores: set[int]) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import compactir
 from compactir.cli import main
+from compactir.diagnostics import CompactError
 
 pytestmark = pytest.mark.compiler
 MODEL = """
@@ -84,3 +88,89 @@ def test_a_fused_step_names_all_its_nodes(
     step = json.loads(capsys.readouterr().out)["steps"][titles.index("cell1: conv1, depthwise1, conv2")]
     assert step["name"] == "cell1.conv2"
     assert step["nodes"] == ["cell1.conv1", "cell1.depthwise1", "cell1.conv2"]
+
+
+class Gauge:
+    """In place of the loop: it runs at 90, then at 100, then at 80 GFLOP/s."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[tuple[str, int, str | None]] = []
+        self.speeds = iter((90.0, 100.0, 80.0))
+        monkeypatch.setattr("compactir.runtime.peak.find_gauge", self.find)
+
+    def find(self, target: str, threads: int, cc: str | None) -> Callable[[], float]:
+        self.asked.append((target, threads, cc))
+        return lambda: next(self.speeds)
+
+
+def test_python_and_command_line_measure_the_same_peak(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = compactir.load(folder, cc="mine")
+    gauge = Gauge(monkeypatch)
+    profile = module.profile(repeats=1, threads=1)
+    assert profile.peak_gflops == 100.0  # the better one of before and after
+    assert "of peak" in str(profile)
+    assert gauge.asked == [(module.target, 1, "mine")]
+    gauge = Gauge(monkeypatch)
+    assert main(["profile", str(folder), "--repeats", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["peak_gflops"] == 100.0
+    assert gauge.asked == [(module.target, 2, None)]
+
+
+@pytest.mark.parametrize(("given", "taken"), [(50.0, 50.0), (np.float32(2), 2.0), (0, None), (False, None)])
+def test_a_peak_that_is_given_is_not_measured(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, given: float, taken: float | None
+) -> None:
+    gauge = Gauge(monkeypatch)
+    profile = compactir.load(folder).profile(repeats=1, peak_gflops=given)
+    assert not gauge.asked
+    assert profile.peak_gflops == profile.to_json()["peak_gflops"] == taken
+    assert ("of peak" in str(profile)) == bool(taken)
+
+
+@pytest.mark.parametrize("given", [-1.0, float("nan"), True, "fast"])
+def test_a_peak_that_is_none(folder: Path, given: Any) -> None:
+    with pytest.raises(CompactError, match="peak_gflops") as caught:
+        compactir.load(folder).profile(repeats=1, peak_gflops=given)
+    assert caught.value.code == "CIR678"
+
+
+def test_the_loop_is_compiled_once(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """For each number of threads it is measured anew, with the same library of the build cache."""
+    monkeypatch.setenv("COMPACTIR_CACHE", str(tmp_path / "cache"))
+    module = compactir.load(folder)
+    profiles = [module.profile(repeats=1, threads=threads) for threads in (1, 2)]
+    assert [profile.threads for profile in profiles] == [1, 2]
+    assert all((profile.peak_gflops or 0.0) > 0.0 for profile in profiles)
+    assert len(list((tmp_path / "cache").rglob("libpeak.so"))) == 1
+
+
+def test_without_a_compiler_the_column_is_missing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("compactir.runtime.build._usual", lambda target: iter(()))
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.delenv("COMPACTIR_CC", raising=False)
+    profile = compactir.load(folder).profile(repeats=1)
+    assert profile.peak_gflops is None
+    assert "of peak" not in str(profile)
+    assert main(["profile", str(folder), "--repeats", "1"]) == 0
+    assert "of peak" not in capsys.readouterr().out
+    monkeypatch.setenv("COMPACTIR_CC", "no-such-compiler")
+    assert compactir.load(folder).profile(repeats=1).peak_gflops is None
+
+
+def test_a_compiler_that_was_asked_for_has_to_serve(folder: Path) -> None:
+    with pytest.raises(CompactError) as caught:
+        compactir.load(folder, cc="no-such-compiler").profile(repeats=1)
+    assert caught.value.code == "CIR512"
+
+
+def test_where_no_library_may_be_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(library: Path) -> None:
+        raise OSError(f"{library}: failed to map segment from shared object")
+
+    module = compactir.load(folder)
+    monkeypatch.setattr("compactir.runtime.peak.open_loop", refuse)
+    assert module.profile(repeats=1).peak_gflops is None

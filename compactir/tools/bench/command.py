@@ -12,13 +12,13 @@ from compactir.diagnostics import CompactError
 from compactir.driver import Source, build, contents, generate, plan, read
 from compactir.runtime.build import find_compiler
 from compactir.runtime.package import write_folder
+from compactir.runtime.peak import build_loop, loop_target
 from compactir.targets import Target, load_target
 from compactir.tools import terminal
 from compactir.tools.bench import case as cases
 from compactir.tools.bench.engines import ENGINES
 from compactir.tools.bench.engines.peak import LIBRARY
 from compactir.tools.bench.figures import Result
-from compactir.tools.bench.fma import build_loop
 from compactir.tools.bench.forms import WRITTEN, forms_of
 from compactir.tools.bench.race import Record, Say, Settings, race
 from compactir.tools.bench.tables import print_result
@@ -73,11 +73,11 @@ def bench(
         library = build(generated, cc)
         write_folder(folder / cases.OURS, generated.manifest, contents(generated, library))
         say(f"{authored.graph.name}: running the reference, writing the model for the engines")
-        loop_target = target if target.isa != "scalar" else load_target("native")
-        shutil.copyfile(build_loop(loop_target), folder / LIBRARY)
+        vectors = loop_target(target)
+        shutil.copyfile(build_loop(vectors), folder / LIBRARY)
         forms = forms_of(authored.graph) if engines else {WRITTEN: authored.graph}
         case = cases.write_case(folder, target.name, authored.graph, forms, onnx=bool(engines))
         compiler = find_compiler(target, cc)
         moved = sum(step.bytes_moved for step in generated.manifest.steps)
-        record = Record(compiler.version, target.flags(compiler.family), loop_target, source.batch, moved)
+        record = Record(compiler.version, target.flags(compiler.family), vectors, source.batch, moved)
         return race(case, engines, settings, record, say)

@@ -20,12 +20,12 @@ from statistics import median, median_low
 from typing import IO, Any
 
 import compactir
+from compactir.runtime.peak import CHAINS
 from compactir.targets import Target, cpu_name
 from compactir.tools.bench import figures
 from compactir.tools.bench.case import Case, read_results
 from compactir.tools.bench.engines import OURS, PEAK, Engine, engine
 from compactir.tools.bench.figures import Circumstances, Entry, FormTimes, Peak, Result, Times
-from compactir.tools.bench.fma import CHAINS
 from compactir.tools.bench.worker import Start, Turn, results_file
 from compactir.tools.verify import TOLERANCE, compare
 

@@ -1,11 +1,14 @@
-"""What one core could do at most: multiply-adds on registers, reads of memory; built as libraries are here.
+"""What cores could do at most: multiply-adds on registers, reads of memory; built as libraries are here.
 
 The share of this peak is what figures of different days and machines have in common.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -13,16 +16,26 @@ from typing import Any
 import numpy as np
 
 from compactir.codegen.c.vocabulary import vocabulary
+from compactir.diagnostics import CompactError
 from compactir.runtime.build import SHARED, compile_library, find_compiler
 from compactir.runtime.cache import content_key, open_cache
-from compactir.targets import Target
+from compactir.targets import Target, load_target
 
-__all__ = ["CHAINS", "build_loop", "open_loop", "read_speed"]
+__all__ = ["CHAINS", "Gauge", "Loop", "build_loop", "find_gauge", "loop_target", "open_loop", "read_speed"]
+
+Gauge = Callable[[], float]
+"""Measures the peak now: GFLOP/s of all threads together."""
 
 READS = 8
 """Vectors that are read at a time."""
 CHAINS = 12
 """Independent sums: two pipes times four to six cycles of latency; they fit into 16 registers."""
+LOOPS = 20
+"""Runs of the loop each time that the peak is measured: the fastest counts."""
+RUN_S = 0.5e-3
+"""How long one run of the loop takes on one thread, about."""
+CREW_RUN_S = 2e-3
+"""And on several: waking them takes tens of microseconds, which belong to no multiply-add."""
 
 _LIBRARY = "libpeak.so"
 _SOURCE = """\
@@ -57,6 +70,44 @@ float read_loop(const float *p, long floats, long rounds) {{
   return v_sum({read_total});
 }}
 """
+
+
+def find_gauge(target: str, threads: int, cc: str | None = None) -> Gauge | None:
+    """What measures the peak for a target's vectors on so many threads.
+
+    Args:
+        target: the name of a target that this machine runs.
+        threads: how many cores take part.
+        cc: the C compiler, by default the one that `find_compiler` finds.
+
+    Returns:
+        None where the loop cannot be had: no C compiler, a target that is not known here.
+
+    Raises:
+        CompactError: of room 5xx, for a `cc` that does not serve.
+    """
+    try:
+        vectors = loop_target(load_target(target))
+        loop = Loop(build_loop(vectors, cc), threads)
+    except CompactError:
+        if cc is not None:
+            raise
+        return None
+    except OSError:  # the cache lies where nothing may be executed
+        return None
+    work = 2e-9 * CHAINS * vectors.lanes * threads * loop.rounds
+    return lambda: work / min(_seconds(loop) for _ in range(LOOPS))
+
+
+def _seconds(loop: Loop) -> float:
+    start = perf_counter()
+    loop.run()
+    return perf_counter() - start
+
+
+def loop_target(target: Target) -> Target:
+    """Whose vectors the loop takes: for portable code those of this CPU."""
+    return target if target.isa != "scalar" else load_target("native")
 
 
 def source(target: Target) -> str:
@@ -121,3 +172,52 @@ def read_speed(library: Path, megabytes: float, seconds: float = 0.05) -> float:
         loop(buffer.ctypes.data, buffer.size, rounds)
         best = max(best, rounds * buffer.nbytes / (perf_counter() - start) / 1e9)
     return best
+
+
+class Loop:
+    """`run` takes about `RUN_S`; `rounds` says how many times the loop goes round in it, per thread.
+
+    Several threads have a core each. Left to the scheduler, two of them shared one for whole races, or one
+    thread of a common pool took the work of both, and a peak of half the machine made every share twice as
+    large.
+    """
+
+    def __init__(self, library: Path, threads: int) -> None:
+        self._loop = open_loop(library)
+        self._crew = [_thread_on(core) for core in _cores(threads)] if threads > 1 else []
+        self.rounds = self._calibrated(CREW_RUN_S if self._crew else RUN_S)
+
+    def run(self) -> None:
+        """Once on every thread."""
+        if not self._crew:
+            self._one()
+            return
+        for done in [thread.submit(self._one) for thread in self._crew]:
+            done.result()
+
+    def _one(self) -> None:
+        self._loop(self.rounds, 0.5, 0.5)
+
+    def _calibrated(self, run_s: float) -> int:
+        rounds = 1000
+        while True:
+            start = perf_counter()
+            self._loop(rounds, 0.5, 0.5)
+            if (took := perf_counter() - start) > RUN_S / 4:
+                return max(1, round(rounds * run_s / took))
+            rounds *= 4
+
+
+def _cores(threads: int) -> list[int]:
+    """A core for each thread, of those that this process may use; -1 where the system does not say."""
+    if not hasattr(os, "sched_getaffinity"):
+        return [-1] * threads
+    ours = sorted(os.sched_getaffinity(0))
+    return [ours[i % len(ours)] for i in range(threads)]
+
+
+def _thread_on(core: int) -> ThreadPoolExecutor:
+    """A thread that waits for work and stays on a core."""
+    if core < 0:
+        return ThreadPoolExecutor(1)
+    return ThreadPoolExecutor(1, initializer=os.sched_setaffinity, initargs=(0, {core}))

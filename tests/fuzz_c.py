@@ -15,7 +15,7 @@ import hypothesis.strategies as st
 from hypothesis import given, seed, settings
 
 from compactir.ir.graph import Graph
-from compactir.ir.plan import parse_plan, print_plan
+from compactir.ir.plan_text import parse_plan, print_plan
 from compactir.ir.text import print_graph
 from compactir.ir.verify_plan import verify_plan
 from compactir.runtime.build import find_compiler

@@ -14,7 +14,8 @@ from compactir.codegen.lower import lower
 from compactir.codegen.lower.planes import plain_kernel
 from compactir.ir.connectivity import Connectivity
 from compactir.ir.graph import Graph
-from compactir.ir.plan import Copy, PlaneConv, PlanePool, parse_plan, print_plan
+from compactir.ir.plan import Copy, PlaneConv, PlanePool
+from compactir.ir.plan_text import parse_plan, print_plan
 from compactir.ir.stretches import stretches
 from compactir.ir.text import print_graph
 from compactir.ir.types import TensorType

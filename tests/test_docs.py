@@ -33,7 +33,7 @@ from compactir.codegen.lower import Lowered, lower
 from compactir.codegen.torch import emit_torch
 from compactir.diagnostics import CATALOGUE
 from compactir.ir.graph import Graph
-from compactir.ir.plan import print_plan
+from compactir.ir.plan_text import print_plan
 from compactir.ir.text import print_graph
 from compactir.ir.types import TensorType
 from compactir.lang import elaborate, parse

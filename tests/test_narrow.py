@@ -11,7 +11,8 @@ from compactir.codegen.lower import lower, narrow
 from compactir.codegen.lower.convolution import _side_by_side
 from compactir.ir.channels import ChannelList
 from compactir.ir.graph import Graph
-from compactir.ir.plan import Grouped, parse_plan, print_plan
+from compactir.ir.plan import Grouped
+from compactir.ir.plan_text import parse_plan, print_plan
 from compactir.ir.types import TensorType
 from compactir.ir.verify_plan import verify_plan
 from compactir.ops.activation import Relu

@@ -31,14 +31,13 @@ from compactir.ir.plan import (
     PlaneGrid,
     Pool,
     Step,
-    parse_plan,
-    print_plan,
 )
+from compactir.ir.plan_text import parse_plan, print_plan
 from compactir.ir.types import TensorType
 from compactir.ir.verify_plan import RULES, verify_plan
-from compactir.ops.activation import Softmax
+from compactir.ops.activation import Relu, Softmax
 from compactir.ops.arrange import Gather
-from compactir.ops.combine import Add
+from compactir.ops.combine import Add, Mul
 from compactir.ops.conv import Conv as ConvOp
 from compactir.ops.conv import conv
 from compactir.ops.pool import AvgPool, MaxPool
@@ -116,6 +115,17 @@ def test_several_threads(threads: int) -> None:
 def test_random_graphs(graph: Graph, target: str) -> None:
     plan = planned(graph, target)
     assert parse_plan(print_plan(plan)) == plan
+    verify_plan(plan)
+
+
+def test_operand_of_a_result_that_is_cut_short() -> None:
+    graph = Graph("gate")
+    x = graph.apply(Relu(), [graph.input("x", TensorType.f32(1, 1, 1, 1))], "relu")
+    y = graph.apply(ConvOp(Connectivity.dense(1, 1)), [x], "conv")
+    graph.outputs["y"] = graph.apply(Mul(), [y, x], "mul")
+    graph.weights = random_weights(graph)
+    plan = planned(graph, "c")
+    assert any(len(call.extra) == 1 and call.kernel.tail for step in plan.steps for call in step.calls)  # type: ignore[attr-defined]
     verify_plan(plan)
 
 

@@ -16,7 +16,8 @@ from compactir.diagnostics import CompactErrors
 from compactir.ir.channels import ChannelList
 from compactir.ir.graph import Graph
 from compactir.ir.op import Op
-from compactir.ir.plan import Plan, WinogradInput, WinogradOutput, WinogradRepair, parse_plan, print_plan
+from compactir.ir.plan import Plan, WinogradInput, WinogradOutput, WinogradRepair
+from compactir.ir.plan_text import parse_plan, print_plan
 from compactir.ir.types import Array, TensorType
 from compactir.ir.verify_plan import verify_plan
 from compactir.ops.activation import LeakyRelu, Relu, Relu6

@@ -29,8 +29,9 @@ from compactir.codegen.c.render import (
 from compactir.codegen.lower import Lowered
 from compactir.diagnostics import spell_nodes
 from compactir.ir.channel_map import ChannelMap
-from compactir.ir.plan import Buffer, Call, Conv, Kernel, Plan, Step, print_plan
+from compactir.ir.plan import Buffer, Call, Conv, Kernel, Plan, Step
 from compactir.ir.plan_parts import bands, units
+from compactir.ir.plan_text import print_plan
 from compactir.ir.signature import signature
 from compactir.targets import Target
 

@@ -121,7 +121,7 @@ class Memory:
             self.findings.append(Finding("rows", text, step))
             return
         found = touched(call, first, last)
-        lanes = max((a.lanes for a in found.writes), default=1)
+        lanes = max((a.lanes for a in (*found.reads, *found.writes)), default=1)
         live = np.ones((len(call.y), lanes), np.bool_)
         for access in found.reads:
             if self.part != UNDEFINED:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from compactir.codegen.c.emit import symbol_for
 from compactir.driver import Generated, Planned
-from compactir.ir.plan import print_plan
+from compactir.ir.plan_text import print_plan
 from compactir.tools.dot import dot
 from compactir.tools.dumps import Dumps
 from compactir.tools.graph_text import graph_text, weights_of

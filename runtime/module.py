@@ -328,14 +328,15 @@ class Module:
         arrays = [_input(x, tensor) for x, tensor in zip(given, self._manifest.inputs, strict=True)]
         results, targets = self._results(None)
         outputs = dict(zip(self.outputs, results, strict=True))
-        if isinstance(self._backend, Native):
-            workspace = self._backend.workspace()
+        backend = self._backend  # what is under way goes on when the module is closed
+        if isinstance(backend, Native):
+            workspace = backend.workspace()
             for step in range(len(self._manifest.steps)):
-                self._backend.run_steps(arrays, targets, workspace, step, step + 1)
-                yield self._backend.memory(workspace), outputs
-        elif isinstance(self._backend, Emulated):
+                backend.run_steps(arrays, targets, workspace, step, step + 1)
+                yield backend.memory(workspace), outputs
+        elif isinstance(backend, Emulated):
             for step in range(len(self._manifest.steps)):
-                memory = self._backend.run_steps(arrays, targets, step, step + 1)
+                memory = backend.run_steps(arrays, targets, step, step + 1)
                 yield np.frombuffer(memory, np.float32), outputs
         else:
             raise self._closed()

@@ -180,7 +180,7 @@ class Session:
 class Fake(Engine):
     name = "fake:Fake"
     held = {held}
-    packages = ("numpy",)
+    packages = ("{package}",)
     modules = ("{module}",)
 
     def convert(self, case, form):
@@ -209,8 +209,10 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
         load: str = "pass",
         module: str = "numpy",
         held: object = None,
+        package: str = "numpy",
     ) -> str:
-        text = ENGINE.format(factor=factor, convert=convert, load=load, module=module, held=held or {})
+        faults = {"factor": factor, "convert": convert, "load": load, "module": module, "package": package}
+        text = ENGINE.format(**faults, held=held or {})
         (tmp_path / "fake.py").write_text(text, encoding="utf-8")
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
         monkeypatch.syspath_prepend(str(tmp_path))
@@ -302,6 +304,33 @@ def test_a_wrong_output_is_an_exit_code(
     monkeypatch.setattr(command, "ENGINES", (fake(factor="1.001"),))
     assert cli.main(["bench", str(tiny), "--init", "1", "--rounds", "1"]) == 1
     assert "refused: its output differs" in capsys.readouterr().out
+
+
+@COMPILER
+def test_who_does_not_start_again_keeps_its_times(tiny: Path, fake: Callable[..., str]) -> None:
+    name = fake(load="open('begun', 'x')")  # in the folder of the case: only the first process gets there
+    settings = replace(SHORT, starts=2)
+    result = bench(Source(tiny, seed=0), load_target("native"), [name], settings, None, quietly)
+    other = result.entries[1]
+    assert other.times
+    assert other.start
+    assert result.ratio(other)
+    assert other.state == "timed"
+    assert any("did not start again: FileExistsError" in line for line in remarks(result))
+    print_result(result)
+
+
+@COMPILER
+def test_an_engine_that_pip_does_not_know(tiny: Path, fake: Callable[..., str]) -> None:
+    name = fake(module="fake", package="no-such-package")
+    assert not engine(name).missing()
+    assert engine(name).version() == ""
+    result = bench(Source(tiny, seed=0), load_target("native"), [name], SHORT, None, quietly)
+    assert (result.entries[1].state, result.entries[1].library_bytes) == ("timed", 0)
+
+
+def test_an_engine_under_another_name(fake: Callable[..., str]) -> None:
+    assert engine(fake(module="numpy", package="numpy-of-somebody")).version() == np.__version__
 
 
 # -- forms ---------------------------------------------------------------------------------------------------
@@ -519,6 +548,19 @@ def test_a_wrong_output_of_any_form_is_one() -> None:
     assert not litert.wrong
     assert replace(litert, state="wrong").wrong
     assert replace(litert, forms=(FormTimes("written", "wrong"), FormTimes("padded", "timed"))).wrong
+
+
+@pytest.mark.parametrize("state", ["failed", "timed"])
+def test_a_race_without_us_is_an_exit_code(
+    state: str, tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = result_of(2.0, litert=3.0)
+    ours, litert = result.entries
+    if state == "failed":
+        ours = replace(ours, state=state, note="its process was ended by signal 4", times=None)
+    monkeypatch.setattr(command, "bench", lambda *_: replace(result, entries=(ours, litert)))
+    assert cli.main(["bench", str(tiny)]) == (state == "failed")
+    assert ("ended by signal 4" in capsys.readouterr().out) == (state == "failed")
 
 
 def test_a_library_of_kilobytes_has_a_size() -> None:

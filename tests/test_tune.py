@@ -140,7 +140,11 @@ def test_tilings_that_make_no_sense_are_left(authored: Authored, target: Target,
     assert lower(graph, target, choices=Choices(measured)).plan == expected.plan
 
 
-@pytest.mark.parametrize("text", ["", "[1, 2]", '{"a": 1}', '{"a": {"x": "y"}}', '{"a": {"4 2x3": "fast"}}'])
+DAMAGED = ["", "[1, 2]", '{"a": 1}', '{"a": {"x": "y"}}', '{"a": {"4 2x3": "fast"}}', "[" * 100_000]
+DAMAGED += [f'{{"a": {{"4 2x3": {time}}}}}' for time in ("null", "[1]", "NaN", "-1", "0", "Infinity")]
+
+
+@pytest.mark.parametrize("text", DAMAGED, ids=lambda text: text[:30])
 def test_a_damaged_file_counts_as_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "store.json"
     path.write_text(text, encoding="utf-8")
@@ -152,6 +156,29 @@ def test_the_command_line(model: Path, tmp_path: Path, capfd: pytest.CaptureFixt
     assert "tuning: " in capfd.readouterr().err
     module = driver.load(tmp_path / "out")
     assert module(np.ones((1, 3, 24, 24), np.float32)).shape == (1, 50)
+
+
+def test_every_level_says_what_it_gained(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    budgets = []
+
+    def tuned(make: object, target: Target, seconds: float, *rest: object) -> tune.Tuned:
+        budgets.append(target.name)
+        return tune.Tuned(Choices(), len(budgets), 9, 5.5, 5.4)
+
+    monkeypatch.setattr(tune, "tune", tuned)
+    command = [str(model), "--init", "seed=0", "--tune", "1", "--emit", "c", "-o", str(tmp_path / "out")]
+    assert main([*command, "--target", "c,x86"]) == 0
+    assert budgets == ["c", "x86"]
+    said = capfd.readouterr().err.splitlines()
+    assert said == [
+        f"{name}: tuning: other tiles for {count} of 9 layers, 5.5 to 5.4 µs (+1.8% faster)"
+        for count, name in enumerate(budgets, 1)
+    ]
+    assert main([*command, "--target", "c,x86", "--json"]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert [level["tuning"]["changed"] for level in told["by_level"].values()] == [3, 4]
 
 
 def test_products_of_transformed_layers_are_measured_where_they_run() -> None:

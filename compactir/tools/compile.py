@@ -61,13 +61,13 @@ def main(args: Namespace) -> int:
         dumps.authored(authored.graph)
         say(f"compiling {authored.graph.name} for {target.name}")
         dump = dumps if args.dump_ir else None
-        tuned = _tuned(args, authored, target, say) if args.tune else None
+        tuned = {target.name: _tuned(args, authored, target, say)} if args.tune else {}
         planned = plan(
             authored,
             target,
             also=args.also,
             threads=args.threads,
-            choices=tuned.choices if tuned else None,
+            choices=tuned[target.name].choices if tuned else None,
             verify_each=args.verify_each,
             dump=dump,
         )
@@ -87,9 +87,9 @@ def main(args: Namespace) -> int:
             beside |= project(generated)
         for level in above:
             say(f"building the level {level.name}")
-            found = _tuned(args, authored, level, say) if args.tune and not unsupported(level) else None
-            choices = found.choices if found else None
-            tuned = found or tuned
+            if args.tune and not unsupported(level):
+                tuned[level.name] = _tuned(args, authored, level, say)
+            choices = tuned[level.name].choices if level.name in tuned else None
             higher = generate(
                 plan(authored, level, also=args.also, threads=args.threads, choices=choices),
                 pack=args.inline,
@@ -100,12 +100,13 @@ def main(args: Namespace) -> int:
         generated = leveled(generated, above)
         folder = write(generated, out, library, beside)
     if args.json:
-        more = {"tuning": tuned.to_json()} if tuned else {}
-        more |= {"footprint": asdict(size)} if size else {}
-        terminal.print_json(summary(folder) | more)
+        said = summary(folder)
+        for name, found in tuned.items():
+            said["by_level"][name]["tuning"] = said["tuning"] = found.to_json()
+        terminal.print_json(said | ({"footprint": asdict(size)} if size else {}))
     else:
-        if tuned:
-            terminal.note(tuned.sentence)
+        for name, found in tuned.items():
+            terminal.note(f"{name}: {found.sentence}" if above else found.sentence)
         print(sentence(folder, "lib" in kinds))
         if size:
             print(f"  {size}")

@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from time import monotonic
 
@@ -61,7 +62,7 @@ class Tuned:
         gain = 1 - self.after_us / self.before_us
         return (
             f"tuning: other tiles for {self.changed} of {self.layers} layers, "
-            f"{self.before_us:.0f} to {self.after_us:.0f} µs ({gain:+.1%} faster)"
+            f"{_us(self.before_us)} to {_us(self.after_us)} µs ({gain:+.1%} faster)"
         )
 
 
@@ -95,6 +96,11 @@ def tune(make: Make, target: Target, seconds: float, cc: str | None, say: Say) -
             store.add(other, new, _ratios(base, _runner(generated, cc), other, new))
             longest, measured = max(longest, monotonic() - start - spent), measured + len(new)
     return replace(_judge(make, base, plain, store.best(plain), cc), measured=measured)
+
+
+def _us(time: float) -> str:
+    """Whole microseconds; of a small network so many digits that a gain is seen."""
+    return f"{time:.0f}" if time >= 1000 else f"{time:.4g}"
 
 
 def _bar(spent: float, seconds: float, width: int = 20) -> str:
@@ -160,10 +166,12 @@ class _Store:
     times: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        with suppress(OSError, ValueError, AttributeError):
+        with suppress(
+            OSError, ValueError, AttributeError, TypeError, RecursionError
+        ):  # a damaged file is none
             data = json.loads(self.path.read_text(encoding="utf-8"))
             self.times = {
-                str(key): {str(text): float(t) for text, t in row.items() if _tiling(text)}
+                str(key): {str(text): float(t) for text, t in row.items() if _tiling(text) and 0 < t < inf}
                 for key, row in data.items()
             }
 

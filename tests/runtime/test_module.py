@@ -395,3 +395,13 @@ def test_memory_peak() -> None:
     assert [line.split()[-1] for line in marked] == ["big", "small"]
     assert plan().peak_bytes == 0
     assert "peak 0 bytes" in str(plan())
+
+
+def test_steps_under_way_go_on_when_it_is_closed(m: Module, image: np.ndarray, expected: Expected) -> None:
+    begun, late = m.stepwise(image), m.stepwise(image)
+    next(begun)
+    m.close()
+    _, outputs = next(begun)
+    np.testing.assert_array_equal(outputs["y"], expected(image))
+    with pytest.raises(CompactError, match="CIR625"):
+        next(late)

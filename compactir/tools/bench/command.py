@@ -16,7 +16,7 @@ from compactir.runtime.peak import build_loop, loop_target
 from compactir.targets import Target, load_target
 from compactir.tools import terminal
 from compactir.tools.bench import case as cases
-from compactir.tools.bench.engines import ENGINES
+from compactir.tools.bench.engines import ENGINES, OURS
 from compactir.tools.bench.engines.peak import LIBRARY
 from compactir.tools.bench.figures import Result
 from compactir.tools.bench.forms import WRITTEN, forms_of
@@ -31,7 +31,7 @@ LEVELS = {"avx2": "x86"}
 
 
 def main(args: Namespace) -> int:
-    """A race for every number of threads, printed; 1 where an output was wrong."""
+    """A race for every number of threads, printed; 1 where an output was wrong, or ours did not run."""
     check_runs_here(target_of(args))
     races = [Settings(threads, args.rounds, isa=args.isa or "") for threads in args.threads]
     for settings in races:
@@ -45,7 +45,8 @@ def main(args: Namespace) -> int:
             print_result(results[-1])
     if args.json:
         terminal.print_json({"races": [result.to_json() for result in results]})
-    return 1 if any(entry.wrong for result in results for entry in result.entries) else 0
+    entries = [entry for result in results for entry in result.entries]
+    return 1 if any(entry.wrong or (entry.engine == OURS and not entry.times) for entry in entries) else 0
 
 
 def check_cores(settings: Settings) -> None:

@@ -341,21 +341,25 @@ def _best(trials: Sequence[Trial], laps: Laps, settings: Settings) -> Entry:
     entries = [_finished(trial, laps) for trial in trials]
     timed = [(entry.times.minimum_ms, at) for at, entry in enumerate(entries) if entry.times]
     at = min(timed)[1] if timed else 0
-    best = replace(entries[at], start=_start(trials[at].process, settings)) if timed else entries[0]
+    best = _started(entries[at], trials[at].process, settings) if timed else entries[0]
     if len(entries) == 1:
         return best
     return replace(best, forms=tuple(FormTimes(e.form, e.state, e.note, e.times) for e in entries))
 
 
-def _start(process: Process | None, settings: Settings) -> Start:
-    """The medians of several starts."""
+def _started(entry: Entry, process: Process | None, settings: Settings) -> Entry:
+    """With the medians of several starts; who does not start again keeps its times, and it is said."""
     assert process, "it took part"
     starts = [process.start]
-    for _ in range(settings.starts - 1):
-        again = Process(process.case, process.engine, process.form, settings)
-        starts.append(again.start)
-        again.close()
-    return Start(**{f.name: median_low(getattr(s, f.name) for s in starts) for f in fields(Start)})
+    try:
+        for _ in range(settings.starts - 1):
+            again = Process(process.case, process.engine, process.form, settings)
+            starts.append(again.start)
+            again.close()
+    except EngineError as problem:
+        entry = replace(entry, note=f"after the race it did not start again: {problem}")
+    start = Start(**{f.name: median_low(getattr(s, f.name) for s in starts) for f in fields(Start)})
+    return replace(entry, start=start)
 
 
 def _finished(trial: Trial, laps: Laps) -> Entry:

@@ -70,7 +70,7 @@ def _ratio(ratio: float | None) -> str:
 def remarks(result: Result) -> list[str]:
     """What is left to say, a sentence each."""
     it, peak = result.circumstances, result.peak
-    lines = [f"{entry.engine}: {entry.note}" for entry in result.entries if entry.state != figures.TIMED]
+    lines = [f"{entry.engine}: {entry.note}" for entry in result.entries if entry.note]
     lines += [
         f"{entry.engine}, {it.form}: {it.note}"
         for entry in result.entries

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,12 +46,21 @@ class Engine(ABC):
         return tuple(package for package, module in here if find_spec(module) is None)
 
     def version(self) -> str:
-        """Of the engine's package."""
-        return metadata.version(self.packages[0])
+        """Of the engine's package; "" where nothing says it (built from source, on a path)."""
+        package = self._package()
+        return package.version if package else ""
+
+    def _package(self) -> metadata.Distribution | None:
+        """What is installed, under another name too: onnxruntime-gpu brings `onnxruntime`."""
+        with suppress(metadata.PackageNotFoundError):
+            return metadata.distribution(self.packages[0])
+        names = metadata.packages_distributions().get(self.modules[0])
+        return metadata.distribution(names[0]) if names else None
 
     def library_bytes(self, case: Case) -> int:
-        """What the engine's package takes on disk; converters are not counted."""
-        files = metadata.files(self.packages[0]) or ()
+        """What the engine's package takes on disk, 0 where nothing says it; converters are not counted."""
+        package = self._package()
+        files = (package.files if package else None) or ()
         paths = {Path(str(file.locate())) for file in files if not str(file).endswith(".pyc")}
         return sum(path.stat().st_size for path in paths if path.is_file())
 

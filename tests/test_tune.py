@@ -158,6 +158,23 @@ def test_the_command_line(model: Path, tmp_path: Path, capfd: pytest.CaptureFixt
     assert module(np.ones((1, 3, 24, 24), np.float32)).shape == (1, 50)
 
 
+def test_what_cannot_be_kept_is_said_once(
+    authored: Authored, target: Target, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other_tiles_are_twice_as_fast(monkeypatch, [100.0, 80.0])
+    store.parent.write_text("a file where the folder would be", encoding="utf-8")
+    with pytest.warns(UserWarning, match="the next call will measure again: .*tuning") as said:
+        found = tune.tune(
+            lambda choices: driver.generate(driver.plan(authored, target, choices=choices)),
+            target,
+            600,
+            None,
+            lambda what: None,
+        )
+    assert found.changed
+    assert len(said) == 1
+
+
 def test_every_level_says_what_it_gained(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from time import monotonic
 from compactir import __version__
 from compactir.codegen.lower import Choices
 from compactir.codegen.lower.tiles import Tiling
+from compactir.diagnostics import CompactError
 from compactir.driver import Generated, build, load, write_to_cache
 from compactir.files import put
 from compactir.runtime.build import find_compiler
@@ -164,6 +166,8 @@ class _Store:
 
     path: Path
     times: dict[str, dict[str, float]] = field(default_factory=dict)
+    kept: bool = True
+    """Whether the file could be written so far."""
 
     def __post_init__(self) -> None:
         with suppress(
@@ -179,11 +183,20 @@ class _Store:
         return _text(tiling) in self.times.get(key, {})
 
     def add(self, choices: Choices, keys: set[str], ratios: Mapping[str, float]) -> None:
-        """Keep what was measured, in the file too: an interrupt loses one build at most."""
+        """Keep what was measured, in the file too: an interrupt loses one build at most.
+
+        Where the file cannot be written, a warning says so once, and this call goes on.
+        """
         for key in keys:
             self.times.setdefault(key, {})[_text(choices.taken[key])] = round(ratios[key], 4)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        put(self.path, json.dumps(self.times, indent=1, sort_keys=True) + "\n")
+        if self.kept:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                put(self.path, json.dumps(self.times, indent=1, sort_keys=True) + "\n")
+            except (OSError, CompactError) as error:
+                self.kept = False
+                why = error.message if isinstance(error, CompactError) else f"{self.path}: {error.strerror}"
+                warnings.warn(f"the next call will measure again: {why}", stacklevel=2)
 
     def best(self, plain: Choices) -> dict[str, Tiling]:
         """The tilings that were clearly faster."""

@@ -483,7 +483,8 @@ _ENTRIES = [
         "The C code is written from the plan as it stands: what breaks a rule here would be a wrong result "
         "or a wild access there.",
         "Buffer(name='conv1', …, offset=8)      // buffers start on cache lines of 16 floats",
-        "Plans are made by lowering, so this is a bug of ours: please report it with the model.",
+        "Plans are made by lowering and checked before any C is written, so this is a bug of ours, and the "
+        "exit code 70: please report it with the command and the model.",
     ),
     # ---------------------------------------------------------------- 4xx: passes
     Code(

@@ -355,7 +355,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def _report(error: Exception, code: int, as_json: bool) -> int:
     """Print an error; returns the exit code: `code`, unless it is a bug of ours."""
-    from compactir.diagnostics import CompactError, render, render_json
+    from compactir.diagnostics import BUGS, CompactError, render, render_json
 
     if isinstance(error, OSError | MemoryError):
         error = _of_the_system(error)
@@ -367,7 +367,7 @@ def _report(error: Exception, code: int, as_json: bool) -> int:
         print(json.dumps(render_json(error), indent=2, ensure_ascii=False))
     else:
         _complain(render(error, color=_colorful()))
-    return code
+    return OURS if error.code in BUGS else code
 
 
 def _of_the_system(error: OSError | MemoryError) -> Exception:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from compactir.catalogue import CATALOGUE, Code
 
 __all__ = [
+    "BUGS",
     "CATALOGUE",
     "Code",
     "CompactError",
@@ -42,6 +43,8 @@ def __getattr__(name: str) -> Any:
     return getattr(catalogue, name)
 
 
+BUGS = ("CIR306",)
+"""Codes of which no file is the cause, nor the command line: exit code 70."""
 _WIDEST_EXCERPT = 110
 _SOURCES: dict[str, str] = {}
 _SOURCES_KEPT = 64
@@ -66,7 +69,7 @@ class Span:
 
 
 class CompactError(Exception):
-    """A mistake in what the user gave us. Everything else that is raised is a bug of ours.
+    """A mistake in what the user gave us. Everything else that is raised is a bug of ours (so are `BUGS`).
 
     Args:
         code: a key of `CATALOGUE`, such as `CIR203`.

@@ -30,6 +30,7 @@ from compactir.targets import Target, load_levels
 if TYPE_CHECKING:
     from compactir.codegen.c.emit import CFiles
     from compactir.codegen.lower import Choices, Lowered
+    from compactir.ir.plan import Plan
     from compactir.passes import Log
     from compactir.runtime.manifest import Manifest
     from compactir.runtime.module import Module
@@ -270,13 +271,36 @@ def plan(
     """Passes and lowering, for calls on at most so many threads; `choices` are those of tuning.
 
     Errors: room 4xx; CIR501 for an operation that the target has no kernel for, CIR504 for an odd number of
-    threads.
+    threads, CIR306 where a bug of ours would make code that reads what was not written, or its like.
     """
     from compactir.codegen.lower import lower
 
     check_threads(threads)
     graph, log = optimize(authored, target, also=also, verify_each=verify_each, dump=dump)
-    return Planned(authored, graph, target, lower(graph, target, threads, choices), log, also)
+    lowered = lower(graph, target, threads, choices)
+    _check(lowered.plan)
+    return Planned(authored, graph, target, lowered, log, also)
+
+
+def _check(plan: Plan) -> None:
+    """Refuse what would be a wrong result or a wild access in C. Errors: CIR306."""
+    from compactir.ir.verify_plan import verify_plan
+
+    try:
+        verify_plan(plan)
+    except CompactError as error:
+        first, *others = error.parts()
+        more = [f"{len(others)} more of its places break a rule"] if others else []
+        ours = (
+            f"this is a bug of ours (compactir {__version__}), not a mistake in your file; nothing is written"
+        )
+        raise CompactError(
+            first.code,
+            first.message,
+            span=first.span,
+            notes=[*more, ours],
+            help="please report it with the command and the model",
+        ) from error
 
 
 def generate(

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 
 from compactir import driver
-from compactir.codegen.lower import lower
+from compactir.cli import main
+from compactir.codegen.lower import Lowered, lower
 from compactir.diagnostics import CompactError
 from compactir.ir.channel_map import ChannelMap
 from compactir.ir.channels import ChannelList
@@ -511,6 +512,53 @@ def test_a_broken_plan_is_refused(rule: str, broken: Broken, several: bool) -> N
             verify_plan(plan)
         assert caught.value.code == "CIR306"
         assert rule in str(caught.value)
+
+
+SMALL = """
+network small() {
+  input image: f32[3, 8, 8]
+  output y = image -> conv(8, kernel=3) -> relu -> conv(8, kernel=1) -> global_avg_pool -> linear(4)
+}
+"""
+
+
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A model, and a lowering that leaves its first step out."""
+
+    def forget(*args: Any) -> Lowered:
+        lowered = lower(*args)
+        return replace(lowered, plan=replace(lowered.plan, steps=lowered.plan.steps[1:]))
+
+    monkeypatch.setattr("compactir.codegen.lower.lower", forget)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.arch").write_text(SMALL, encoding="utf-8")
+    return tmp_path / "small.arch"
+
+
+def test_the_driver_refuses_a_broken_plan(forgetful: Path) -> None:
+    with pytest.raises(CompactError) as caught:
+        driver.compile(forgetful, target="c", seed=0)
+    error = caught.value
+    assert error.code == "CIR306"
+    assert "`conv2`" in error.message
+    assert error.span is not None
+    assert "this is a bug of ours" in error.notes[-1]
+    assert error.help == "please report it with the command and the model"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_broken_plan_is_no_mistake_of_the_user(
+    forgetful: Path, as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [forgetful.name, "--init", "seed=0", "--target", "c", "--emit", "c", "-o", "out"]
+    assert main([*words, "--json"] if as_json else words) == 70
+    said = capsys.readouterr()
+    text = said.out if as_json else said.err
+    assert "CIR306" in text
+    assert "`conv2`" in text
+    assert "this is a bug of ours" in text
+    assert not (forgetful.parent / "out").exists()
 
 
 def test_every_rule_can_be_broken() -> None:

@@ -51,6 +51,10 @@ class ChannelMap:
         return cls.of(place for m in maps for place in m.places)
 
     def __len__(self) -> int:
+        return self._count
+
+    @cached_property
+    def _count(self) -> int:
         return sum(len(p.positions) for p in self.pieces)
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from math import gcd, prod
@@ -105,25 +105,37 @@ class Touched:
     lanewise: bool
 
 
-def touched(call: Call, first: int = 0, last: int | None = None) -> Touched:
-    """The floats of a call; of a ranged one, for output rows first … last − 1."""
+Footprint = Callable[[int, int | None], Touched]
+"""What a call touches; of a ranged one, for the output rows from the first number to before the second."""
+Rows = Callable[[int, int], tuple[Access, ...]]
+"""The same for one operand."""
+
+
+def touched(call: Call) -> Touched:
+    """The floats of a call."""
+    return footprint(call)(0, None)
+
+
+def footprint(call: Call) -> Footprint:
+    """The floats of a call for any rows; what does not depend on rows is found once, here."""
     k = call.kernel
-    if isinstance(k, Conv):
-        return _conv(k, call, first, k.out[0] if last is None else last)
-    if isinstance(k, Grouped):
-        return _grouped(k, call, first, k.out[0] if last is None else last)
-    if isinstance(k, WinogradOutput):
-        return _from_tiles(k, call, first, -(-k.size[0] // k.strip) if last is None else last)
-    if isinstance(k, WinogradRepair):
-        return _from_inputs(k, call, first, -(-k.tile_rows // k.strip) if last is None else last)
-    if isinstance(k, WinogradInput):
-        end = k.out[0] if last is None else min(last * k.strip, k.out[0])
-        return replace(_windowed(k, call, first * k.strip, end), lanewise=False)
-    if isinstance(k, PlaneGrid):
-        end = k.out[0] if last is None else min(last * k.rows, k.out[0])
-        return _on_planes(k, call, first * k.rows, end)
     if isinstance(k, Grid):
-        return _windowed(k, call, first, k.out[0] if last is None else last)
+        accesses, units, lanewise = _of_grid(k, call)
+
+        def some(first: int, last: int | None) -> Touched:
+            reads, writes = (
+                tuple(access for rows in operands for access in rows(*units(first, last)))
+                for operands in accesses
+            )
+            return Touched(reads, writes, lanewise)
+
+        return some
+    found = _whole(k, call)
+    return lambda first, last: found
+
+
+def _whole(k: Kernel, call: Call) -> Touched:
+    """Kernels that have no rows."""
     if isinstance(k, Column | Copy):
         pixels = Span(0, k.pixels)
         x = Access("x", call.x, _all(call.x), pixels, k.x_pixel, strict=True)
@@ -168,90 +180,131 @@ def _operand(number: int) -> str:
 
 # -- kernels that slide a window -----------------------------------------------------------------------------
 
+Units = Callable[[int, int | None], tuple[int, int]]
+"""Rows of a call as its stage counts them -> output rows of its map."""
+OfGrid = tuple[tuple[list[Rows], list[Rows]], Units, bool]
+"""Reads and writes, rows, whether it is lanewise."""
 
-def _windowed(k: Grid, call: Call, first: int, last: int) -> Touched:
+
+def _of_grid(k: Grid, call: Call) -> OfGrid:
+    if isinstance(k, Conv):
+        return _conv(k, call), _in_units(k.out[0], 1), False
+    if isinstance(k, Grouped):
+        return _grouped(k, call), _in_units(k.out[0], 1), False
+    if isinstance(k, WinogradOutput):
+        return _from_tiles(k, call), _in_units(k.size[0], k.strip), False
+    if isinstance(k, WinogradRepair):
+        return _from_inputs(k, call), _in_units(k.out[0], 4 * k.strip), False
+    if isinstance(k, WinogradInput):
+        return _windowed(k, call), _in_units(k.out[0], k.strip), False
+    if isinstance(k, PlaneGrid):
+        return _on_planes(k, call), _in_units(k.out[0], k.rows), False
+    return _windowed(k, call), _in_units(k.out[0], 1), True
+
+
+def _in_units(height: int, unit: int) -> Units:
+    """Rows in units of so many; the last unit may be cut short."""
+    return lambda first, last: (first * unit, height if last is None else min(last * unit, height))
+
+
+def _windowed(k: Grid, call: Call) -> tuple[list[Rows], list[Rows]]:
     """Depthwise filters and pools: every lane by itself."""
     whole = [(_all(call.y), k.lanes)]
-    x = _windows(k, call.x, first, last, k.lanes)
-    return Touched((*x, *_extras(k, call, whole, first, last)), _results(k, call, whole, first, last), True)
+    return [_windows(k, call.x, k.lanes), _extras(k, call, whole)], [_results(k, call, whole)]
 
 
-def _conv(k: Conv, call: Call, first: int, last: int) -> Touched:
+def _conv(k: Conv, call: Call) -> tuple[list[Rows], list[Rows]]:
     """Every panel reads its inputs one by one, and writes vectors; the last one may be cut short."""
-    x = _windows(k, _inputs(k, call.x), first, last, 1) if k.depth else ()
+    x = [_windows(k, _inputs(k, call.x), 1, strict=True)] if k.depth else []
     entries = _all(call.y)
     cut = entries % k.vectors == k.vectors - 1 if k.half else entries == len(entries) - 1
     lanes = k.lanes // 2 if k.half else k.tail or k.lanes
     stored = [(entries[~cut], k.lanes), (entries[cut], lanes)]
     loaded = stored if k.half else [(entries, k.lanes)]
-    return Touched(
-        (*x, *_extras(k, call, loaded, first, last)), _results(k, call, stored, first, last), False
-    )
+    return [*x, _extras(k, call, loaded)], [_results(k, call, stored)]
 
 
-def _grouped(k: Grouped, call: Call, first: int, last: int) -> Touched:
+def _grouped(k: Grouped, call: Call) -> tuple[list[Rows], list[Rows]]:
     """Every term picks some lanes of a block, one by one."""
     heads = zip(call.x.places, k.uses, strict=True)
     picked = {(buffer, start + lane) for (buffer, start), use in heads for lane in k.sources[use]}
     whole = [(_all(call.y), k.lanes)]
-    x = _windows(k, ChannelMap.of(sorted(picked)), first, last, 1)
-    return Touched((*x, *_extras(k, call, whole, first, last)), _results(k, call, whole, first, last), False)
+    x = _windows(k, ChannelMap.of(sorted(picked)), 1, strict=True)
+    return [x, _extras(k, call, whole)], [_results(k, call, whole)]
 
 
-def _on_planes(k: PlaneGrid, call: Call, first: int, last: int) -> Touched:
+def _on_planes(k: PlaneGrid, call: Call) -> tuple[list[Rows], list[Rows]]:
     """Pixels that count, all of them: a plane has no dead lanes."""
-    x = _windows(k, call.x, first, last, 1) if len(call.x) else ()
-    strict = tuple(replace(access, strict=True) for access in x)
-    return Touched(strict, _results(k, call, [(_all(call.y), 1)], first, last), False)
+    x = [_windows(k, call.x, 1, strict=True)] if len(call.x) else []
+    return [*x], [_results(k, call, [(_all(call.y), 1)])]
 
 
-def _from_tiles(k: WinogradOutput, call: Call, first: int, last: int) -> Touched:
+def _from_tiles(k: WinogradOutput, call: Call) -> tuple[list[Rows], list[Rows]]:
     """Every output reads all sums of its tile; strips are the unit."""
-    first, last = first * k.strip, min(last * k.strip, k.size[0])
     row, pixel = k.x_strides
-    rows, columns = Span(first, last - first), Span(0, k.size[1])
-    sums = Access("x", call.x, _all(call.x), columns, pixel, k.lanes, rows, row, ring=k.x_ring)
-    whole, top, end = [(_all(call.y), k.lanes)], 4 * first, min(4 * last, k.out[0])
-    extras = _extras(k, call, whole, top, end)
-    return Touched((sums, *extras), _results(k, call, whole, top, end), False)
+    columns, entries, whole = Span(0, k.size[1]), _all(call.x), [(_all(call.y), k.lanes)]
+
+    def sums(first: int, last: int) -> tuple[Access, ...]:
+        rows = Span(first, last - first)
+        return (Access("x", call.x, entries, columns, pixel, k.lanes, rows, row, ring=k.x_ring),)
+
+    def in_pixels(rows: Rows) -> Rows:
+        return lambda first, last: rows(4 * first, min(4 * last, k.out[0]))
+
+    return [sums, in_pixels(_extras(k, call, whole))], [in_pixels(_results(k, call, whole))]
 
 
-def _from_inputs(k: WinogradRepair, call: Call, first: int, last: int) -> Touched:
+def _from_inputs(k: WinogradRepair, call: Call) -> tuple[list[Rows], list[Rows]]:
     """Any row of tiles may have to be made once more, by the windows of its outputs; strips are the unit."""
-    top, end = 4 * first * k.strip, min(4 * last * k.strip, k.out[0])
     heads, used = call.x.places, {origin.head for origin in k.origins}
     every = (head * k.lanes + i for head in sorted(used) for i in range(k.depth))
     numbers = [n for n in every if n not in k.unread]
     reads = [(heads[n // k.lanes][0], heads[n // k.lanes][1] + n % k.lanes) for n in numbers]
-    x = _windows(k, ChannelMap.of(reads), top, end, 1)
     whole = [(_all(call.y), k.lanes)]
-    return Touched((*x, *_extras(k, call, whole, top, end)), _results(k, call, whole, top, end), False)
+    x = _windows(k, ChannelMap.of(reads), 1, strict=True)
+    return [x, _extras(k, call, whole)], [_results(k, call, whole)]
 
 
 def _inputs(k: Conv, heads: ChannelMap) -> ChannelMap:
-    """The places of all inputs, where a table only holds the first of each panel."""
+    """The places of all inputs, each once, where a table only holds the first of each panel."""
     if k.reads == "table":
         return heads
+    i = np.arange(k.depth)
+    steps = i * k.x_block if k.reads == "planes" else i // k.lanes * k.x_block + i % k.lanes
+    return distinct(heads, steps)
+
+
+def distinct(m: ChannelMap, steps: Indices | None = None) -> ChannelMap:
+    """The places of a map, each once, in order; or those at these distances from them."""
+    positions: dict[str, list[Indices]] = {}
+    for piece in m.pieces:
+        positions.setdefault(piece.buffer, []).append(piece.positions.array)
     pieces = []
-    for buffer, head in heads.places:
-        if k.reads == "planes":
-            runs = [Run(head, k.depth, k.x_block)]
-        else:
-            starts = range(0, k.depth, k.lanes)
-            runs = [Run(head + i // k.lanes * k.x_block, min(k.lanes, k.depth - i)) for i in starts]
-        pieces.append(Piece(buffer, ChannelList(tuple(runs))))
+    for buffer, found in positions.items():
+        places = np.unique(np.concatenate(found))
+        pieces.append(Piece(buffer, _listed(places if steps is None else np.unique(places[:, None] + steps))))
     return ChannelMap(tuple(pieces))
 
 
-def _windows(k: Grid, m: ChannelMap, first: int, last: int, lanes: int) -> tuple[Access, ...]:
-    """What windows of these output rows reach inside the map."""
-    rows = _reached(k.size[0], range(first, last), k.window[0], k.stride[0], k.dilation[0], k.pad[0])
+def _listed(places: Indices) -> ChannelList:
+    """As a list, even of places before the buffer, which a rule finds."""
+    low = min(0, int(places.min(initial=0)))
+    found = ChannelList.of(places - low)
+    return found if not low else ChannelList(tuple(Run(r.start + low, r.count, r.step) for r in found.runs))
+
+
+def _windows(k: Grid, m: ChannelMap, lanes: int, strict: bool = False) -> Rows:
+    """What windows of output rows reach inside the map."""
     columns = _reached(k.size[1], range(k.out[1]), k.window[1], k.stride[1], k.dilation[1], k.pad[1])
-    if not rows.count or not columns.count:
-        return ()
-    row, pixel = k.x_strides
-    strict = isinstance(k, Conv | Grouped | WinogradRepair)
-    return (Access("x", m, _all(m), columns, pixel, lanes, rows, row, strict, k.x_ring),)
+    (row, pixel), entries = k.x_strides, _all(m)
+
+    def some(first: int, last: int) -> tuple[Access, ...]:
+        rows = _reached(k.size[0], range(first, last), k.window[0], k.stride[0], k.dilation[0], k.pad[0])
+        if not rows.count or not columns.count:
+            return ()
+        return (Access("x", m, entries, columns, pixel, lanes, rows, row, strict, k.x_ring),)
+
+    return some
 
 
 @cache
@@ -263,23 +316,40 @@ def _reached(size: int, outs: range, window: int, stride: int, dilation: int, pa
 Part = tuple[Indices, int]
 
 
-def _results(k: Grid, call: Call, parts: list[Part], first: int, last: int) -> tuple[Access, ...]:
+def _results(k: Grid, call: Call, parts: list[Part]) -> Rows:
     row, pixel = k.y_strides
-    rows, columns = Span(first, last - first), Span(0, k.out[1])
-    return tuple(
-        Access("y", _taken(call.y, entries), entries, columns, pixel, lanes, rows, row, ring=k.y_ring)
+    columns = Span(0, k.out[1])
+    tables = [(_taken(call.y, entries), entries, lanes) for entries, lanes in parts if len(entries)]
+
+    def some(first: int, last: int) -> tuple[Access, ...]:
+        rows = Span(first, last - first)
+        return tuple(
+            Access("y", m, entries, columns, pixel, lanes, rows, row, ring=k.y_ring)
+            for m, entries, lanes in tables
+            if rows.count > 0
+        )
+
+    return some
+
+
+def _extras(k: Grid, call: Call, parts: list[Part]) -> Rows:
+    row, pixel = k.y_strides
+    tables = [
+        (i, _taken(m, entries), entries, lanes)
+        for i, m in enumerate(call.extra)
         for entries, lanes in parts
-        if len(entries) and rows.count > 0
-    )
+        if len(entries)
+    ]
 
+    def some(first: int, last: int) -> tuple[Access, ...]:
+        whole = Span(first, last - first), Span(0, k.out[1])
+        found = []
+        for i, m, entries, lanes in tables if last > first else ():
+            rows, columns = (ONE, ONE) if k.spread[i] else whole
+            found.append(Access(_operand(i), m, entries, columns, pixel, lanes, rows, row))
+        return tuple(found)
 
-def _extras(k: Grid, call: Call, parts: list[Part], first: int, last: int) -> Iterator[Access]:
-    row, pixel = k.y_strides
-    for i, m in enumerate(call.extra):
-        rows, columns = (ONE, ONE) if k.spread[i] else (Span(first, last - first), Span(0, k.out[1]))
-        for entries, lanes in parts:
-            if len(entries) and rows.count > 0:
-                yield Access(_operand(i), _taken(m, entries), entries, columns, pixel, lanes, rows, row)
+    return some
 
 
 def _taken(m: ChannelMap, entries: Indices) -> ChannelMap:

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import as_strided
 
+from compactir.ir.channel_map import ChannelMap
+from compactir.ir.channels import Run
 from compactir.ir.plan import Buffer, Call, Grid, Plan, Stage, Step
-from compactir.ir.plan_access import Access, touched
+from compactir.ir.plan_access import Access, Footprint, Span, distinct, footprint
 from compactir.ir.plan_parts import bands, call_part, first_rows, span, units
 
 Marks = npt.NDArray[np.int32]
@@ -49,6 +51,9 @@ class Memory:
         self.owners: dict[str, Marks] = {}
         """Which part of the step that runs has written a float; none outside of shared steps."""
         self.part = UNDEFINED
+        self._calls: dict[int, tuple[Call, Footprint]] = {}
+        self._known: dict[int, tuple[ChannelMap, list[EntryGrid]]] = {}
+        self._sets: dict[int, tuple[ChannelMap, ChannelMap]] = {}
         for b in self.plan.buffers:
             start = 0 if b.region.startswith("input:") else UNDEFINED
             self.marks.setdefault(self._key(b), np.full(self.floats(b.name), start, np.int32))
@@ -92,16 +97,18 @@ class Memory:
 
     def _collide(self, step: Step, access: Access, writes: bool) -> None:
         """Take what a part writes into its possession; find what another part has written."""
-        for name, _, owners, _ in self._views(access, self._owned):
-            if self.buffers[name].copies > 1:
+        for view in self._views(access, self._distinct(access.map), self._owned):
+            if self.buffers[view.buffer].copies > 1:
                 continue
-            if ((owners != UNDEFINED) & (owners != self.part)).any():
+            if ((view.marks != UNDEFINED) & (view.marks != self.part)).any():
                 how = "writes" if writes else "reads"
-                text = f"part {self.part} of `{step.name}` {how} what another part of it writes to `{name}`"
-                self.findings.append(Finding("parts", text, step))
+                where = f"what another part of it writes to `{view.buffer}`"
+                self.findings.append(
+                    Finding("parts", f"part {self.part} of `{step.name}` {how} {where}", step)
+                )
                 return
             if writes:
-                owners[...] = self.part
+                view.marks[...] = self.part
 
     def _outputs(self) -> None:
         for tensor in self.plan.outputs:
@@ -120,98 +127,181 @@ class Memory:
             text = f"`{step.name}` makes rows {first} to {last} of {k.out[0]}"
             self.findings.append(Finding("rows", text, step))
             return
-        found = touched(call, first, last)
+        if id(call) not in self._calls:
+            self._calls[id(call)] = (call, footprint(call))
+        found = self._calls[id(call)][1](first, last)
         lanes = max((a.lanes for a in (*found.reads, *found.writes)), default=1)
         live = np.ones((len(call.y), lanes), np.bool_)
         for access in found.reads:
             if self.part != UNDEFINED:
                 self._collide(step, access, False)
-            defined = self._read(step, access)
-            if access.what != "x" or found.lanewise:
+            asked = access.what != "x" or found.lanewise
+            defined = self._read(step, access, asked)
+            if asked and defined is not None:
                 live[access.entries, : access.lanes] &= defined
         for access in found.writes:
             if self.part != UNDEFINED:
                 self._collide(step, access, True)
             self._write(access, live[access.entries, : access.lanes])
 
-    def _read(self, step: Step, access: Access) -> Bits:
-        """For every entry and lane: whether all its floats hold the rows that they should."""
-        result = np.ones((len(access.entries), access.lanes), np.bool_)
-        if len(access.map) != len(result):  # scalars of a convolution, whose table holds only the first
-            result = np.ones((len(access.map), access.lanes), np.bool_)
-        for name, entries, marks, wanted in self._views(access):
-            wrong = marks != wanted
+    def _read(self, step: Step, access: Access, asked: bool) -> Bits | None:
+        """For every entry and lane: whether all its floats hold the rows that they should. None: all of all.
+
+        Where nobody asks for that, places that several entries name are looked at once.
+        """
+        m = access.map if asked else self._distinct(access.map)
+        result: Bits | None = None
+        for view in self._views(access, m):
+            wrong = view.marks != view.wanted
             if not wrong.any():
                 continue
-            result[entries] &= ~wrong.any(axis=(1, 2))
-            other_rows = wrong & (marks != UNDEFINED)
+            if asked:
+                result = np.ones((len(m), access.lanes), np.bool_) if result is None else result
+                result[view.entries] &= ~wrong.any(axis=(2, 3)).reshape(-1, access.lanes)
+            other_rows = wrong & (view.marks != UNDEFINED)
             if other_rows.any():
                 wrong = other_rows
             elif not access.strict:
                 continue
-            self._miss(step, access, name, marks, wanted, np.argwhere(wrong)[0])
+            self._miss(step, access, view, tuple(np.argwhere(wrong)[0]))
             break
-        return result[: len(access.entries)]
+        return result
 
-    def _miss(
-        self, step: Step, access: Access, name: str, marks: Marks, wanted: Marks, at: npt.NDArray[np.int64]
-    ) -> None:
-        mark, row = marks[tuple(at)], np.broadcast_to(wanted, marks.shape)[tuple(at)]
+    def _miss(self, step: Step, access: Access, view: View, at: tuple[int, ...]) -> None:
+        mark, row = view.marks[at], np.broadcast_to(view.wanted, view.marks.shape)[at]
         if mark == UNDEFINED:
-            text = f"`{step.name}` reads `{name}` ({access.what}), which is not written at pixel {at[2]}"
+            text = (
+                f"`{step.name}` reads `{view.buffer}` ({access.what}), which is not written at pixel {at[3]}"
+            )
             self.findings.append(Finding("unwritten", text, step))
         else:
-            text = f"`{step.name}` reads row {row} of `{name}`, which holds row {mark} there"
+            text = f"`{step.name}` reads row {row} of `{view.buffer}`, which holds row {mark} there"
             self.findings.append(Finding("ring", text, step))
 
     def _write(self, access: Access, live: Bits) -> None:
-        for _, entries, marks, wanted in self._views(access):
-            marks[...] = np.where(live[entries, None, None, :], wanted, UNDEFINED)
+        everything = bool(live.all())
+        for view in self._views(access, access.map):
+            if everything:
+                view.marks[...] = view.wanted
+            else:
+                shape = (*view.marks.shape[:2], 1, 1, access.lanes)
+                view.marks[...] = np.where(live[view.entries].reshape(shape), view.wanted, UNDEFINED)
 
     def _views(
-        self, access: Access, of: Callable[[str], Marks] | None = None
-    ) -> Iterator[tuple[str, slice, Marks, Marks]]:
-        """The marks that an access means, (entries, rows, columns, lanes), and the row each should hold.
+        self, access: Access, m: ChannelMap, of: Callable[[str], Marks] | None = None
+    ) -> Iterator[View]:
+        """All marks that an access means. In a ring, where rows wrap, one turn of it is a view by itself.
 
-        One view for every run of entries; in a ring one for every row too, since rows wrap. `of` says what
-        to look at instead of the marks.
+        `of` says what to look at instead of the marks.
         """
-        at = 0
-        for piece in access.map.pieces:
-            b = self.buffers[piece.buffer]
-            for run in piece.positions.runs:
-                for first, rows in (
-                    [(r, 1) for r in access.rows] if access.ring else [(None, access.rows.count)]
-                ):
-                    row = access.rows.first if first is None else first
-                    start = run.start + access.slot(row) + access.columns.first * access.pixel_stride
-                    steps = (
-                        run.step,
-                        access.rows.step * access.row_stride,
-                        access.columns.step * access.pixel_stride,
-                        1,
-                    )
-                    marks = as_strided(
-                        (of or self.of)(piece.buffer)[start:],
-                        (run.count, rows, access.columns.count, access.lanes),
-                        [4 * step for step in steps],
-                    )
-                    yield piece.buffer, slice(at, at + run.count), marks, _wanted(access, b, first)
-                at += run.count
+        rows, columns, lanes = access.rows, access.columns, access.lanes
+        steps = [4 * rows.step * access.row_stride, 4 * columns.step * access.pixel_stride, 4]
+        turns = [
+            (turn, access.slot(turn.first) + columns.first * access.pixel_stride) for turn in _turns(access)
+        ]
+        wanted: dict[tuple[int, int, int], Marks] = {}
+        for grid in self._grids(m):
+            b, marks = self.buffers[grid.buffer], (of or self.of)(grid.buffer)
+            strides = [4 * grid.steps[0], 4 * grid.steps[1], *steps]
+            for turn, start in turns:
+                key = (turn.first, b.height, b.row)
+                if key not in wanted:
+                    wanted[key] = _wanted(access, b, turn)
+                shape = (*grid.counts, turn.count, columns.count, lanes)
+                seen: Marks = np.ndarray(shape, np.int32, marks, 4 * (grid.start + start), strides)
+                yield View(grid.buffer, grid.entries, seen, wanted[key])
+
+    def _grids(self, m: ChannelMap) -> list[EntryGrid]:
+        """The places of a map, kept: a fused step uses the same maps round after round."""
+        if id(m) not in self._known:
+            self._known[id(m)] = (m, entry_grids(m))
+        return self._known[id(m)][1]
+
+    def _distinct(self, m: ChannelMap) -> ChannelMap:
+        """The same places, each once."""
+        if id(m) not in self._sets:
+            self._sets[id(m)] = (m, distinct(m))
+        return self._sets[id(m)][1]
 
 
-def _wanted(access: Access, b: Buffer, row: int | None) -> Marks:
-    """The row that each column should hold, (1, 1, columns, 1); 0 outside of rings.
+@dataclass(frozen=True)
+class EntryGrid:
+    """Consecutive entries of a map at start + i·steps[0] + j·steps[1], in the order of (i, j)."""
+
+    buffer: str
+    entries: slice
+    start: int
+    counts: tuple[int, int]
+    steps: tuple[int, int]
+
+
+def entry_grids(m: ChannelMap) -> list[EntryGrid]:
+    """The places of a map: equal runs at equal distances are one grid."""
+    found: list[EntryGrid] = []
+    at = 0
+    for piece in m.pieces:
+        runs = piece.positions.runs
+        i = 0
+        while i < len(runs):
+            run, j = runs[i], i + 1
+            gap = runs[j].start - run.start if j < len(runs) else 0
+            while j < len(runs) and _follows(runs[j], runs[j - 1], gap):
+                j += 1
+            end = at + run.count * (j - i)
+            found.append(
+                EntryGrid(piece.buffer, slice(at, end), run.start, (j - i, run.count), (gap, run.step))
+            )
+            i, at = j, end
+    return found
+
+
+def _follows(run: Run, before: Run, gap: int) -> bool:
+    return run.start == before.start + gap and run.count == before.count and run.step == before.step
+
+
+class View(NamedTuple):
+    """Marks of some entries, (runs, entries of each, rows, columns, lanes), and the row each should hold."""
+
+    buffer: str
+    entries: slice
+    marks: Marks
+    wanted: Marks
+
+
+def _turns(access: Access) -> list[Span]:
+    """The rows of an access, cut where a ring begins anew."""
+    rows = access.rows
+    if not access.ring:
+        return [rows]
+    turns: list[Span] = []
+    row, left = rows.first, rows.count
+    while left > 0:
+        count = min(left, -(-(access.ring - row % access.ring) // rows.step))
+        turns.append(Span(row, count, rows.step))
+        row, left = row + count * rows.step, left - count
+    return turns
+
+
+def _wanted(access: Access, b: Buffer, rows: Span) -> Marks:
+    """The row that each float should hold, (1, 1, rows, columns or 1, 1); 0 outside of rings.
 
     In a ring of as many rows as the buffer has, row iy lies in slot iy mod height. A kernel whose ring is 1
     takes all rows of the buffer as one: its row iy holds those from iy·height on.
     """
-    if row is None:
-        return np.zeros((1, 1, 1, 1), np.int32)
-    together = max(1, b.height // access.ring)
+    if not access.ring:
+        return np.zeros((1, 1, 1, 1, 1), np.int32)
+    numbers: Marks = np.arange(rows.first, rows.last + 1, rows.step, dtype=np.int32)[:, None]
+    together, ends = max(1, b.height // access.ring), (access.columns.first, access.columns.last)
+    if (
+        together == 1
+        and access.row_stride == b.row
+        and all(0 <= c * access.pixel_stride < b.row for c in ends)
+    ):
+        return numbers[None, None, :, :, None]
     columns = access.columns.first + access.columns.step * np.arange(access.columns.count)
-    slots = (access.slot(row) + columns * access.pixel_stride) // b.row
-    return ((row - row % access.ring) * together + slots).astype(np.int32)[None, None, :, None]
+    slots = (numbers % access.ring * access.row_stride + columns * access.pixel_stride) // b.row
+    wanted = (numbers - numbers % access.ring) * together + slots
+    return wanted.astype(np.int32)[None, None, :, :, None]
 
 
 def overlap(one: Buffer, other: Buffer) -> bool:

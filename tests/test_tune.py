@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from compactir.codegen.lower import Choices, lower
 from compactir.codegen.lower.tiles import Shape, Tiling, choose, fits, ranked
 from compactir.driver import Authored, Generated
 from compactir.ir.plan import Conv
+from compactir.runtime.module import Module
+from compactir.runtime.profile import Runner
 from compactir.targets import Target, load_target
 from compactir.tools import tune
 from compactir.tools.verify import compare_outputs
@@ -21,6 +25,7 @@ from tests.c.networks import Case
 from tests.test_winograd import network
 
 pytestmark = pytest.mark.compiler
+PLACE = tune._place
 MODEL = """
 network small() {
   input image: f32[3, 24, 24]
@@ -40,7 +45,7 @@ def model(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where measurements are kept: nothing of other tests."""
-    monkeypatch.setattr(tune, "_place", lambda target, cc: tmp_path / "tuning" / "store.json")
+    monkeypatch.setattr(tune, "_place", lambda target, cc, threads: tmp_path / "tuning" / "store.json")
     return tmp_path / "tuning" / "store.json"
 
 
@@ -178,16 +183,19 @@ def test_what_cannot_be_kept_is_said_once(
 def test_every_level_says_what_it_gained(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    budgets = []
+    budgets: dict[str, float] = {}
+    clock = [100.0]
 
     def tuned(make: object, target: Target, seconds: float, *rest: object) -> tune.Tuned:
-        budgets.append(target.name)
+        budgets[target.name] = seconds
+        clock[0] += 3
         return tune.Tuned(Choices(), len(budgets), 9, 5.5, 5.4)
 
     monkeypatch.setattr(tune, "tune", tuned)
-    command = [str(model), "--init", "seed=0", "--tune", "1", "--emit", "c", "-o", str(tmp_path / "out")]
+    monkeypatch.setattr("compactir.tools.compile.monotonic", lambda: clock[0])
+    command = [str(model), "--init", "seed=0", "--tune", "10", "--emit", "c", "-o", str(tmp_path / "out")]
     assert main([*command, "--target", "c,x86"]) == 0
-    assert budgets == ["c", "x86"]
+    assert budgets == {"c": 5, "x86": 7}  # half of it, and what the first level has left
     said = capfd.readouterr().err.splitlines()
     assert said == [
         f"{name}: tuning: other tiles for {count} of 9 layers, 5.5 to 5.4 µs (+1.8% faster)"
@@ -195,7 +203,67 @@ def test_every_level_says_what_it_gained(
     ]
     assert main([*command, "--target", "c,x86", "--json"]) == 0
     told = json.loads(capfd.readouterr().out)
-    assert [level["tuning"]["changed"] for level in told["by_level"].values()] == [3, 4]
+    assert [level["tuning"]["changed"] for level in told["by_level"].values()] == [2, 2]
+
+
+def test_all_threads_are_timed_and_kept_apart(
+    authored: Authored, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, places = [], []
+    timed = Module.stepper
+
+    def stepper(self: Module, *inputs: Any, threads: int = 1) -> Runner:
+        asked.append(threads)
+        return timed(self, *inputs, threads=threads)
+
+    def place(target: Target, cc: str | None, threads: int) -> Path:
+        places.append(PLACE(target, cc, threads))
+        return tmp_path / places[-1].name
+
+    other_tiles_are_twice_as_fast(monkeypatch, [100.0, 80.0])
+    monkeypatch.setattr(Module, "stepper", stepper)
+    monkeypatch.setattr(tune, "_place", place)
+    for threads in (3, 1):
+
+        def make(choices: Choices, threads: int = threads) -> Generated:
+            return driver.generate(driver.plan(authored, target, threads=threads, choices=choices))
+
+        asked.clear()
+        found = tune.tune(make, target, 600, None, lambda what: None)
+        assert set(asked) == {threads}
+        assert found.measured
+        assert found.to_json()["threads"] == threads
+        assert ("100 to 80 µs on 3 threads (" in found.sentence) == (threads == 3)
+    assert len(set(places)) == 2
+
+
+def test_two_that_write_at_the_same_time_lose_nothing(store: Path) -> None:
+    """Both read an empty file; what one has written the other keeps, and of two times the better one."""
+    one, other = tune._Store(store), tune._Store(store)
+    tilings = [Tiling(tile, ((1, 5),)) for tile in (2, 3, 4)]
+
+    def add(where: tune._Store, tiling: Tiling, **ratios: float) -> None:
+        where.add(Choices(taken=dict.fromkeys(ratios, tiling)), set(ratios), ratios)
+
+    add(one, tilings[0], a=0.9, b=0.8)
+    add(other, tilings[0], a=0.7, b=0.9)
+    add(one, tilings[1], a=1.1)
+    add(other, tilings[2], c=0.5)
+    kept = tune._Store(store)
+    assert kept.times == {"a": {"2 1x5": 0.7, "3 1x5": 1.1}, "b": {"2 1x5": 0.8}, "c": {"4 1x5": 0.5}}
+    assert other.has("a", tilings[1])
+
+    def many(name: str) -> None:
+        mine = tune._Store(store)
+        for i in range(40):
+            add(mine, tilings[0], **{f"{name}{i}": 0.5})
+
+    threads = [Thread(target=many, args=(name,)) for name in "xyz"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(tune._Store(store).times) == 3 + 3 * 40
 
 
 def test_products_of_transformed_layers_are_measured_where_they_run() -> None:

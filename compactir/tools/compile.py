@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from compactir.codegen.c.emit import symbol_for
@@ -61,7 +62,8 @@ def main(args: Namespace) -> int:
         dumps.authored(authored.graph)
         say(f"compiling {authored.graph.name} for {target.name}")
         dump = dumps if args.dump_ir else None
-        tuned = {target.name: _tuned(args, authored, target, say)} if args.tune else {}
+        tuner = _Tuner(args, authored, say, [target, *above])
+        tuned = {target.name: tuner(target)} if args.tune else {}
         planned = plan(
             authored,
             target,
@@ -88,7 +90,7 @@ def main(args: Namespace) -> int:
         for level in above:
             say(f"building the level {level.name}")
             if args.tune and not unsupported(level):
-                tuned[level.name] = _tuned(args, authored, level, say)
+                tuned[level.name] = tuner(level)
             choices = tuned[level.name].choices if level.name in tuned else None
             higher = generate(
                 plan(authored, level, also=args.also, threads=args.threads, choices=choices),
@@ -113,13 +115,29 @@ def main(args: Namespace) -> int:
     return 0
 
 
-def _tuned(args: Namespace, authored: Authored, target: Target, say: terminal.Say) -> Tuned:
-    from compactir.tools.tune import tune
+class _Tuner:
+    """Tunes one level after another; together they have the time of `--tune`."""
 
-    def make(choices: Choices) -> Generated:
-        return generate(plan(authored, target, also=args.also, threads=args.threads, choices=choices))
+    def __init__(self, args: Namespace, authored: Authored, say: terminal.Say, levels: list[Target]) -> None:
+        self._args, self._authored, self._say = args, authored, say
+        self._left = float(args.tune or 0)
+        self._waiting = sum(not unsupported(level) for level in levels)
 
-    return tune(make, target, args.tune, args.cc, say)
+    def __call__(self, target: Target) -> Tuned:
+        """The level has an equal share of what is left: what one does not need the next ones may use."""
+        from compactir.tools.tune import tune
+
+        args, start = self._args, monotonic()
+
+        def make(choices: Choices) -> Generated:
+            return generate(
+                plan(self._authored, target, also=args.also, threads=args.threads, choices=choices)
+            )
+
+        found = tune(make, target, self._left / max(self._waiting, 1), args.cc, self._say)
+        self._waiting -= 1
+        self._left = max(self._left - (monotonic() - start), 0.0)
+        return found
 
 
 def _kinds(args: Namespace, target: Target) -> tuple[str, ...]:

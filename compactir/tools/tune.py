@@ -2,7 +2,8 @@
 
 The network is built with every layer's second best tiling, then with the third best, and so on; each build
 takes turns with the first one, step by step, and the fastest times count. What came out is kept beside the
-build cache, by machine, compiler and layer: the next network, or the next call, measures only what is new.
+build cache, by machine, compiler, number of threads and layer: the next network, or the next call, measures
+only what is new.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from compactir.codegen.lower import Choices
 from compactir.codegen.lower.tiles import Tiling
 from compactir.diagnostics import CompactError
 from compactir.driver import Generated, build, load, write_to_cache
-from compactir.files import put
+from compactir.files import alone_in, put
 from compactir.runtime.build import find_compiler
 from compactir.runtime.cache import open_cache
 from compactir.runtime.profile import Runner, fastest, minima
@@ -51,6 +52,8 @@ class Tuned:
     after_us: float
     measured: int = 0
     """Tilings, in this call."""
+    threads: int = 1
+    """What was timed ran on so many: those that the network is compiled for."""
 
     def to_json(self) -> dict[str, float]:
         """For `--json`."""
@@ -62,14 +65,15 @@ class Tuned:
         if not self.changed:
             return f"tuning: no other tiles for any of {self.layers} layers make the network faster"
         gain = 1 - self.after_us / self.before_us
+        on = f" on {self.threads} threads" if self.threads > 1 else ""
         return (
             f"tuning: other tiles for {self.changed} of {self.layers} layers, "
-            f"{_us(self.before_us)} to {_us(self.after_us)} µs ({gain:+.1%} faster)"
+            f"{_us(self.before_us)} to {_us(self.after_us)} µs{on} ({gain:+.1%} faster)"
         )
 
 
 def tune(make: Make, target: Target, seconds: float, cc: str | None, say: Say) -> Tuned:
-    """Measure until the time is over, then take what was fastest.
+    """Measure until the time is over, on all threads of the network, then take what was fastest.
 
     Args:
         make: the network's C with these tilings.
@@ -81,9 +85,10 @@ def tune(make: Make, target: Target, seconds: float, cc: str | None, say: Say) -
     Raises:
         CompactError: those of building; CIR627 where the code does not run here.
     """
-    start, store = monotonic(), _Store(_place(target, cc))
+    start = monotonic()
     plain = Choices()
     base = _runner(make(plain), cc)
+    store = _Store(_place(target, cc, base.threads))
     longest, measured = 0.0, 0
     for rank in range(1, MOST + 1):
         other = Choices(rank=rank)
@@ -97,7 +102,8 @@ def tune(make: Make, target: Target, seconds: float, cc: str | None, say: Say) -
             say(f"tuning {_bar(spent, seconds)} tiles {rank + 1} of at most {MOST + 1}, {len(new)} layers")
             store.add(other, new, _ratios(base, _runner(generated, cc), other, new))
             longest, measured = max(longest, monotonic() - start - spent), measured + len(new)
-    return replace(_judge(make, base, plain, store.best(plain), cc), measured=measured)
+    found = _judge(make, base, plain, store.best(plain), cc)
+    return replace(found, measured=measured, threads=base.threads)
 
 
 def _us(time: float) -> str:
@@ -112,15 +118,17 @@ def _bar(spent: float, seconds: float, width: int = 20) -> str:
 
 @dataclass(frozen=True)
 class _Timed:
-    """A form of the network, and the names of its steps."""
+    """A form of the network on all its threads, and the names of its steps."""
 
     run: Runner
     steps: list[str]
+    threads: int
 
 
 def _runner(generated: Generated, cc: str | None) -> _Timed:
     module = load(write_to_cache(generated, build(generated, cc)))
-    return _Timed(module.stepper(), [step.name for step in module.manifest.steps])
+    run = module.stepper(threads=module.threads)
+    return _Timed(run, [step.name for step in module.manifest.steps], module.threads)
 
 
 def _ratios(base: _Timed, other: _Timed, choices: Choices, keys: set[str]) -> dict[str, float]:
@@ -152,32 +160,30 @@ def _judge(make: Make, base: _Timed, plain: Choices, measured: dict[str, Tiling]
 # -- what was measured before --------------------------------------------------------------------------------
 
 
-def _place(target: Target, cc: str | None) -> Path:
-    """The file for this machine and compiler."""
+def _place(target: Target, cc: str | None, threads: int) -> Path:
+    """The file for this machine, compiler and number of threads: what is fastest on one need not be on four."""
     compiler = find_compiler(target, cc)
     parts = [__version__, cpu_name(), target.name, compiler.identity, *target.flags(compiler.family)]
+    parts.append(f"{threads} threads")
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     return open_cache().root / "tuning" / f"{digest}.json"
 
 
+Times = dict[str, dict[str, float]]
+"""Layer's key → tiling → how long it took, the cost model's choice taken as 1."""
+
+
 @dataclass
 class _Store:
-    """Layer's key → tiling → how long it took, the cost model's choice taken as 1."""
+    """What was measured, by this process and by others that tune at the same time."""
 
     path: Path
-    times: dict[str, dict[str, float]] = field(default_factory=dict)
+    times: Times = field(default_factory=dict)
     kept: bool = True
     """Whether the file could be written so far."""
 
     def __post_init__(self) -> None:
-        with suppress(
-            OSError, ValueError, AttributeError, TypeError, RecursionError
-        ):  # a damaged file is none
-            data = json.loads(self.path.read_text(encoding="utf-8"))
-            self.times = {
-                str(key): {str(text): float(t) for text, t in row.items() if _tiling(text) and 0 < t < inf}
-                for key, row in data.items()
-            }
+        self.times = _read(self.path)
 
     def has(self, key: str, tiling: Tiling) -> bool:
         return _text(tiling) in self.times.get(key, {})
@@ -191,12 +197,21 @@ class _Store:
             self.times.setdefault(key, {})[_text(choices.taken[key])] = round(ratios[key], 4)
         if self.kept:
             try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                put(self.path, json.dumps(self.times, indent=1, sort_keys=True) + "\n")
+                self._write()
             except (OSError, CompactError) as error:
                 self.kept = False
                 why = error.message if isinstance(error, CompactError) else f"{self.path}: {error.strerror}"
                 warnings.warn(f"the next call will measure again: {why}", stacklevel=2)
+
+    def _write(self) -> None:
+        """Into the file together with what others have written there meanwhile."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with alone_in(self.path.parent):
+            for key, row in _read(self.path).items():
+                mine = self.times.setdefault(key, {})
+                for text, time in row.items():
+                    mine[text] = min(time, mine.get(text, inf))
+            put(self.path, json.dumps(self.times, indent=1, sort_keys=True) + "\n")
 
     def best(self, plain: Choices) -> dict[str, Tiling]:
         """The tilings that were clearly faster."""
@@ -208,6 +223,17 @@ class _Store:
             if tiling and times[text] < _GAIN:
                 found[key] = tiling
         return found
+
+
+def _read(path: Path) -> Times:
+    """What lies there; a file that is damaged in any way is none."""
+    with suppress(OSError, ValueError, AttributeError, TypeError, RecursionError):
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            str(key): {str(text): float(t) for text, t in row.items() if _tiling(text) and 0 < t < inf}
+            for key, row in data.items()
+        }
+    return {}
 
 
 def _text(tiling: Tiling) -> str:

@@ -35,24 +35,35 @@ MODEL_ENDINGS = (".arch", ".cir", ".onnx")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _open_what_is_closed()
     _write_any_character()
+    try:
+        return _main(words)
+    finally:
+        _leave_nothing_to_write()
+
+
+def _main(words: Sequence[str]) -> int:
     wrong = USAGE
     try:
         with _terminable():
-            args = parse(words)
-            judge(args.verb, args)
-            wrong = MISTAKE
-            code = _run(args)
+            try:
+                args = parse(words)
+                judge(args.verb, args)
+                wrong = MISTAKE
+                code = _run(args)
+            except SystemExit as stop:  # --help, --version
+                code = stop.code if isinstance(stop.code, int) else FINE
             if sys.stdout:
                 sys.stdout.flush()
             return code
-    except SystemExit as stop:  # --help, --version, usage, SIGTERM
+    except SystemExit as stop:  # SIGTERM while that was written
         return stop.code if isinstance(stop.code, int) else FINE
     except KeyboardInterrupt:
         _complain("interrupted: nothing was left half-written")
         return INTERRUPTED
     except BrokenPipeError:  # the reader has seen enough: `compactc report net.arch | head`
-        _drop_stdout()
+        _drop(sys.stdout)
         return FINE
     except Exception as error:
         if os.environ.get(TRACEBACK):
@@ -261,6 +272,10 @@ class _Parser(argparse.ArgumentParser):
         message = re.sub(r"^argument (?:\S+/)?(\S+): ", r"`\1`: ", message)
         _usage_error(message, f"`{self.prog} --help` shows how it is used")
 
+    def print_help(self, file: Any = None) -> None:
+        """As argparse does, but what the system refuses is an error."""
+        print(self.format_help(), end="", file=file)
+
 
 class _Once(argparse.Action):
     """Stores a value; a second one is a mistake, not a replacement."""
@@ -354,20 +369,32 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _report(error: Exception, code: int, as_json: bool) -> int:
-    """Print an error; returns the exit code: `code`, unless it is a bug of ours."""
+    """Print an error; returns the exit code: `code`, unless it is the system's or a bug of ours.
+
+    With --json it goes to standard output, or where nothing can be written there to the other one.
+    """
     from compactir.diagnostics import BUGS, CompactError, render, render_json
 
     if isinstance(error, OSError | MemoryError):
-        error = _of_the_system(error)
+        error, code = _of_the_system(error), MISTAKE
     if not isinstance(error, CompactError):
         return _our_bug(error)
-    if as_json:
-        import json
-
-        print(json.dumps(render_json(error), indent=2, ensure_ascii=False))
-    else:
+    if not (as_json and _printed(render_json(error))):
         _complain(render(error, color=_colorful()))
     return OURS if error.code in BUGS else code
+
+
+def _printed(error: Any) -> bool:
+    """Whether standard output takes it, all of it."""
+    import json
+
+    try:
+        print(json.dumps(error, indent=2, ensure_ascii=False), flush=True)
+    except BrokenPipeError:  # nobody reads it any more
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _of_the_system(error: OSError | MemoryError) -> Exception:
@@ -403,10 +430,33 @@ def _complain(text: str) -> None:
             print(text, file=sys.stderr)
 
 
-def _drop_stdout() -> None:
-    """Let nothing be written any more when Python ends; a captured stdout has no file descriptor."""
+def _open_what_is_closed() -> None:
+    """A stream that is closed (`>&-`) leads nowhere, as if it were /dev/null; there is nothing to read.
+
+    Its descriptor is taken too: the next file that is opened would get it, and what compilers print with it.
+    """
+    with suppress(OSError):
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+            os.set_inheritable(descriptor, True)
+        os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+
+
+def _drop(stream: Any) -> None:
+    """Let nothing be written any more when Python ends; a captured stream has no file descriptor."""
     with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _leave_nothing_to_write() -> None:
+    """What a full disk did not take Python would try again at its end, with a traceback and exit code 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            _drop(stream)
 
 
 def _write_any_character() -> None:

@@ -248,13 +248,32 @@ def test_a_terminal_without_arrows(tmp_path: Path) -> None:
         assert "bug of ours" not in done.stderr
 
 
-def test_closed_streams(tmp_path: Path) -> None:
-    for redirection in (">&-", "2>&-", ">&- 2>&-"):
-        script = f'"{sys.executable}" -m compactir explain CIR203 {redirection}'
-        done = subprocess.run(
-            ["bash", "-c", script], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True
-        )
-        assert (done.returncode, done.stderr) == (0, "")
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("words", ["explain CIR203", "targets", "targets --json"])
+def test_closed_streams(words: str, redirection: str, tmp_path: Path) -> None:
+    done = in_a_shell(f"{words} {redirection}", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_closed_stream_is_no_file(tmp_path: Path) -> None:
+    """What is opened next does not get its descriptor, and with it what was meant for the stream."""
+    (tmp_path / "small.arch").write_text(MODEL, encoding="utf-8")
+    done = in_a_shell("export small.arch --init 0 -o small.safetensors >&-", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    whole = (tmp_path / "small.safetensors").read_bytes()
+    assert in_a_shell("export small.arch --init 0 -o small.safetensors", tmp_path).stdout
+    assert (tmp_path / "small.safetensors").read_bytes() == whole
+
+
+def test_nothing_to_format(tmp_path: Path) -> None:
+    done = in_a_shell("fmt - <&-", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "error[CIR674]: the system refuses: `<stdin>`: standard input is closed\n"
+
+
+def in_a_shell(words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    script = f'"{sys.executable}" -m compactir {words}'
+    return subprocess.run(["bash", "-c", script], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(

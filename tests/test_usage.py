@@ -272,6 +272,7 @@ def compactc(command: str) -> subprocess.CompletedProcess[bytes]:
     Path("tiny.arch").write_text(MODEL, encoding="utf-8")
     python = f'"{sys.executable}" -m compactir'
     environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent.parent)}
+    environment.pop("PYTHONUNBUFFERED", None)  # what is left when Python ends is part of the test
     return subprocess.run(["sh", "-c", f"{python} {command}"], env=environment, capture_output=True)
 
 
@@ -283,7 +284,11 @@ def test_standard_output_as_a_file(command: str, code: int, said: str) -> None:
     assert said in (done.stderr if code else done.stdout).decode(errors="replace")
 
 
-@pytest.mark.parametrize("command", ["targets", "opt tiny.arch -D depth=1 --init 0"])
+PRINTING = ["targets", "opt tiny.arch -D depth=1 --init 0", "--version", "help report", "report --help"]
+PRINTING += ["targets --json", "report tiny.arch -D depth=1 --json"]
+
+
+@pytest.mark.parametrize("command", PRINTING)
 def test_a_full_disk_behind_standard_output(command: str) -> None:
     done = compactc(f"{command} > /dev/full")
     assert done.returncode == 1
@@ -291,6 +296,18 @@ def test_a_full_disk_behind_standard_output(command: str) -> None:
     assert said[0] == "error[CIR674]: the system refuses: no space left on device"
     assert "where standard output goes" in said[1]
     assert len(said) == 2
+
+
+def test_a_full_disk_behind_the_other_one_stops_nothing() -> None:
+    done = compactc("opt tiny.arch -D depth=1 2> /dev/full")
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"cir 1")
+
+
+def test_a_mistake_that_standard_output_does_not_take() -> None:
+    done = compactc("report nothing.arch --json > /dev/full")
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"error[CIR113]: there is no file")
 
 
 def test_a_redirected_standard_output_is_not_replaced() -> None:

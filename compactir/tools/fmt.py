@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from argparse import Namespace
+from errno import EBADF
 from pathlib import Path
 
 from compactir.diagnostics import CompactError
@@ -43,6 +44,8 @@ def _one(file: str, check: bool) -> bool:
 
 
 def _stdin() -> str:
+    if sys.stdin is None:
+        raise OSError(EBADF, "standard input is closed", "<stdin>")
     data = sys.stdin.buffer.read() if hasattr(sys.stdin, "buffer") else sys.stdin.read().encode()
     try:
         return data.decode("utf-8")

@@ -12,7 +12,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Timer
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
@@ -35,8 +35,9 @@ def print_json(value: Any) -> None:
 
 
 def note(text: str) -> None:
-    """A line for people beside the output."""
-    print(text, file=sys.stderr, flush=True)
+    """A line for people beside the output, where it can be written."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def table(

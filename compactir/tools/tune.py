@@ -161,7 +161,7 @@ def _judge(make: Make, base: _Timed, plain: Choices, measured: dict[str, Tiling]
 
 
 def _place(target: Target, cc: str | None, threads: int) -> Path:
-    """The file for this machine, compiler and number of threads: what is fastest on one need not be on four."""
+    """The file for this machine, compiler and number of threads."""
     compiler = find_compiler(target, cc)
     parts = [__version__, cpu_name(), target.name, compiler.identity, *target.flags(compiler.family)]
     parts.append(f"{threads} threads")

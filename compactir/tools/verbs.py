@@ -75,8 +75,8 @@ VERBS = (
             THREADS,
             Option(
                 "tune",
-                "measure the best tiles of every layer on this machine, for so many seconds (default 30), which "
-                "several levels share; what was measured before is kept",
+                "measure the best tiles of every layer on this machine, for so many seconds (default 30), "
+                "which several levels share; what was measured before is kept",
                 ("--tune",),
                 metavar="SECONDS",
                 kind="number",

@@ -12,10 +12,12 @@ from compactir.diagnostics import CompactError
 from compactir.driver import Source, plan, read
 from compactir.frontends.build import LARGEST, Builder, identifier, raised
 from compactir.ir.graph import Graph, Value
+from compactir.ir.plan import Nest
 from compactir.ir.types import Array
 from compactir.ops.activation import Relu
 from compactir.ops.conv import Conv
 from compactir.ops.linear import Linear
+from compactir.ops.pool import MaxPool
 from compactir.targets import load_target
 
 RNG = np.random.default_rng(0)
@@ -153,14 +155,18 @@ def test_raised_and_compiled() -> None:
     np.testing.assert_allclose(reference.run(graph, x)["scores"], before, rtol=1e-5)
 
 
-def test_a_target_says_what_it_has_no_kernel_for() -> None:
-    builder = Builder("exponent")
-    builder.at("e")
-    builder.output("y", builder.unary("sin", builder.input("x", (1, 3, 4, 4))))
-    authored = read(Source(builder.graph), warn=False)
-    with pytest.raises(CompactError, match=r"CIR501.*`unary` on f32\[1,3,4,4\]"):
-        plan(authored, load_target("c"))
+def test_tensors_have_kernels() -> None:
     builder = Builder("sequence")
-    builder.output("y", builder.activation(Relu(), builder.input("x", (1, 3, 4))))
-    with pytest.raises(CompactError, match=r"CIR501.*`relu` on f32\[1,3,4\]"):
+    x = builder.activation(Relu(), builder.unary("sin", builder.input("x", (1, 3, 4))))
+    builder.output("y", x)
+    steps = plan(read(Source(builder.graph), warn=False), load_target("c")).lowered.plan.steps
+    assert [type(call.kernel) for step in steps for call in step.calls] == [Nest]
+
+
+def test_a_target_says_what_it_has_no_kernel_for() -> None:
+    builder = Builder("windows")
+    builder.at("e")
+    apart = builder.reshape(builder.input("x", (1, 3, 4, 4)), (3, 1, 4, 4))
+    builder.output("y", builder.layer(MaxPool((2, 2), (2, 2)), apart))
+    with pytest.raises(CompactError, match=r"CIR501.*`max_pool` on f32\[3,1,2,2\]"):
         plan(read(Source(builder.graph), warn=False), load_target("c"))

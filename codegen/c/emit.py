@@ -26,6 +26,7 @@ from compactir.codegen.c.render import (
     times,
     wrapped,
 )
+from compactir.codegen.c.vocabulary import on_demand
 from compactir.codegen.lower import Lowered
 from compactir.diagnostics import spell_nodes
 from compactir.ir.channel_map import ChannelMap
@@ -147,7 +148,7 @@ def emit_c(
         .get_template("network.c.j2")
         .render(
             **context,
-            vocabulary=vocabulary(target, plan.threads, freestanding=freestanding),
+            vocabulary=vocabulary(target, plan.threads, freestanding=freestanding, used="".join(body)),
             tables=[(name, wrapped(list(text))) for text, name in writer.tables.items()],
             functions=body,
             steps=steps,
@@ -191,8 +192,8 @@ def _number(x: float) -> str:
     return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
 
 
-def vocabulary(target: Target, threads: int = 1, *, freestanding: bool = False) -> str:
-    """The words of the target's kernels; threads where there are several, memcpy if asked."""
+def vocabulary(target: Target, threads: int = 1, *, freestanding: bool = False, used: str = "") -> str:
+    """The words of the target's kernels, also rarer ones that are `used`; threads, and memcpy if asked."""
     folder = files("compactir.codegen.c") / "simd"
     before = f"#define V_LANES {target.lanes}\n" if target.isa == "scalar" else ""
     if freestanding and target.isa.startswith("avx"):
@@ -200,6 +201,7 @@ def vocabulary(target: Target, threads: int = 1, *, freestanding: bool = False) 
     names = ["words.h", f"{target.isa}.h", "elementary.h"]
     names += ["threads.h"] if threads > 1 else []
     names += ["freestanding.h"] if freestanding else []
+    names += on_demand(used)
     texts = [(folder / name).read_text(encoding="utf-8") for name in names]
     return before + "\n".join(texts)
 
@@ -287,7 +289,7 @@ class _Names:
                 taken.add(name)
                 self.of[f"{side}:{tensor.name}"] = name
                 self.parameters.append(f"{'const ' if side == 'input' else ''}float *{name}")
-                self.advances.append((name, prod(tensor.shape[1:])))
+                self.advances.append((name, prod(tensor.shape) // plan.batch))
         self.ordered = list(self.of.values())
 
 

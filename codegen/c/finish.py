@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 
 from compactir.ir.op import Op
 from compactir.ops import activation as act
 from compactir.ops.combine import Add, Mul
-from compactir.ops.tensor import Binary, Unary
+from compactir.ops.tensor import UNARY, Binary, Choose, Unary
 
 
 def literal(value: float) -> str:
@@ -25,8 +26,8 @@ def special(value: float) -> str:
     return "(0.0f / 0.0f)" if np.isnan(value) else f"({'-' if value < 0 else ''}1.0f / 0.0f)"
 
 
-def finish(op: Op, a: str, extra: str = "") -> str:
-    """The C expression for an operation on the vector `a` (and on the further operand `extra`)."""
+def finish(op: Op, a: str, *extras: str) -> str:
+    """The C expression for an operation on the vector `a` (and on further operands)."""
     match op:
         case act.Relu():
             return f"v_max(v_zero(), {a})"
@@ -48,26 +49,42 @@ def finish(op: Op, a: str, extra: str = "") -> str:
         case act.HardSwish():
             return f"v_mul(v_mul(v_set1({literal(1 / 6)}), {a}), {_shifted(a)})"
         case Unary(function):
-            return _UNARY[function].format(a)
+            return _UNARY.get(function, f"v_{function}({{}})").format(a)
         case Binary(function):
-            return f"v_{function}({a}, {extra})"
+            return _BINARY.get(function, f"v_{function}({{}}, {{}})").format(a, *extras)
+        case Choose():
+            return f"v_same({a}, v_zero(), {extras[1]}, {extras[0]})"
         case Add():
-            return f"v_add({a}, {extra})"
+            return f"v_add({a}, {extras[0]})"
         case Mul():
-            return f"v_mul({a}, {extra})"
+            return f"v_mul({a}, {extras[0]})"
     raise KeyError(f"no C spelling for {op.name}")
 
 
-CALLED = frozenset({"tanh", "sigmoid", "swish", "exp", "log"})
-"""Operations whose vector words are functions that are called."""
+_ONE = "v_set1(1.0f)"
+_TRUTH = f"v_same({{1}}, v_zero(), v_zero(), {_ONE})"
+"""1 where the second operand is not 0."""
 _UNARY = {
-    "abs": "v_abs({})",
-    "exp": "v_exp({})",
     "log": f"v_mul(v_set1({literal(np.log(2))}), v_log2({{}}))",
     "neg": "v_mul(v_set1(-1.0f), {})",
-    "sqrt": "v_sqrt({})",
+    "not": f"v_same({{}}, v_zero(), {_ONE}, v_zero())",
 }
-"""The same functions as in `codegen.lower.lanewise.UNARY`."""
+_BINARY = {
+    "and": f"v_same({{0}}, v_zero(), v_zero(), {_TRUTH})",
+    "equal": f"v_same({{}}, {{}}, {_ONE}, v_zero())",
+    "greater": f"v_less({{1}}, {{0}}, {_ONE}, v_zero())",
+    "less": f"v_less({{}}, {{}}, {_ONE}, v_zero())",
+    "max": "v_max_nan({}, {})",
+    "min": "v_min_nan({}, {})",
+    "or": f"v_same({{0}}, v_zero(), {_TRUTH}, {_ONE})",
+    "pow": "v_power({}, {})",
+    "xor": f"v_same({{0}}, v_zero(), {_TRUTH}, v_same({{1}}, v_zero(), {_ONE}, v_zero()))",
+}
+"""Functions that are not one word of the vocabulary with their own name."""
+
+_PLAIN = {"abs", "ceil", "floor", "neg", "not", "round", "sign", "sqrt", "trunc"}
+CALLED = frozenset({"tanh", "sigmoid", "swish", "pow", "fmod", "mod"} | (set(UNARY) - _PLAIN))
+"""Operations whose vector words are functions that are called."""
 
 
 def _shifted(a: str) -> str:
@@ -76,8 +93,10 @@ def _shifted(a: str) -> str:
 
 def chain(epilogue: Sequence[Op], a: str, extras: Sequence[str]) -> list[str]:
     """One C statement per operation, on the variable `a`; `extras`: loads of further operands in order."""
-    left = list(extras)
-    return [
-        f"{a} = {finish(op, a, left.pop(0) if isinstance(op, Add | Mul | Binary) else '')};"
-        for op in epilogue
-    ]
+    left = iter(extras)
+    return [f"{a} = {finish(op, a, *islice(left, further(op)))};" for op in epilogue]
+
+
+def further(op: Op) -> int:
+    """How many further operands an operation of an epilogue takes."""
+    return 2 if isinstance(op, Choose) else int(isinstance(op, Add | Mul | Binary))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import erf, pi, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +50,13 @@ FITS = [
 ]
 
 
+RATIOS: list[tuple[str, Callable[[F64], F64], int, float]] = [
+    ("tanh", np.tanh, 4, 9.02),
+    ("erf sqrt(pi) / 2", lambda x: np.vectorize(erf)(x) * sqrt(pi) / 2, 5, 3.92),
+]
+"""Odd functions: the name, the function, the terms of p and of q, the largest argument."""
+
+
 def minimax(matrix: F64, target: F64) -> F64:
     """The x that (nearly) minimizes max |matrix @ x - target|, by Lawson's algorithm.
 
@@ -82,14 +90,18 @@ def coefficients(fit: Fit) -> tuple[list[np.float32], float]:
     return rounded, float(np.abs(rest).max())
 
 
-def tanh_ratio(terms: int = 4, high: float = 9.02) -> tuple[list[np.float32], list[np.float32], float]:
-    """P and q of tanh(x) / x = (1 + z p(z)) / (1 + z q(z)), z = x², lowest power first, and the error left.
+def ratio(
+    f: Callable[[F64], F64], terms: int, high: float
+) -> tuple[list[np.float32], list[np.float32], float]:
+    """P and q of f(x) / x = (1 + z p(z)) / (1 + z q(z)), z = x², lowest power first, and the error left.
+
+    f is odd, with slope 1 at 0; x goes up to `high`.
 
     The residual 1 + z p - f (1 + z q) is linear in both; dividing it by the last denominator makes it the
     relative error (Sanathanan and Koerner 1963). Coefficients are rounded in turn, the lowest first.
     """
     x = high / 2 * (1 - np.cos(np.linspace(1e-3, np.pi, 4001)))
-    z, truth = x * x, np.tanh(x) / x
+    z, truth = x * x, f(x) / x
     powers = np.stack([z ** (k + 1) for k in range(terms)], axis=1)
     columns = np.concatenate([powers, -truth[:, None] * powers], axis=1)
     fixed = np.zeros(2 * terms)
@@ -122,7 +134,8 @@ if __name__ == "__main__":
         values, error = coefficients(fit)
         print(f"/* {fit.name}: largest relative error {error:.2e} = 2^{np.log2(error):.1f} */")
         print("  " + ", ".join(f"{float(value).hex()}f" for value in values))
-    p, q, error = tanh_ratio()
-    print(f"/* tanh: largest relative error {error:.2e} = 2^{np.log2(error):.1f} */")
-    for values in (p, q):
-        print("  " + ", ".join(f"{float(value).hex()}f" for value in values))
+    for name, f, terms, high in RATIOS:
+        p, q, error = ratio(f, terms, high)
+        print(f"/* {name}: largest relative error {error:.2e} = 2^{np.log2(error):.1f} */")
+        for values in (p, q):
+            print("  " + ", ".join(f"{float(value).hex()}f" for value in values))

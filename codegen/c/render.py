@@ -13,6 +13,7 @@ import jinja2
 from compactir.codegen.c.beside import LEAST_WORDS, beside
 from compactir.codegen.c.between import between
 from compactir.codegen.c.finish import CALLED, chain, literal
+from compactir.codegen.c.nests import nest
 from compactir.codegen.c.paired import paired, unrolled
 from compactir.codegen.c.planes import Tile, column, load, store, vector_tiles
 from compactir.codegen.lower.tiles import LEAST_PIXELS, Segment, segments, waiting, weight_registers
@@ -26,6 +27,7 @@ from compactir.ir.plan import (
     Grouped,
     Kernel,
     Map,
+    Nest,
     PlaneConv,
     PlaneGrid,
     PlanePool,
@@ -35,6 +37,7 @@ from compactir.ir.plan import (
     WinogradOutput,
     WinogradRepair,
 )
+from compactir.ir.plan_access import packed_floats
 from compactir.ops.pool import Upsample
 from compactir.targets import Target
 
@@ -66,7 +69,7 @@ def environment() -> jinja2.Environment:
 def render_kernel(kernel: Kernel, function: str, target: Target) -> str:
     """The C function of a kernel."""
     template = environment().get_template(f"{kernel.kind}.c.j2")
-    words = (literal, plus, minus, times, plural, strides)
+    words = (literal, plus, minus, times, plural, strides, wrapped)
     context = {word.__name__: word for word in words} | _context(kernel, target)
     return template.render(k=kernel, fn=function, **context)
 
@@ -236,6 +239,8 @@ def _context(kernel: Kernel, target: Target) -> dict[str, Any]:
         context["uses"] = wrapped([str(use) for use in kernel.uses])
     if isinstance(kernel, Resize):
         context["rows"], context["columns"] = _resized(kernel)
+    if isinstance(kernel, Nest):
+        context |= nest(kernel)
     if isinstance(kernel, Pool | PlanePool):
         context["shares"] = wrapped([literal(1 / d) for d in kernel.divisors])
     return context
@@ -313,7 +318,7 @@ def _on_planes(kernel: PlaneGrid, target: Target) -> dict[str, Any]:
         "sweeps": ("from", "to") if kernel.split == "rows" else (0, kernel.sweeps),
         "word": WORD,
         # Sums that live across a call lie in memory all the time (gcc at -O1); NEON's stay where they are.
-        "calls": target.isa == "scalar" and any(op.name in CALLED for op in getattr(kernel, "epilogue", ())),
+        "calls": target.isa == "scalar" and any(op.label in CALLED for op in getattr(kernel, "epilogue", ())),
         # On NEON weights come four at a time, for several taps.
         "looped": lambda tile: target.isa != "neon" and _is_uniform(kernel, tile),
     }
@@ -412,4 +417,4 @@ def wrapped(items: Sequence[str], width: int = 110, indent: str = "    ") -> str
 
 def has_weights(call: Call) -> bool:
     """Whether the kernel of a call reads packed weights."""
-    return isinstance(call.kernel, Conv | PlaneConv | Depthwise | Grouped | WinogradOutput | WinogradRepair)
+    return packed_floats(call.kernel) > 0

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from compactir.codegen.lower import convolution, lanewise, layout, memory, parts, planes, regions, views
+from compactir.codegen.lower.nests import Nests
 from compactir.codegen.lower.pack import ALIGN
 from compactir.codegen.lower.state import RULES, Lowering, spatial, tensor
 from compactir.codegen.lower.tiles import Choices
@@ -18,7 +19,6 @@ from compactir.ir.channel_map import ChannelMap
 from compactir.ir.graph import Graph, Node, Param, Value
 from compactir.ir.plan import Buffer, Call, Copy, Plan, Step
 from compactir.ir.types import Array
-from compactir.ops.arrange import AsMap, AsSequence, Flatten, Transparent, View
 from compactir.passes import Decision
 from compactir.targets import Target
 
@@ -51,9 +51,11 @@ def lower(
 
     Errors: CIR501 for an operation that no kernel knows, CIR601 without weights.
     """
-    _need_maps(graph, target)
     state = Lowering(graph, target, choices)
+    nests = _by_images(state)
     for value in graph.inputs:
+        if nests.given(value):
+            continue
         buffer = state.buffer(
             value.name, spatial(value.type), value.type.channels, f"input:{value.name}", lanes=1
         )
@@ -66,6 +68,11 @@ def lower(
     flat, decided = layout.planes(graph, target, chains, as_planes)
     state.decisions += decided
     for node in graph.nodes:
+        if nests.takes(node):
+            nests.lower(node)
+            continue
+        for value in node.values:
+            nests.provide(value)
         rules = planes.RULES if node.out in flat and type(node.op) in planes.RULES else RULES
         rules[type(node.op)](state, node)
         state.choices.close(chains[node.out.name].nodes[-1].name if node.out.name in chains else node.name)
@@ -75,7 +82,8 @@ def lower(
             if node is chain.nodes[-1]:
                 state.steps.append(regions.fuse(chain, pending.pop(chain)))
     for name, value in graph.outputs.items():
-        _export(state, name, value)
+        if not nests.export(name, value):
+            _export(state, name, value)
     steps, buffers = state.steps, list(state.buffers.values())
     if threads > 1:
         steps, buffers = parts.share(steps, buffers, threads, target)
@@ -84,7 +92,7 @@ def lower(
         graph.name,
         target.name,
         state.lanes,
-        graph.inputs[0].type.batch if graph.inputs else 1,
+        state.batch,
         tuple(tensor(v.name, v.type) for v in graph.inputs),
         tuple(tensor(name, v.type) for name, v in graph.outputs.items()),
         tuple(placed),
@@ -99,22 +107,32 @@ def lower(
     return Lowered(plan, state.packer.blob(), places, state.decisions)
 
 
-def _need_maps(graph: Graph, target: Target) -> None:
-    """CIR501 for a value that is neither a map nor a vector: only imported networks have such."""
+def _by_images(state: Lowering) -> Nests:
+    """Whether one image is lowered, for a loop around it, or all tensors are whole. Errors: CIR501."""
+    graph = state.graph
     for name, value in graph.outputs.items():
         if isinstance(value, Param) or not graph.inputs:
             raise CompactError(
                 "CIR501",
-                f"`{name}` is a constant: nothing is left for the target `{target.name}` to compute",
+                f"`{name}` is a constant: nothing is left for the target `{state.target.name}` to compute",
                 help="keep the numbers; there is no network in this model",
             )
-    lacking = [n for n in graph.nodes if _lacks(n)]
-    if not lacking:
-        return
+    firsts = {v.type.shape[:1] for v in (*graph.inputs, *graph.outputs.values())}
+    [images] = firsts.pop() or (1,) if len(firsts) == 1 else (1,)
+    lacking: list[Node] = []
+    for state.batch in dict.fromkeys((images, 1)):
+        nests = Nests(state)
+        lacking = lacking or nests.lacking()
+        if not nests.lacking():
+            return nests
+    raise _without_kernels(lacking, state.target)
+
+
+def _without_kernels(lacking: Sequence[Node], target: Target) -> CompactError:
     what = [f"`{n.name}`: `{n.op.name}` on {n.out.type}" for n in lacking]
     first = lacking[0]
     lacks = f"`{first.op.name}` on {first.out.type}" + (f" and {len(what) - 1} more" if what[1:] else "")
-    raise CompactError(
+    return CompactError(
         "CIR501",
         f"`{first.name}`: the target `{target.name}` has no kernel for {lacks}",
         span=first.span,
@@ -123,17 +141,8 @@ def _need_maps(graph: Graph, target: Target) -> None:
     )
 
 
-_ON_SEQUENCES = (AsMap, AsSequence, Flatten, Transparent, View)
-"""What takes or makes a sequence as it is; all else works on a map of one row of it."""
-
 _LISTED = 32
 """So many operations are named in one message."""
-
-
-def _lacks(node: Node) -> bool:
-    ranks = (2, 3, 4) if isinstance(node.op, _ON_SEQUENCES) else (2, 4)
-    odd = any(value.type.rank not in ranks for value in (*node.values, node.out))
-    return odd or type(node.op) not in RULES or not lanewise.has_kernel(node)
 
 
 def _export(state: Lowering, name: str, value: Value) -> None:

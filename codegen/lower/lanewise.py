@@ -104,20 +104,13 @@ def lower_activation(state: Lowering, node: Node) -> None:
     _map(state, node, node.args[0], (node.op,), ())
 
 
-UNARY = frozenset({"abs", "exp", "log", "neg", "sqrt"})
-BINARY = frozenset({"div", "sub"})
-"""Functions of tensor operations that the vector vocabulary has; its max and min lose NaN of one side."""
-
-
 def has_kernel(node: Node) -> bool:
-    """Whether these rules lower a node: of tensor operations some functions, on maps and vectors."""
-    if isinstance(node.op, Unary):
-        return node.op.function in UNARY
+    """Whether these rules lower a node on maps and vectors: the second operand is as large or a vector."""
     if isinstance(node.op, Binary):
         a, b = node.args
         spread = b.type.rank == 4 and b.type.shape == (*a.type.shape[:2], 1, 1)
         values = not any(isinstance(v, Param) for v in node.args)
-        return node.op.function in BINARY and values and (a.type == b.type or spread)
+        return values and (a.type == b.type or spread)
     return True
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from math import prod
 
-from compactir.codegen.lower.plane_tiles import cycles
+from compactir.codegen.lower.plane_tiles import cycles, finishing
 from compactir.ir.plan import (
     Across,
     Buffer,
@@ -21,6 +21,7 @@ from compactir.ir.plan import (
     Grid,
     Grouped,
     Kernel,
+    Nest,
     Plan,
     PlaneConv,
     PlanePool,
@@ -114,6 +115,9 @@ def _cycles(k: Kernel, target: Target) -> float:
         return 4.0 * k.pixels * k.channels
     if isinstance(k, Copy):
         return 1.0 * k.pixels * k.channels
+    if isinstance(k, Nest):
+        strided = any(w.picks or w.strides[len(k.extents) - 1] not in (0, 1) for w in k.operands)
+        return k.elements * (1.0 if strided and not k.along else (2 + finishing(k.epilogue)) / k.lanes)
     assert not isinstance(k, Grid)
     lanes, count = getattr(k, "lanes", 1), getattr(k, "blocks", 0) or getattr(k, "channels", 1)
     pixels = getattr(k, "pixels", 0) or prod(getattr(k, "out", (1,)))

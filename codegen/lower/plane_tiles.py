@@ -25,7 +25,7 @@ _SCATTERED = 2.0
 def finishing(epilogue: Sequence[Op]) -> float:
     """Cycles per vector of what follows the multiplications."""
     slow = {"tanh", "sigmoid", "swish", "exp", "log", "sqrt", "div"}
-    return sum(_TRANSCENDENTAL if op.name in slow else 1.0 for op in epilogue)
+    return sum(_TRANSCENDENTAL if op.label in slow else 1.0 for op in epilogue)
 
 
 def cycles(target: Target, k: PlaneConv | PlanePool) -> float:

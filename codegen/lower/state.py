@@ -46,6 +46,8 @@ class Lowering:
         self.target = target
         self.choices = choices or Choices()
         self.lanes = target.lanes
+        self.batch = 1
+        """How many images a call makes, one after the other: the first extent of every value."""
         self.maps: dict[Value, ChannelMap] = {}
         self.buffers: dict[str, Buffer] = {}
         self.steps: list[Step] = []
@@ -226,7 +228,7 @@ class Lowering:
     ) -> None:
         """Record what a node runs; reads are counted in elements of live channels, weights included."""
         parameters = sum(a.type.size for a in node.params)
-        one = node.out.type.batch
+        one = self.batch
         step = Step(
             node.name,
             node.op.name,

@@ -6,7 +6,7 @@ A plan is data alone; `plan_text` prints and parses it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from compactir.ir.channel_map import ChannelMap
@@ -463,6 +463,80 @@ class Copy(Kernel):
     channels: int
     x_pixel: int
     y_pixel: int
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How many floats further a tensor's element lies with every step along the loops of a nest.
+
+    `packed`: the tensor is a constant, `start` floats after the first packed one of the call. `picks`: along
+    the loop `along`, whose stride is 0, the elements are these many floats away.
+    """
+
+    strides: tuple[int, ...]
+    packed: bool = False
+    start: int = 0
+    picks: tuple[int, ...] = ()
+    along: int = 0
+
+    def offsets(self, extents: tuple[int, ...]) -> tuple[int, int]:
+        """The lowest offset that loops of these extents reach, and the highest."""
+        ends = [(0, (e - 1) * s) for e, s in zip(extents, self.strides, strict=True)]
+        ends += [(min(self.picks), max(self.picks))] if self.picks else []
+        return self.start + sum(map(min, ends)), self.start + sum(map(max, ends))
+
+    def part(self, first: int, last: int) -> Walk:
+        """The walk of steps first … last − 1 of the first loop; the address of a constant moves here."""
+        picks = self.picks[first:last] if self.along == 0 else self.picks
+        return replace(self, picks=picks, start=self.start + first * self.strides[0] if self.packed else 0)
+
+
+@dataclass(frozen=True)
+class Nest(Kernel):
+    """Loops over tensors of any rank: each element of y is a function of elements of the operands.
+
+    Loops of `extents` make y; those of `reduced` join the first operands for each element as `core` says:
+    "" takes the first alone, "sum", "mean", "max", "min", "prod" join its elements, "dot" sums the products
+    of the first two. Each further operand is one of the epilogue's. y's stride along the last loop is 1.
+    With `along` vectors lie along the last of the reduced loops, and the last of the extents is 1; else they
+    lie along the last of the extents. `rows`: so many steps of the last loop but one are made at once.
+    """
+
+    lanes: int
+    extents: tuple[int, ...]
+    y: tuple[int, ...]  # strides
+    operands: tuple[Walk, ...]
+    reduced: tuple[int, ...] = ()
+    core: str = ""
+    along: bool = False
+    rows: int = 1
+    epilogue: tuple[Op, ...] = ()
+
+    @property
+    def joined(self) -> int:
+        """How many operands the core takes."""
+        return 2 if self.core == "dot" else 1
+
+    @property
+    def moving(self) -> tuple[Walk, ...]:
+        """The operands that are no constants, in the order of the call's x and further operands."""
+        return tuple(w for w in self.operands if not w.packed)
+
+    @property
+    def spread(self) -> tuple[bool, ...]:
+        """One entry for every further operand of a call: none is one vector per block."""
+        return (False,) * (len(self.moving) - 1)
+
+    @property
+    def elements(self) -> int:
+        """How many elements the core reads of an operand, all repetitions counted."""
+        return prod(self.extents) * prod(self.reduced)
+
+    @property
+    def packed_floats(self) -> int:
+        """Up to where it reads constants."""
+        sizes = (*self.extents, *self.reduced)
+        return max((1 + max(w.offsets(sizes)) for w in self.operands if w.packed), default=0)
 
 
 @dataclass(frozen=True)

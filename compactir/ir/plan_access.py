@@ -23,11 +23,13 @@ from compactir.ir.plan import (
     Grouped,
     Kernel,
     Map,
+    Nest,
     PlaneConv,
     PlaneGrid,
     PlanePool,
     Pool,
     Resize,
+    Walk,
     WinogradInput,
     WinogradOutput,
     WinogradRepair,
@@ -140,6 +142,8 @@ def _whole(k: Kernel, call: Call) -> Touched:
         pixels = Span(0, k.pixels)
         x = Access("x", call.x, _all(call.x), pixels, k.x_pixel, strict=True)
         return Touched((x,), (Access("y", call.y, _all(call.y), pixels, k.y_pixel),), False)
+    if isinstance(k, Nest):
+        return _nested(k, call)
     if isinstance(k, Map):
         return _with_tail(k, call, _vectors(k.lanes, call, k.pixels, k.pixels, k.spread))
     if isinstance(k, Across):
@@ -176,6 +180,38 @@ def _with_tail(k: Map, call: Call, found: Touched) -> Touched:
 
 def _operand(number: int) -> str:
     return f"operand {number + 2}"
+
+
+# -- loops over tensors --------------------------------------------------------------------------------------
+
+
+def _nested(k: Nest, call: Call) -> Touched:
+    """Elements that count, all of them."""
+    sizes = (*k.extents, *k.reduced)
+    moving = zip(k.moving, (call.x, *call.extra), strict=False)
+    reads = tuple(_walked("x", m, sizes, walk) for walk, m in moving)
+    y = _walked("y", call.y, k.extents, Walk(k.y))
+    return Touched(reads, (replace(y, entries=np.zeros(len(y.map), np.int64)),), False)
+
+
+def _walked(what: str, m: ChannelMap, sizes: Sequence[int], walk: Walk) -> Access:
+    """The floats that loops reach, in any order: two loops as rows and columns, the others one by one."""
+    [(buffer, start)] = m.places
+    loops = sorted((abs(s), e) for e, s in zip(sizes, walk.strides, strict=True) if e > 1 and s)
+    start += sum((e - 1) * s for e, s in zip(sizes, walk.strides, strict=True) if s < 0)
+    joined: list[tuple[int, int]] = []
+    for stride, extent in loops:
+        if joined and stride == joined[-1][0] * joined[-1][1]:
+            joined[-1] = joined[-1][0], joined[-1][1] * extent
+        else:
+            joined.append((stride, extent))
+    inner, rows, *rest = (*joined, (0, 1), (0, 1))
+    starts = np.unique(np.add.outer(walk.picks or (0,), [start]))
+    for stride, extent in rest:
+        starts = np.unique(np.add.outer(starts, stride * np.arange(extent)))
+    entries = ChannelMap.of((buffer, int(each)) for each in starts)
+    columns, row = Span(0, inner[1]), Span(0, rows[1])
+    return Access(what, entries, _all(entries), columns, inner[0], rows=row, row_stride=rows[0], strict=True)
 
 
 # -- kernels that slide a window -----------------------------------------------------------------------------
@@ -368,6 +404,8 @@ def table_lengths(kernel: Kernel) -> tuple[int, int]:
         return kernel.panel_starts[-1][0], kernel.panels * kernel.maps
     if isinstance(kernel, Column | Copy):
         return kernel.channels, kernel.channels
+    if isinstance(kernel, Nest):
+        return min(1, len(kernel.moving)), 1
     if isinstance(kernel, Grouped):
         return kernel.blocks * kernel.terms, kernel.blocks
     if isinstance(kernel, WinogradInput):
@@ -384,7 +422,7 @@ def packed_floats(kernel: Kernel) -> int:
     """How many packed weights a kernel reads."""
     if isinstance(kernel, Conv):
         return kernel.panels * kernel.panel_floats
-    if isinstance(kernel, PlaneConv | WinogradRepair):
+    if isinstance(kernel, PlaneConv | WinogradRepair | Nest):
         return kernel.packed_floats
     if isinstance(kernel, Depthwise | Grouped | WinogradOutput):
         return kernel.blocks * kernel.block_floats

@@ -25,6 +25,7 @@ from compactir.ir.plan import (
     Grouped,
     Kernel,
     Map,
+    Nest,
     Plan,
     PlaneConv,
     PlaneGrid,
@@ -60,6 +61,8 @@ def axes(kernel: Kernel) -> dict[str, int]:
         return {"pixels": kernel.pixels} if kernel.pixels > 1 else {"channels": kernel.channels}
     if isinstance(kernel, Column | Across):
         return {"pixels": kernel.pixels}
+    if isinstance(kernel, Nest):
+        return {"steps": kernel.extents[0]}
     if isinstance(kernel, Map) and not kernel.tail:
         return {"blocks": _blocks(kernel), "pixels": kernel.pixels}
     return {"blocks": _blocks(kernel)}
@@ -159,12 +162,24 @@ def _of_channels(call: Call, first: int, last: int) -> Call:
     return _rest(call, replace(k, channels=last - first), _slice(call.x, *cut), cut)
 
 
+def _of_steps(call: Call, first: int, last: int) -> Call:
+    """Some steps of the first loop."""
+    k = call.kernel
+    assert isinstance(k, Nest)
+    operands = tuple(walk.part(first, last) for walk in k.operands)
+    part = replace(k, extents=(last - first, *k.extents[1:]), operands=operands)
+    maps = (call.x, *call.extra)[: len(k.moving)]
+    x, *extra = [_moved(m, first * w.strides[0]) for w, m in zip(k.moving, maps, strict=True)] or [call.x]
+    return replace(call, kernel=part, x=x, y=_moved(call.y, first * k.y[0]), extra=tuple(extra))
+
+
 _CUTS: dict[str, Callable[[Call, int, int], Call]] = {
     "tiles": _of_tiles,
     "panels": _of_panels,
     "blocks": _of_blocks,
     "pixels": _of_pixels,
     "channels": _of_channels,
+    "steps": _of_steps,
 }
 
 

@@ -115,7 +115,7 @@ class Facts:
     def floats(self, buffer: str) -> int:
         """What may be touched: of the caller's memory just the tensor, of which a plan does one image."""
         b = self.buffers[buffer]
-        return prod(self.tensors[b.region].shape[1:]) if b.region != "arena" else b.floats
+        return prod(self.tensors[b.region].shape) // self.plan.batch if b.region != "arena" else b.floats
 
 
 def maps(call: Call) -> list[tuple[str, ChannelMap]]:

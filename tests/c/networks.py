@@ -23,12 +23,12 @@ import numpy.typing as npt
 
 from compactir import reference
 from compactir.codegen.c.emit import CFiles, emit_c, macro_prefix, vocabulary
-from compactir.codegen.lower import Lowered, lanewise, lower
+from compactir.codegen.lower import Lowered, lower
 from compactir.ir.graph import Graph
-from compactir.ir.op import Op
+from compactir.ir.op import Op, Sample
 from compactir.ir.types import TensorType
 from compactir.ops import OPS
-from compactir.ops.tensor import Binary, TensorOp, Unary
+from compactir.ops.tensor import BINARY, UNARY, Binary, Unary
 from compactir.passes import pipeline, run_pipeline
 from compactir.passes.fuse_separable import FuseSeparable
 from compactir.runtime.build import LINK, Compiler
@@ -92,34 +92,30 @@ def op_graph(op: Op, shapes: Sequence[Sequence[int]]) -> Graph:
     return graph
 
 
-def op_cases(batches: Sequence[int] = (1, 2)) -> list[Case]:
-    """Every sample of every operation, for each batch size."""
-    return (
-        [
-            Case(f"{name} {i} batch {batch}", op_graph(s.op, [(batch, *shape[1:]) for shape in s.shapes]))
-            for batch in batches
-            for name, op in OPS.items()
-            if not issubclass(op, TensorOp)  # see TENSOR_CASES, and test_frontends_build.py for the others
-            for i, s in enumerate(op.samples())
-        ]
-        + [
-            Case(f"{op.function} {i} batch {batch}", op_graph(op, [(batch, *s[1:]) for s in shapes]))
-            for batch in batches
-            for op, many in TENSOR_CASES
-            for i, shapes in enumerate(many)
-        ]
-    )
-
-
 Shapes = list[tuple[int, ...]]
 MAP: tuple[int, ...] = (1, 19, 3, 4)
 VECTOR: tuple[int, ...] = (1, 7)
 GATE: tuple[int, ...] = (1, 19, 1, 1)
-TENSOR_CASES: list[tuple[Unary | Binary, list[Shapes]]] = [
-    *((Unary(f), [[MAP], [VECTOR]]) for f in sorted(lanewise.UNARY)),
-    *((Binary(f), [[MAP, MAP], [MAP, GATE], [VECTOR, VECTOR]]) for f in sorted(lanewise.BINARY)),
+FUNCTIONS = [
+    *(Sample(Unary(f), (shape,)) for f in sorted(UNARY) for shape in (MAP, VECTOR)),
+    *(
+        Sample(Binary(f), shapes)
+        for f in sorted(BINARY)
+        for shapes in ((MAP, MAP), (MAP, GATE), (VECTOR, VECTOR))
+    ),
 ]
-"""Of the tensor operations, those that C has kernels for."""
+"""Every function of tensor operations, where it lies in blocks."""
+
+
+def op_cases(batches: Sequence[int] = (1, 2)) -> list[Case]:
+    """Every sample of every operation, and every function, for each batch size."""
+    samples = [(f"{name} {i}", s) for name, op in OPS.items() for i, s in enumerate(op.samples())]
+    samples += [(f"{s.op.label} {i}", s) for i, s in enumerate(FUNCTIONS)]
+    return [
+        Case(f"{name} batch {batch}", op_graph(s.op, [(batch, *shape[1:]) for shape in s.shapes]))
+        for batch in batches
+        for name, s in samples
+    ]
 
 
 # -- programs ------------------------------------------------------------------------------------------------
@@ -263,14 +259,16 @@ def one_file(networks: Sequence[Network], target: Target) -> str:
     """The C texts one after the other, the vocabulary once, equal kernels once, other names kept apart."""
     threads = networks[0].lowered.plan.threads if networks else 1
     words = vocabulary(target, threads)
+    rarer = vocabulary(target, threads, used=" ".join(n.files.source for n in networks)).removeprefix(words)
     steps = max((len(n.lowered.plan.steps) for n in networks), default=1)
     crew = f"#define _POSIX_C_SOURCE 200809L\n#define CREW_THREADS {threads}\n#define CREW_STEPS {steps}\n"
-    parts = [crew + words if threads > 1 else words]
+    parts = [crew + words + rarer if threads > 1 else words + rarer]
     kernels: dict[str, str] = {}
     for number, network in enumerate(networks):
         text = network.files.source
         assert text.count(words) == 1
-        text = _CREW.sub("", text.replace(words, ""))
+        own = vocabulary(target, threads, used=text).removeprefix(words)
+        text = _CREW.sub("", text.replace(words + own, ""))
         renamed = {name: f"{name}_of{number}" for match in _STATIC.findall(text) for name in match if name}
         known = {name: kernels[body] for name, body in _KERNEL.findall(text) if body in kernels}
         text = _KERNEL.sub(partial(_unless_known, known), text)

@@ -57,8 +57,10 @@ V_FN vf32 v_max_nan(vf32 a, vf32 b) {
   return r;
 }
 
-V_FN vi32 vi_bits(vf32 a) { union { vf32 f; vi32 u; } r; r.f = a; return r.u; }
-V_FN vf32 vi_float(vi32 a) { union { vi32 u; vf32 f; } r; r.u = a; return r.f; }
+/* Float by float: through a union of the structs, gcc 12 for 32-bit Arm read some lanes before they were written. */
+typedef union { float f; uint32_t u; } v_pun;
+V_FN vi32 vi_bits(vf32 a) { vi32 r; V_EACH { v_pun p; p.f = a.f[i]; r.u[i] = p.u; } return r; }
+V_FN vf32 vi_float(vi32 a) { vf32 r; V_EACH { v_pun p; p.u = a.u[i]; r.f[i] = p.f; } return r; }
 V_FN vi32 vi_set1(uint32_t s) { vi32 r; V_EACH r.u[i] = s; return r; }
 V_FN vi32 vi_add(vi32 a, vi32 b) { vi32 r; V_EACH r.u[i] = a.u[i] + b.u[i]; return r; }
 V_FN vi32 vi_sub(vi32 a, vi32 b) { vi32 r; V_EACH r.u[i] = a.u[i] - b.u[i]; return r; }

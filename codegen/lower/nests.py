@@ -1,0 +1,647 @@
+"""Operations on tensors of any rank: loops over dense elements, and views of them that cost nothing.
+
+What has no channels in blocks lies as the caller's tensors do, the last axis innermost. A transposed, sliced,
+expanded or reshaped tensor is the same elements with other strides (`View`), and a run of functions of one
+element is one kernel (`ir.plan.Nest`). Layers that can work on maps do so, except those that only join
+elements (activations, sums, means of whole axes) and read tensors: they go on where these come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from compactir.codegen.lower.lanewise import ACTIVATIONS, has_kernel, scale_shift
+from compactir.codegen.lower.state import RULES, Lowering, spatial
+from compactir.ir.channel_map import ChannelMap
+from compactir.ir.graph import Node, Param, Value
+from compactir.ir.op import Op
+from compactir.ir.plan import Call, Copy, Nest, Step, Walk
+from compactir.ir.types import Array
+from compactir.ops import norm, pool, tensor
+from compactir.ops.activation import Softmax
+from compactir.ops.arrange import (
+    AsMap,
+    AsSequence,
+    Concat,
+    Dropout,
+    Flatten,
+    Gather,
+    Identity,
+    Shuffle,
+    Transparent,
+)
+from compactir.ops.arrange import View as Rename
+from compactir.ops.combine import Add, Mul
+from compactir.ops.linear import Linear
+
+Shape = tuple[int, ...]
+
+_LONG = 4096
+"""A single loop of so many elements is cut in two, so that threads can share it."""
+_ROWS = 4
+"""Rows of a product of matrices that are made at once: they share what is loaded of the second matrix."""
+_ON_SEQUENCES = (AsMap, AsSequence, Flatten, Transparent, Rename)
+"""What takes or makes a sequence as it is; all other layers work on a map of one row of it."""
+_COMMUTE = frozenset({"add", "mul", "max", "min", "equal", "and", "or", "xor"})
+
+
+@dataclass(frozen=True)
+class View:
+    """Elements of a buffer or of a constant under a shape: `start`, and steps along every axis in floats."""
+
+    shape: Shape
+    strides: Shape
+    buffer: str = ""
+    start: int = 0
+    constant: Array | None = field(default=None, compare=False)
+
+    @classmethod
+    def dense(cls, shape: Shape, buffer: str = "", start: int = 0, constant: Array | None = None) -> View:
+        """All elements in their order."""
+        strides = tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
+        return cls(shape, strides, buffer, start, constant)
+
+    def transposed(self, order: Sequence[int]) -> View:
+        """Axis i is axis order[i] of this one."""
+        shape, strides = (tuple(each[i] for i in order) for each in (self.shape, self.strides))
+        return replace(self, shape=shape, strides=strides)
+
+    def expanded(self, shape: Shape) -> View:
+        """Repeated along axes of extent 1 and along new ones in front, as NumPy broadcasts."""
+        kept = (s if e > 1 else 0 for e, s in zip(self.shape, self.strides, strict=True))
+        strides = (*[0] * (len(shape) - len(self.shape)), *kept)
+        return replace(self, shape=shape, strides=strides)
+
+    def part(self, axis: int, first: int, count: int, step: int = 1) -> View:
+        """`count` elements of an axis from `first` on, `step` apart."""
+        shape, strides = list(self.shape), list(self.strides)
+        start = self.start + first * strides[axis]
+        shape[axis], strides[axis] = count, step * strides[axis]
+        return replace(self, shape=tuple(shape), strides=tuple(strides), start=start)
+
+    def reshaped(self, shape: Shape) -> View | None:
+        """The same elements in the same order; None where no strides say that."""
+        loops = merged(self.shape, [self.strides])
+        extent, stride, strides = 1, 0, []
+        for wanted in reversed(shape):
+            if wanted > 1 and extent == 1:
+                extent, [stride] = loops.pop()
+            if extent % wanted:
+                return None
+            strides.append(stride)
+            extent, stride = extent // wanted, stride * wanted
+        return replace(self, shape=shape, strides=tuple(reversed(strides)))
+
+
+Loops = list[tuple[int, list[int]]]
+"""The extent of every loop, and how far each of some tensors moves with its steps."""
+
+
+def merged(extents: Shape, strides: Sequence[Shape]) -> Loops:
+    """As few loops as walk the same elements in the same order."""
+    loops: Loops = []
+    for axis, extent in enumerate(extents):
+        steps = [s[axis] for s in strides]
+        if loops and loops[-1][1] == [extent * step for step in steps]:
+            loops[-1] = loops[-1][0] * extent, steps
+        elif extent > 1:
+            loops.append((extent, steps))
+    return loops
+
+
+@dataclass(frozen=True)
+class Work:
+    """What makes the elements of a value: the operands that `core` joins, then those of the epilogue."""
+
+    shape: Shape
+    operands: tuple[View, ...]
+    core: str = ""
+    reduced: Shape = ()
+    epilogue: tuple[Op, ...] = ()
+    nodes: tuple[Node, ...] = ()
+
+    def then(self, node: Node, ops: Sequence[Op], further: Sequence[View]) -> Work:
+        """Also these functions of every element."""
+        spread = tuple(v.expanded(self.shape) for v in further)
+        return replace(
+            self,
+            operands=(*self.operands, *spread),
+            epilogue=(*self.epilogue, *ops),
+            nodes=(*self.nodes, node),
+        )
+
+
+class Nests:
+    """Lowers the nodes that work on tensors; remembers where these lie."""
+
+    def __init__(self, state: Lowering) -> None:
+        self.state = state
+        self.batch = state.batch
+        self.outputs = set(state.graph.outputs.values())
+        self.views: dict[Value, View] = {}
+        """Tensors that this has made, and the caller's that are no maps."""
+        self.begun: dict[Value, Work] = {}
+        """What the one operation that reads it goes on with."""
+        self._dense: dict[Value, View] = {}
+
+    # -- which nodes -----------------------------------------------------------------------------------------
+
+    def lacking(self) -> list[Node]:
+        """The nodes that nothing lowers."""
+        return [n for n in self.state.graph.nodes if not self.is_mapped(n) and not self.is_able(n)]
+
+    def is_mapped(self, node: Node) -> bool:
+        """Whether a node works on maps and vectors of the network's batch, by a rule for them."""
+        ranks = (2, 3, 4) if isinstance(node.op, _ON_SEQUENCES) else (2, 4)
+        whole = all(v.type.rank in ranks and v.type.batch == self.batch for v in (*node.values, node.out))
+        return whole and type(node.op) in RULES and has_kernel(node)
+
+    def is_able(self, node: Node) -> bool:
+        """Whether a node can be loops over tensors: of several images, over those of one."""
+        if type(node.op) not in LOOPS or not node.values:
+            return False
+        window = node.op.kernel if isinstance(node.op, pool.MaxPool | pool.AvgPool) else None
+        if window and not _whole(node):
+            return False
+        return self.batch == 1 or _by_image(node, self.batch)
+
+    def takes(self, node: Node) -> bool:
+        """Whether to lower a node here."""
+        if node.out.name in self.state.fused or not self.is_able(node):
+            return False
+        here = all(v in self.views or v in self.begun for v in node.values)
+        return not self.is_mapped(node) or (here and not isinstance(node.op, Linear))
+
+    # -- where values lie ------------------------------------------------------------------------------------
+
+    def given(self, value: Value) -> bool:
+        """Record an input that is no map; False where it is one."""
+        if _is_map(value, self.batch):
+            return False
+        shape = self.shape(value)
+        buffer = self.state.buffer(value.name, (1, prod(shape)), 1, f"input:{value.name}", lanes=1)
+        self.views[value] = View.dense(shape, buffer.name)
+        return True
+
+    def shape(self, value: Value) -> Shape:
+        """Of one image."""
+        shape = value.type.shape
+        return shape if self.batch == 1 or isinstance(value, Param) else (1, *shape[1:])
+
+    def view(self, value: Value) -> View:
+        """The elements of a value, brought into order where it lies in blocks."""
+        if isinstance(value, Param):
+            return constant(self.state.weight(value))
+        if value in self.begun:
+            self._finish(value)
+        if value in self.views:
+            return self.views[value]
+        if value not in self._dense:
+            self._dense[value] = self._from_map(value)
+        return self._dense[value]
+
+    def _from_map(self, value: Value) -> View:
+        state, m = self.state, self.state.map(value)
+        places, pixels = state.elements(m), prod(spatial(value.type))
+        [(buffer, first), *_] = places.places
+        source = state.buffers[buffer]
+        steps = [(buffer, first + c * pixels) for c in range(len(m))]
+        if list(places.places) == steps and (pixels == 1 or source.pixel == 1):
+            return View.dense(self.shape(value), buffer, first)
+        dense = state.buffer(f"{value.name}.tensor", spatial(value.type), len(m), lanes=1)
+        y = state.elements(ChannelMap.whole(dense.name, len(m)))
+        count = pixels * len(m)
+        call = Call(Copy(pixels, len(m), source.pixel, 1), places, y)
+        state.steps.append(Step(dense.name, "tensor", (call,), read=count, written=count, copied=count))
+        return View.dense(self.shape(value), dense.name)
+
+    def provide(self, value: Value) -> None:
+        """See to it that a rule for maps finds a value as one."""
+        if value in self.state.maps or isinstance(value, Param):
+            return
+        view = self.view(value)
+        if value not in self.state.maps:
+            self._copy(view, self.place(value), f"{value.name}.map", "map")
+
+    def export(self, name: str, value: Value) -> bool:
+        """Write an output that is no map to the caller; False where it is one."""
+        if value in self.state.maps:
+            return False
+        view = self.view(value)
+        if view.buffer and self.state.buffers[view.buffer].region == f"output:{name}":
+            return True
+        if value in self.state.maps:
+            return False
+        size = prod(view.shape)
+        buffer = self.state.buffer(f"{name}.out", (1, size), 1, f"output:{name}", lanes=1)
+        self._copy(view, View.dense(view.shape, buffer.name), f"{name}.export", "export", conversion=True)
+        return True
+
+    def place(self, value: Value) -> View:
+        """Memory for a value: planes for a map, so that layers can read it."""
+        shape = self.shape(value)
+        if _is_map(value, self.batch):
+            return View.dense(shape, self.state.planes(value)[0].name)
+        names = [name for name, out in self.state.graph.outputs.items() if out is value]
+        alone = len(names) == 1 and not self.state.users.get(value)
+        region = f"output:{names[0]}" if alone else "arena"
+        buffer = self.state.buffer(value.name, (1, prod(shape)), 1, region, lanes=1)
+        return View.dense(shape, buffer.name)
+
+    def aside(self, name: str, shape: Shape) -> View:
+        """Memory for what a node needs on the way."""
+        return View.dense(shape, self.state.buffer(name, (1, prod(shape)), 1, lanes=1).name)
+
+    # -- steps -----------------------------------------------------------------------------------------------
+
+    def lower(self, node: Node) -> None:
+        """Lower a node, or leave it to the one that reads it."""
+        LOOPS[type(node.op)](self, node)
+
+    def make(self, node: Node, work: Work) -> None:
+        """Make a value now, or where the one function of its elements that reads it is made."""
+        self.begun[node.out] = replace(work, nodes=work.nodes or (node,))
+        users = self.state.users.get(node.out, [])
+        if len(users) != 1 or node.out in self.outputs or not self._goes_on(users[0], node.out):
+            self._finish(node.out)
+
+    def _goes_on(self, user: Node, value: Value) -> bool:
+        """Whether a node's loops can go on with a value that is not in memory."""
+        shape = self.begun[value].shape
+        if type(user.op) not in _FUNCTIONS or not shape == self.shape(user.out) == self.shape(value):
+            return False
+        if not self.is_able(user) or list(user.args).count(value) > 1 or _leading(user, value) is None:
+            return False
+        others = [v for v in user.values if v is not value]
+        return not self.is_mapped(user) or all(v in self.views or v in self.begun for v in others)
+
+    def _finish(self, value: Value) -> None:
+        work = self.begun.pop(value)
+        self.views[value] = self.place(value)
+        y = self.views[value].reshaped(work.shape)  # a vector's product has no axis for it
+        assert y is not None
+        last = work.nodes[-1]
+        names = tuple(n.name for n in work.nodes) if work.nodes[1:] else ()
+        call = self.call(work, y)
+        made = {n.out for n in work.nodes}
+        reads = [v for n in work.nodes for v in n.values if v not in made]
+        macs = sum(n.macs for n in work.nodes) // self.batch
+        assert isinstance(call.kernel, Nest)
+        executed = call.kernel.elements if macs else 0
+        self.state.step(last, [call], reads=reads, nodes=names, macs=macs, executed=executed)
+
+    def _copy(self, x: View, y: View, name: str, why: str, conversion: bool = False) -> None:
+        count = prod(x.shape)
+        call = self.call(Work(x.shape, (x,)), y)
+        step = Step(name, why, (call,), read=count, written=count, copied=count, conversion=conversion)
+        self.state.steps.append(step)
+
+    def aside_step(self, work: Work, y: View) -> None:
+        """Make what a node needs on the way."""
+        count = prod(work.shape)
+        call = self.call(work, y)
+        read = count * prod(work.reduced)
+        self.state.steps.append(Step(y.buffer, work.core or "aside", (call,), read=read, written=count))
+
+    def in_order(self, view: View, name: str) -> View:
+        """The elements once more, one after the other."""
+        if view.constant is not None:
+            flat = view.constant.reshape(-1)[view.start :]
+            steps = [flat.itemsize * s for s in view.strides]
+            return constant(np.ascontiguousarray(as_strided(flat, view.shape, steps)))
+        y = self.aside(name, view.shape)
+        self._copy(view, y, name, "order")
+        return y
+
+    def moved(self, node: Node, calls: Sequence[Call], y: View) -> None:
+        """Record a node that only moves elements."""
+        self.views[node.out] = y
+        self.state.step(node, calls, copied=prod(y.shape))
+
+    def call(self, work: Work, y: View, picks: tuple[int, Shape] | None = None) -> Call:
+        """The kernel for some elements; `picks`: an axis, and how far the first operand's are along it."""
+        outer = len(work.shape)
+        axis, numbers = picks or (-1, ())
+        mark = tuple(int(i == axis) for i in range(outer))  # keeps that axis alone
+        outs = merged(work.shape, [y.strides, mark, *(v.strides[:outer] for v in work.operands)])
+        joined = [v for v in work.operands if len(v.shape) > outer]
+        ins = merged(work.reduced, [v.strides[outer:] for v in joined])
+        along = _is_along(work, outs, ins)
+        if along or not outs or outs[-1][1][0] != 1:
+            outs.append((1, [1] + [0] * (len(work.operands) + 1)))
+        if len(outs) == 1:
+            outs = _cut(outs[0], self.state.lanes)
+        rows = 1
+        if work.core == "dot" and not along and outs[-2][1][3] == 0:
+            rows = min(_ROWS, outs[-2][0])
+        packed, at = self._packed(work.operands)
+        walks = []
+        for i, view in enumerate(work.operands):
+            strides = [steps[i + 2] for _, steps in outs]
+            strides += [steps[i] for _, steps in ins] if i < len(joined) else [0] * len(ins)
+            walk = Walk(tuple(strides), view.constant is not None, packed[i])
+            marked = [j for j, (_, steps) in enumerate(outs) if steps[1]] if i == 0 else []
+            walks.append(replace(walk, picks=numbers, along=marked[0]) if marked else walk)
+        kernel = Nest(
+            self.state.lanes,
+            tuple(extent for extent, _ in outs),
+            tuple(steps[0] for _, steps in outs),
+            tuple(walks),
+            tuple(extent for extent, _ in ins),
+            work.core,
+            along,
+            rows,
+            work.epilogue,
+        )
+        x, *extra = [ChannelMap.of([(v.buffer, v.start)]) for v in work.operands if v.constant is None] or [
+            ChannelMap(())
+        ]
+        return Call(kernel, x, ChannelMap.of([(y.buffer, y.start)]), at, tuple(extra))
+
+    def _packed(self, operands: Sequence[View]) -> tuple[list[int], int]:
+        """Where each constant starts among those of a call, and where these start."""
+        starts, pieces, size = [], [], 0
+        for view in operands:
+            starts.append(size + view.start if view.constant is not None else 0)
+            if view.constant is not None:
+                pieces.append(view.constant.astype(np.float32).reshape(-1))
+                size += pieces[-1].size
+        return starts, self.state.packer.add(np.concatenate(pieces)) if pieces else 0
+
+
+def constant(array: Array) -> View:
+    """A constant."""
+    return View.dense(array.shape, constant=array)
+
+
+def _is_along(work: Work, outs: Loops, ins: Loops) -> bool:
+    """Whether vectors lie along what is joined: there the elements are neighbours, and not along y."""
+    if work.core not in ("sum", "mean", "max", "dot") or not ins:
+        return False
+    inner = outs[-1][1][2 : 2 + len(ins[-1][1])] if outs else [2]
+    return all(step == 1 for step in ins[-1][1]) and not all(step in (0, 1) for step in inner)
+
+
+def _cut(loop: tuple[int, list[int]], lanes: int) -> Loops:
+    """One loop as two: threads can share the outer one of a long loop."""
+    extent, steps = loop
+    for parts in (16, 12, 8, 6, 4, 3, 2) if extent >= _LONG and not steps[1] else ():
+        if extent % (parts * lanes) == 0:
+            inner = extent // parts
+            return [(parts, [inner * step for step in steps]), (inner, steps)]
+    return [(1, [0] * len(steps)), loop]
+
+
+def _is_map(value: Value, batch: int) -> bool:
+    return value.type.rank in (2, 3, 4) and value.type.batch == batch
+
+
+def _whole(node: Node) -> bool:
+    """Whether the window of a pool is all of an axis, or one pixel of it."""
+    op = node.op
+    assert isinstance(op, pool.MaxPool | pool.AvgPool)
+    sizes = zip(op.kernel, op.stride, spatial(node.args[0].type), spatial(node.out.type), strict=True)
+    return op.pad == (0, 0, 0, 0) and all(
+        k == size or (k == s == 1 and size == out) for k, s, size, out in sizes
+    )
+
+
+def _by_image(node: Node, batch: int) -> bool:
+    """Whether a node makes each image of its own image alone, which is the first axis everywhere."""
+    values = (*node.values, node.out)
+    if any(v.type.rank == 0 or v.type.shape[0] != batch for v in values):
+        return False
+    if len({v.type.rank for v in values}) > 1 and isinstance(node.op, _BROADCASTING):
+        return False
+    if any(p.type.rank == node.out.type.rank and p.type.shape[0] > 1 for p in node.params):
+        return not isinstance(node.op, _BROADCASTING)
+    match node.op:
+        case tensor.Transpose(order):
+            return order[0] == 0
+        case tensor.Reduce(_, axes):
+            return 0 not in axes
+        case tensor.Take(axis) | tensor.Join(axis):
+            return axis != 0
+        case tensor.Pad(before, after):
+            return before[0] == after[0] == 0
+        case tensor.MatMul():
+            return all(v.type.rank > 2 for v in node.values)
+    return True
+
+
+_BROADCASTING = (tensor.Binary, tensor.Choose, tensor.MatMul, Add, Mul)
+
+# -- functions of one element --------------------------------------------------------------------------------
+
+
+def _leading(node: Node, value: Value) -> int | None:
+    """Which operand of a function a value is, where the loops can begin with that one."""
+    if node.args[0] is value:
+        return 0
+    name = node.op.function if isinstance(node.op, tensor.Binary) else node.op.name
+    return 1 if name in _COMMUTE and node.args[1:] and node.args[1] is value else None
+
+
+def _function(nests: Nests, node: Node) -> None:
+    """A function of the elements of one value, and of those of others at their places."""
+    args = list(node.args)
+    if begun := [v for v in args if v in nests.begun]:
+        work = nests.begun.pop(begun[0])
+        args.remove(begun[0])
+    else:
+        shape = nests.shape(node.out)
+        work = Work(shape, (nests.view(args.pop(0)).expanded(shape),))
+    nests.make(node, work.then(node, [node.op], [nests.view(v) for v in args]))
+
+
+def _affine(nests: Nests, node: Node) -> None:
+    """Scale and shift every channel, the second axis; then the epilogue."""
+    shape, x = nests.shape(node.out), node.args[0]
+    along = (-1, *[1] * (len(shape) - 2))
+    scale, shift = (constant(a.reshape(along)) for a in scale_shift(nests.state, node))
+    epilogue = node.op.epilogue if isinstance(node.op, norm.Affine) else ()
+    work = nests.begun.pop(x) if x in nests.begun else Work(shape, (nests.view(x),))
+    nests.make(node, work.then(node, [Mul(), Add(), *epilogue], [scale, shift]))
+
+
+# -- sums ----------------------------------------------------------------------------------------------------
+
+
+def joined(view: View, function: str, axes: Sequence[int], keep: bool) -> Work:
+    """All along some axes as one element."""
+    kept = [i for i in range(len(view.shape)) if i not in axes]
+    shape = tuple(view.shape[i] if i in kept else 1 for i in range(len(view.shape)) if keep or i in kept)
+    x = view.transposed([*kept, *axes])
+    reduced = tuple(view.shape[i] for i in axes)
+    outer = replace(x, shape=x.shape[: len(kept)], strides=x.strides[: len(kept)]).reshaped(shape)
+    assert outer is not None  # only extents of 1 come and go
+    whole = replace(x, shape=(*shape, *reduced), strides=(*outer.strides, *x.strides[len(kept) :]))
+    return Work(shape, (whole,), function, reduced)
+
+
+def _reduce(nests: Nests, node: Node) -> None:
+    """One element for all along some axes."""
+    view, op = nests.view(node.args[0]), node.op
+    match op:
+        case tensor.Reduce(function, axes, keep):
+            work = joined(view, function, axes, keep)
+        case pool.GlobalAvgPool() | pool.AvgPool():
+            work = joined(view, "mean", _pooled(node), True)
+        case _:
+            work = joined(view, "max", _pooled(node), True)
+    nests.make(node, work)
+
+
+def _pooled(node: Node) -> list[int]:
+    sizes = zip(spatial(node.args[0].type), spatial(node.out.type), strict=True)
+    return [axis for axis, (size, out) in enumerate(sizes, 2) if size != out]
+
+
+def _matmul(nests: Nests, node: Node) -> None:
+    """Sums of products along the last axis of the first and the last but one of the second."""
+    a, b = (nests.view(v) for v in node.args)
+    a = a if len(a.shape) > 1 else a.expanded((1, *a.shape))
+    b = b if len(b.shape) > 1 else replace(b, shape=(*b.shape, 1), strides=(*b.strides, 0))
+    nests.make(node, _product(nests, node, a, b))
+
+
+def _linear(nests: Nests, node: Node) -> None:
+    """The product with the turned weights, which lie row by row."""
+    x, weight, *bias = node.args
+    batch, features = nests.shape(node.out)[0], weight.type.shape[1]
+    view, shape = nests.view(x), (batch, features)
+    rows = view.reshaped(shape) or nests.in_order(view, f"{node.out.name}.order").reshaped(shape)
+    assert rows is not None
+    turned = constant(np.ascontiguousarray(nests.state.weight(weight).T))
+    work = _product(nests, node, rows, turned)
+    nests.make(node, work.then(node, [Add()], [nests.view(bias[0])]) if bias else work)
+
+
+def _product(nests: Nests, node: Node, a: View, b: View) -> Work:
+    """The product of matrices: rows of a times columns of b, which had better lie side by side."""
+    if b.shape[-1] > 1 and b.strides[-1] != 1 and a.shape[-2] > 1:
+        b = nests.in_order(b, f"{node.out.name}.turned")
+    before = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    rows, depth, columns = a.shape[-2], a.shape[-1], b.shape[-1]
+    a, b = a.expanded((*before, rows, depth)), b.expanded((*before, depth, columns))
+    whole = (*before, rows, columns, depth)
+    left = replace(a, shape=whole, strides=(*a.strides[:-1], 0, a.strides[-1]))
+    right = replace(b, shape=whole, strides=(*b.strides[:-2], 0, b.strides[-1], b.strides[-2]))
+    return Work(whole[:-1], (left, right), "dot", (depth,))
+
+
+def _softmax(nests: Nests, node: Node) -> None:
+    """The powers of e of what the largest leaves, as shares of their sum: over the second axis."""
+    x, name = nests.view(node.args[0]), node.out.name
+    one = (x.shape[0], 1, *x.shape[2:])
+    largest, powers, total = (
+        nests.aside(f"{name}.{what}", shape)
+        for what, shape in (("largest", one), ("powers", x.shape), ("total", one))
+    )
+    nests.aside_step(joined(x, "max", [1], keep=True), largest)
+    minus, power = tensor.Binary("sub"), tensor.Unary("exp")
+    nests.aside_step(Work(x.shape, (x,)).then(node, [minus, power], [largest]), powers)
+    nests.aside_step(joined(powers, "sum", [1], keep=True), total)
+    nests.make(node, Work(x.shape, (powers,)).then(node, [tensor.Binary("div")], [total]))
+
+
+# -- the same elements elsewhere -----------------------------------------------------------------------------
+
+
+def _reshape(nests: Nests, node: Node) -> None:
+    """No code where strides say it, else a copy in order."""
+    view, shape = nests.view(node.args[0]), nests.shape(node.out)
+    found = view.reshaped(shape) or nests.in_order(view, f"{node.out.name}.order").reshaped(shape)
+    assert found is not None  # of dense elements every shape has strides
+    nests.views[node.out] = found
+
+
+def _transpose(nests: Nests, node: Node) -> None:
+    """No code."""
+    assert isinstance(node.op, tensor.Transpose)
+    nests.views[node.out] = nests.view(node.args[0]).transposed(node.op.order)
+
+
+def _expand(nests: Nests, node: Node) -> None:
+    """No code."""
+    nests.views[node.out] = nests.view(node.args[0]).expanded(nests.shape(node.out))
+
+
+def _nothing(nests: Nests, node: Node) -> None:
+    """No code."""
+    nests.views[node.out] = nests.view(node.args[0])
+
+
+def _take(nests: Nests, node: Node) -> None:
+    """No code for elements in equal steps, else a copy by a table."""
+    view, op = nests.view(node.args[0]), node.op
+    if isinstance(op, tensor.Take):
+        axis, indices = op.axis, op.indices
+    else:
+        assert isinstance(op, Rename)
+        axis, indices = 1, op.sources(view.shape[1])
+    if len(indices.runs) == 1:
+        [run] = indices.runs
+        nests.views[node.out] = view.part(axis, run.start, run.count, run.step)
+        return
+    y = nests.place(node.out)
+    numbers = tuple(view.strides[axis] * i for i in indices)
+    one = view.part(axis, 0, 1).expanded(y.shape)
+    nests.moved(node, [nests.call(Work(y.shape, (one,)), y, (axis, numbers))], y)
+
+
+def _join(nests: Nests, node: Node) -> None:
+    """Every operand into its part of the result."""
+    axis = node.op.axis if isinstance(node.op, tensor.Join) else 1
+    y, calls, at = nests.place(node.out), [], 0
+    for value in node.args:
+        view = nests.view(value)
+        part = y.part(axis, at, view.shape[axis])
+        calls.append(nests.call(Work(view.shape, (view,)), part))
+        at += view.shape[axis]
+    nests.moved(node, calls, y)
+
+
+def _pad(nests: Nests, node: Node) -> None:
+    """The border, two sides of every axis, and the operand inside; no element is written twice."""
+    op = node.op
+    assert isinstance(op, tensor.Pad)
+    y, view, border = nests.place(node.out), nests.view(node.args[0]), constant(np.array(op.value))
+    calls, inner = [], y
+    for axis, (before, after) in enumerate(zip(op.before, op.after, strict=True)):
+        extent = inner.shape[axis]
+        for first, count in ((0, before), (extent - after, after)):
+            part = inner.part(axis, first, count)
+            if prod(part.shape):
+                calls.append(nests.call(Work(part.shape, (border.expanded(part.shape),)), part))
+        inner = inner.part(axis, before, extent - before - after)
+    calls.append(nests.call(Work(view.shape, (view,)), inner))
+    nests.moved(node, calls, y)
+
+
+_FUNCTIONS: dict[type[Op], Callable[[Nests, Node], None]] = {
+    **dict.fromkeys(ACTIVATIONS, _function),
+    **dict.fromkeys((tensor.Unary, tensor.Binary, tensor.Choose, Add, Mul), _function),
+    **dict.fromkeys((norm.Affine, norm.BatchNorm), _affine),
+}
+LOOPS: dict[type[Op], Callable[[Nests, Node], None]] = {
+    **_FUNCTIONS,
+    **dict.fromkeys((tensor.Reduce, pool.GlobalAvgPool, pool.GlobalMaxPool), _reduce),
+    **dict.fromkeys((pool.AvgPool, pool.MaxPool), _reduce),
+    tensor.MatMul: _matmul,
+    Linear: _linear,
+    Softmax: _softmax,
+    **dict.fromkeys((tensor.Reshape, Flatten, AsMap, AsSequence), _reshape),
+    tensor.Transpose: _transpose,
+    tensor.Expand: _expand,
+    **dict.fromkeys((Dropout, Identity), _nothing),
+    **dict.fromkeys((tensor.Take, Gather, Shuffle), _take),
+    **dict.fromkeys((tensor.Join, Concat), _join),
+    tensor.Pad: _pad,
+}
+"""How a node is lowered whose operands or result are no maps."""

@@ -15,6 +15,11 @@ from compactir.ops.arrange import AsMap, AsSequence, Concat, Flatten, View
 from compactir.ops.conv import Conv, extra_operands
 
 
+def channels_of(value: Value) -> int:
+    """How many channels a value has; a tensor without an axis for them counts as one."""
+    return value.type.channels if value.type.rank > 1 else 1
+
+
 class Flow:
     """The ids of all values of a graph."""
 
@@ -28,7 +33,7 @@ class Flow:
         for node in graph.nodes:
             if isinstance(node.op, View):
                 x = node.args[0]
-                self.ids[node.out] = self.ids[x][node.op.sources(x.type.channels).array]
+                self.ids[node.out] = self.ids[x][node.op.sources(channels_of(x)).array]
             elif isinstance(node.op, Concat):
                 self.ids[node.out] = np.concatenate([self.ids[x] for x in node.args])
             else:
@@ -36,7 +41,7 @@ class Flow:
         self.bases = np.array(self._bases, np.int64)
 
     def _compute(self, value: Value) -> None:
-        channels = value.type.channels
+        channels = channels_of(value)
         self._bases.append(self.total)
         self.computed.append(value)
         self.ids[value] = np.arange(self.total, self.total + channels)
@@ -54,7 +59,7 @@ class Flow:
         """(index, channels) where ids are all channels of one computed value, each once, in some order."""
         index = int(self.owners(ids[:1])[0])
         channels = ids - self.bases[index]
-        size = self.computed[index].type.channels
+        size = channels_of(self.computed[index])
         if len(ids) != size or channels.min() < 0 or channels.max() >= size:
             return None
         return (index, channels) if np.bincount(channels, minlength=size).max() == 1 else None
@@ -66,7 +71,7 @@ def is_lanewise(node: Node) -> bool:
     if isinstance(op, Conv):
         return op.connect.groups == op.connect.in_channels == op.connect.out_channels
     if isinstance(op, Flatten | AsMap | AsSequence):
-        return node.args[0].type.channels == node.out.type.channels
+        return channels_of(node.args[0]) == channels_of(node.out)
     return op.per_channel
 
 

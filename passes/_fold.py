@@ -53,7 +53,7 @@ class Fold:
         elif isinstance(node.op, Linear):
             self.linear(node, order, kept)
         else:
-            self.rewire(node, [*self.same(node.values), *node.params])
+            self.rewire(node, node.reading(self.same(node.values)))
         if kept:
             self.emit(node)
             return
@@ -129,8 +129,7 @@ class Fold:
             split = len(values) - extra
             self.edit.rewrite(node, node.op, values[:split], arrays, values[split:])
         else:
-            first = 1 if isinstance(node.op, Conv) else len(values)
-            self.rewire(node, [*values[:first], *node.params, *values[first:]])
+            self.rewire(node, node.reading(values))
 
     def convolution(self, node: Node, op: Conv, order: Indices, kept: bool) -> None:
         """A convolution reads any channels and stores in any order."""

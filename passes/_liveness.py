@@ -19,7 +19,7 @@ from compactir.ops.linear import Linear
 from compactir.ops.norm import Affine, BatchNorm
 from compactir.ops.pool import AvgPool, GlobalPool, MaxPool, Upsample
 from compactir.passes._edit import Edit
-from compactir.passes._flow import aligned_values, is_lanewise
+from compactir.passes._flow import aligned_values, channels_of, is_lanewise
 
 Flags = npt.NDArray[np.bool_]
 
@@ -38,13 +38,13 @@ class Liveness:
         self._known: dict[Node, list[Flags]] = {}
         graph = edit.graph
         for value in graph.inputs:
-            self.constant[value] = np.full(value.type.channels, np.nan)
+            self.constant[value] = np.full(channels_of(value), np.nan)
         with np.errstate(all="ignore"):
             for node in graph.nodes:
                 self.constant[node.out] = self._constant(node)
         for value in graph.values():
             everything = value in edit.returned or value in graph.inputs
-            self.needed[value] = np.full(value.type.channels, everything)
+            self.needed[value] = np.full(channels_of(value), everything)
         while True:
             for node in reversed(graph.nodes):
                 if self.needed[node.out].any():
@@ -55,8 +55,8 @@ class Liveness:
     # -- forwards
 
     def _constant(self, node: Node) -> Array:
-        op, unknown = node.op, np.full(node.out.type.channels, np.nan)
-        xs = [self.constant.get(v, np.full(v.type.channels, np.nan)) for v in node.values]
+        op, unknown = node.op, np.full(channels_of(node.out), np.nan)
+        xs = [self.constant.get(v, np.full(channels_of(v), np.nan)) for v in node.values]
         if isinstance(op, View):
             return xs[0][op.sources(len(xs[0])).array]
         if isinstance(op, Concat):
@@ -126,7 +126,7 @@ class Liveness:
         """A layer's bias, with what its constant inputs contribute."""
         assert isinstance(node.op, Conv | Linear)
         params = node.params
-        bias = self.edit.array(params[-1]).copy() if node.op.bias else np.zeros(node.out.type.channels)
+        bias = self.edit.array(params[-1]).copy() if node.op.bias else np.zeros(channels_of(node.out))
         for family, weight in families(self.edit, node):
             folds = self.folds(node, family)[:, None, :]
             if folds.any():
@@ -143,12 +143,12 @@ class Liveness:
     def _need(self, node: Node) -> None:
         op, need = node.op, self.needed[node.out]
         if isinstance(op, View):
-            self._add(node.args[0], op.sources(node.args[0].type.channels).array[need])
+            self._add(node.args[0], op.sources(channels_of(node.args[0])).array[need])
         elif isinstance(op, Concat):
             at = 0
             for x in node.args:
-                self.needed[x] |= need[at : at + x.type.channels]
-                at += x.type.channels
+                self.needed[x] |= need[at : at + channels_of(x)]
+                at += channels_of(x)
         elif is_lanewise(node):
             for x in node.values:
                 self.needed[x] |= need
@@ -158,10 +158,10 @@ class Liveness:
             if not isinstance(op, Flatten):
                 need[:] = True
             for x in node.values:
-                rows = need.reshape(x.type.channels, -1).any(axis=1) if isinstance(op, Flatten) else True
+                rows = need.reshape(channels_of(x), -1).any(axis=1) if isinstance(op, Flatten) else True
                 self.needed[x] |= rows
             if isinstance(op, Flatten):
-                need[:] = np.repeat(self.needed[node.args[0]], len(need) // node.args[0].type.channels)
+                need[:] = np.repeat(self.needed[node.args[0]], len(need) // channels_of(node.args[0]))
 
     def _tie(self) -> bool:
         """Operands that meet lane by lane keep the same channels, else one of them would have to be moved."""

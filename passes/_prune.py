@@ -14,7 +14,7 @@ from compactir.ops.conv import Conv
 from compactir.ops.linear import Linear
 from compactir.passes._blocks import Weighted, gathered
 from compactir.passes._edit import Edit
-from compactir.passes._flow import aligned_values, is_lanewise
+from compactir.passes._flow import aligned_values, channels_of, is_lanewise
 from compactir.passes._liveness import Liveness, families
 
 
@@ -37,24 +37,24 @@ class Prune:
             return "its channels are all that is left of a value"
         before = node.op
         self.rewrite(node, kept)
-        gone = out.type.channels - len(kept)
+        gone = channels_of(out) - len(kept)
         if gone:
             self.now[out] = Value(self.edit.graph.fresh(out.name), out.type.with_channels(len(kept)))
             self.edit.remake(node, self.now[out])
         self.nodes.append(node)
         if isinstance(before, Conv | Linear) and before != node.op:
-            return f"{gone} of {out.type.channels} outputs go, {node.macs} MACs remain"
+            return f"{gone} of {channels_of(out)} outputs go, {node.macs} MACs remain"
         return ""
 
     def alias(self, node: Node, kept: Indices) -> bool:
         """A view or concat that has become a value as it is needs no node."""
         if isinstance(node.op, View):
             x = node.args[0]
-            part = node.op.sources(x.type.channels).array[kept]
-            alone = np.array_equal(part, self.kept[x]) and len(part) < x.type.channels
+            part = node.op.sources(channels_of(x)).array[kept]
+            alone = np.array_equal(part, self.kept[x]) and len(part) < channels_of(x)
         elif isinstance(node.op, Concat):
             x, part = self.parts(node, kept)[0]
-            alone = len(part) == len(kept) < node.out.type.channels
+            alone = len(part) == len(kept) < channels_of(node.out)
         else:
             return False
         if alone:
@@ -64,18 +64,18 @@ class Prune:
 
     def parts(self, node: Node, kept: Indices) -> list[tuple[Value, Indices]]:
         """Which channels of which operands of a concat are left."""
-        ends = np.cumsum([x.type.channels for x in node.args])
+        ends = np.cumsum([channels_of(x) for x in node.args])
         split = np.split(kept, np.searchsorted(kept, ends[:-1]))
         starts = [0, *ends[:-1].tolist()]
         return [(x, part - at) for x, part, at in zip(node.args, split, starts, strict=True) if len(part)]
 
     def rewrite(self, node: Node, kept: Indices) -> None:
         """Give a node the operands and parameters that are left."""
-        whole = len(kept) == node.out.type.channels
+        whole = len(kept) == channels_of(node.out)
         if isinstance(node.op, View):
             x = node.args[0]
-            sources = np.searchsorted(self.kept[x], node.op.sources(x.type.channels).array[kept])
-            if not (whole and len(self.kept[x]) == x.type.channels):
+            sources = np.searchsorted(self.kept[x], node.op.sources(channels_of(x)).array[kept])
+            if not (whole and len(self.kept[x]) == channels_of(x)):
                 node.op = Gather(ChannelList.of(sources))
             self.operands(node, [self.now.get(x, x)])
         elif isinstance(node.op, Concat):
@@ -102,8 +102,7 @@ class Prune:
 
     def operands(self, node: Node, values: list[Value]) -> None:
         """Other values, the same parameters."""
-        first = 1 if isinstance(node.op, Conv) else len(values)
-        args = [*values[:first], *node.params, *values[first:]]
+        args = node.reading(values)
         if args != node.args:
             self.edit.rewire(node, args)
 
@@ -125,7 +124,7 @@ class Prune:
         """A linear layer loses rows and columns."""
         assert isinstance(node.op, Linear)
         x = node.args[0]
-        if whole and len(self.kept[x]) == x.type.channels:
+        if whole and len(self.kept[x]) == channels_of(x):
             self.operands(node, [self.now.get(x, x)])
             return
         bias = self.live.bias(node)[kept]
@@ -139,12 +138,12 @@ class Prune:
         x = node.args[0]
         extra = [self.pick(v, kept) for v in aligned_values(node)]
         now = self.now.get(x, x)
-        same = len(kept) == node.out.type.channels and len(self.kept[x]) == x.type.channels
+        same = len(kept) == channels_of(node.out) and len(self.kept[x]) == channels_of(x)
         if same and not self.live.folds_any(node):
             self.operands(node, [now, *extra])
             return
         bias = self.live.bias(node)[kept]
-        shape = Connectivity(now.type.channels, len(kept), ())
+        shape = Connectivity(channels_of(now), len(kept), ())
         connect, weights = gathered(shape, self.blocks(node, x, kept))
         arrays = [*weights, bias] if op.bias or bias.any() else weights
         new = replace(op, connect=connect, bias=len(arrays) > len(weights))

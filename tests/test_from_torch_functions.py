@@ -199,6 +199,23 @@ def test_functions(family: str) -> None:
         assert wrong <= 2e-5 * float(right.abs().max()), (name, wrong)
 
 
+@pytest.mark.compiler
+@pytest.mark.parametrize("family", FAMILIES)
+def test_functions_in_c(family: str) -> None:
+    """The same functions compiled, two images at once."""
+    module = Several(FAMILIES[family])
+    randomize(module, 5)
+    x = torch.randn(MAP, generator=torch.Generator().manual_seed(1))
+    graph = compactir.from_torch(module, x)
+    expected = reference.run(graph, {graph.inputs[0].name: x.numpy()}, np.float64)
+    with compactir.compile(graph, target="native") as compiled:
+        found = compiled(x.numpy())
+    for name, result in zip(FAMILIES[family], expected, strict=True):
+        right, ours = expected[result], np.asarray(found[result])
+        assert ours.shape == right.shape, name
+        assert float(np.abs(ours - right).max()) <= 1e-4 * float(np.abs(right).max()), name
+
+
 class Sequences(nn.Module):
     """What networks do with (N, C, L)."""
 

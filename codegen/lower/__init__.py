@@ -1,7 +1,7 @@
 """Graph to Plan: where every value lies, which kernels run on it, how their weights are packed.
 
 One rule per operation (`state.lowers`); a rule adds buffers, steps and packed weights to the `Lowering`.
-Views add nothing: they only rewrite channel maps.
+Views add nothing: they only rewrite channel maps. What works on tensors of any rank is lowered by `nests`.
 """
 
 from __future__ import annotations

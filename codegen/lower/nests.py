@@ -15,6 +15,7 @@ from math import prod
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from compactir.codegen.lower.convolution import weights_of
 from compactir.codegen.lower.lanewise import ACTIVATIONS, has_kernel, scale_shift
 from compactir.codegen.lower.state import RULES, Lowering, spatial
 from compactir.ir.channel_map import ChannelMap
@@ -37,6 +38,7 @@ from compactir.ops.arrange import (
 )
 from compactir.ops.arrange import View as Rename
 from compactir.ops.combine import Add, Mul
+from compactir.ops.conv import Conv
 from compactir.ops.linear import Linear
 
 Shape = tuple[int, ...]
@@ -165,8 +167,9 @@ class Nests:
         """Whether a node can be loops over tensors: of several images, over those of one."""
         if type(node.op) not in LOOPS or not node.values:
             return False
-        window = node.op.kernel if isinstance(node.op, pool.MaxPool | pool.AvgPool) else None
-        if window and not _whole(node):
+        if isinstance(node.op, pool.MaxPool | pool.AvgPool) and not _whole(node):
+            return False
+        if isinstance(node.op, Conv) and not _is_linear(node):
             return False
         return self.batch == 1 or _by_image(node, self.batch)
 
@@ -175,7 +178,7 @@ class Nests:
         if node.out.name in self.state.fused or not self.is_able(node):
             return False
         here = all(v in self.views or v in self.begun for v in node.values)
-        return not self.is_mapped(node) or (here and not isinstance(node.op, Linear))
+        return not self.is_mapped(node) or (here and not isinstance(node.op, Linear | Conv))
 
     # -- where values lie ------------------------------------------------------------------------------------
 
@@ -318,6 +321,12 @@ class Nests:
         self._copy(view, y, name, "order")
         return y
 
+    def shaped(self, view: View, shape: Shape, name: str) -> View:
+        """The elements under another shape, where no strides say that brought into order."""
+        found = view.reshaped(shape) or self.in_order(view, name).reshaped(shape)
+        assert found is not None  # dense elements have strides for every shape
+        return found
+
     def moved(self, node: Node, calls: Sequence[Call], y: View) -> None:
         """Record a node that only moves elements."""
         self.views[node.out] = y
@@ -409,6 +418,17 @@ def _whole(node: Node) -> bool:
     return op.pad == (0, 0, 0, 0) and all(
         k == size or (k == s == 1 and size == out) for k, s, size, out in sizes
     )
+
+
+def _is_linear(node: Node) -> bool:
+    """Whether a convolution is a linear layer: of every pixel, or of whole maps."""
+    op = node.op
+    assert isinstance(op, Conv)
+    if not op.connect.is_dense or len(op.connect.families) > 1:
+        return False
+    [family] = op.connect.families
+    pixel = family.kernel == op.stride == (1, 1)
+    return family.pad == (0, 0, 0, 0) and (pixel or family.kernel == spatial(node.args[0].type))
 
 
 def _by_image(node: Node, batch: int) -> bool:
@@ -514,12 +534,29 @@ def _linear(nests: Nests, node: Node) -> None:
     """The product with the turned weights, which lie row by row."""
     x, weight, *bias = node.args
     batch, features = nests.shape(node.out)[0], weight.type.shape[1]
-    view, shape = nests.view(x), (batch, features)
-    rows = view.reshaped(shape) or nests.in_order(view, f"{node.out.name}.order").reshaped(shape)
-    assert rows is not None
+    rows = nests.shaped(nests.view(x), (batch, features), f"{node.out.name}.order")
     turned = constant(np.ascontiguousarray(nests.state.weight(weight).T))
     work = _product(nests, node, rows, turned)
     nests.make(node, work.then(node, [Add()], [nests.view(bias[0])]) if bias else work)
+
+
+def _convolution(nests: Nests, node: Node) -> None:
+    """A linear layer of whole maps is rows times the turned weights, one of every pixel these times maps."""
+    assert isinstance(node.op, Conv)
+    [weight, *_], bias, extras = weights_of(nests.state, node)
+    batch, pixels = nests.shape(node.out)[0], prod(spatial(node.out.type))
+    matrix = weight.reshape(len(weight), -1)
+    shape = (batch, matrix.shape[1]) if pixels == 1 else (batch, matrix.shape[1], pixels)
+    x = nests.shaped(nests.view(node.args[0]), shape, f"{node.out.name}.order")
+    if pixels == 1:
+        work = _product(nests, node, x, constant(np.ascontiguousarray(matrix.T)))
+    else:
+        work = _product(nests, node, constant(matrix), x)
+    further = [constant(bias if pixels == 1 else bias[:, None])]
+    for value in extras:
+        spread = nests.view(value).expanded(nests.shape(node.out))
+        further.append(nests.shaped(spread, work.shape, f"{value.name}.order"))
+    nests.make(node, work.then(node, [Add(), *node.op.epilogue], further))
 
 
 def _product(nests: Nests, node: Node, a: View, b: View) -> Work:
@@ -555,10 +592,8 @@ def _softmax(nests: Nests, node: Node) -> None:
 
 def _reshape(nests: Nests, node: Node) -> None:
     """No code where strides say it, else a copy in order."""
-    view, shape = nests.view(node.args[0]), nests.shape(node.out)
-    found = view.reshaped(shape) or nests.in_order(view, f"{node.out.name}.order").reshaped(shape)
-    assert found is not None  # of dense elements every shape has strides
-    nests.views[node.out] = found
+    shape = nests.shape(node.out)
+    nests.views[node.out] = nests.shaped(nests.view(node.args[0]), shape, f"{node.out.name}.order")
 
 
 def _transpose(nests: Nests, node: Node) -> None:
@@ -635,6 +670,7 @@ LOOPS: dict[type[Op], Callable[[Nests, Node], None]] = {
     **dict.fromkeys((pool.AvgPool, pool.MaxPool), _reduce),
     tensor.MatMul: _matmul,
     Linear: _linear,
+    Conv: _convolution,
     Softmax: _softmax,
     **dict.fromkeys((tensor.Reshape, Flatten, AsMap, AsSequence), _reshape),
     tensor.Transpose: _transpose,

@@ -57,6 +57,11 @@ class Node:
         """The operands that are parameters."""
         return [a for a in self.args if isinstance(a, Param)]
 
+    def reading(self, values: Iterable[Value]) -> list[Value]:
+        """The operands with these values for its own, in their places among the parameters."""
+        left = iter(values)
+        return [a if isinstance(a, Param) else next(left) for a in self.args]
+
     @property
     def types(self) -> list[TensorType]:
         """Types of all operands."""

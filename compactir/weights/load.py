@@ -203,7 +203,10 @@ def need_sound(graph: Graph, origin: str) -> None:
             notes=_cut(list(wrong.values())),
             help="was the training broken off, or has a number overflowed?",
         )
-    _warn_of_infinities({name: graph.weights[name] for name in stored}, origin)
+    trained = (
+        name for name in stored if graph.params[name].init != "folded"
+    )  # others are masks of the network's
+    _warn_of_infinities({name: graph.weights[name] for name in trained}, origin)
 
 
 def _warn_of_infinities(weights: Mapping[str, Array], origin: str) -> None:

@@ -23,7 +23,7 @@ from tests.c.tables import table_cases
 from tests.graphs import random_weights
 
 pytestmark = pytest.mark.compiler
-STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
+STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-pedantic")
 TARGETS = [load_target(name) for name in ("c", "x86", "x86-avx512", "arm", "arm-v7")]
 Tool = Callable[[str], str]
 Need = Callable[[str], None]
@@ -123,6 +123,22 @@ def test_one_file_for_several_threads(compiler: str, tmp_path: Path, tool: Tool,
     made = emit_c(lower(small(), target, 4), target, pack="inline")
     flags = [*command(compiler, tool, need), *target.flags(compiler), *STRICT, "-pthread"]
     compile_quietly([*flags, "-c", str(written(made, tmp_path)), "-o", str(tmp_path / "small.o")])
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("target", ["c", "x86"])
+def test_tiles_that_threads_share(target: str, compiler: str, tmp_path: Path, tool: Tool) -> None:
+    """A loop over the tiles of a thread around loops over 37 inputs: each has a variable of its own."""
+    machine = load_target(target)
+    g = Graph("tiles")
+    image = g.input("image", TensorType.f32(1, 37, 24, 24))
+    g.outputs["out"] = g.apply(Conv(Connectivity.dense(37, 24)), [image], "conv1")
+    g.weights = random_weights(g, 0)
+    lowered = lower(g, machine, 3)
+    assert "tiles" in {call.kernel.split for step in lowered.plan.steps for call in step.calls}
+    source = written(emit_c(lowered, machine), tmp_path)
+    flags = [*machine.flags(compiler), *STRICT, "-pthread", "-fsyntax-only"]
+    compile_quietly([tool(compiler), *flags, str(source)])
 
 
 @pytest.mark.parametrize("compiler", ["g++", "clang++", "zig c++"])

@@ -38,7 +38,7 @@ from tests.graphs import random_weights
 
 Array = npt.NDArray[np.float32]
 HERE = Path(__file__).resolve().parent
-WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
+WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-pedantic")
 AT_END, AT_START, ON_HEAP = range(3)
 TOLERANCE = 1e-4
 """Of the largest magnitude of the reference's tensor: the agreement that is promised."""

@@ -84,7 +84,7 @@ def test_any_number_of_threads_gives_the_same_bits(program: Program, placement: 
 def test_the_samples_are_cut_along_every_axis(program: Program) -> None:
     steps = [step for n in program.networks for step in n.lowered.plan.steps]
     axes = {call.kernel.split for step in steps for call in step.calls}
-    assert axes == {"", "rows", "tiles", "panels", "blocks", "pixels", "channels"}
+    assert axes == {"", "rows", "tiles", "panels", "blocks", "pixels", "channels", "steps"}
     assert any(step.split and step.stages for step in steps)
     assert any(not step.wait for n in program.networks for step in n.lowered.plan.steps[1:])
 

@@ -27,13 +27,19 @@ ROUNDS = 10
 def main() -> None:
     """Compile, call in turns, print the fastest and the median call."""
     import compactir
+    from benchmarks.arguments import a_count, a_target_that_runs
     from compactir.targets import cpu_name, load_target, unsupported
 
     parser = argparse.ArgumentParser(description="Time calls of compiled networks.")
     parser.add_argument(
-        "--runs", type=int, default=300, help="calls of each network and target (default 300)"
+        "--runs", type=a_count, default=300, help="calls of each network and target (default 300)"
     )
-    parser.add_argument("--target", action="append", help="default: the vector targets of this machine")
+    parser.add_argument(
+        "--target",
+        type=a_target_that_runs,
+        action="append",
+        help="default: the vector targets of this machine",
+    )
     options = parser.parse_args()
     usual = [name for name in ("x86", "x86-avx512", "arm") if not unsupported(load_target(name))]
     targets = options.target or usual or ["native"]

@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 def main() -> None:
     """Compile in turns, print the best time of each network, slowest first."""
+    from benchmarks.arguments import a_count, a_target, an_example
     from compactir.codegen.c.emit import emit_c
     from compactir.codegen.lower import lower
     from compactir.driver import Source, read_graph
@@ -27,9 +28,11 @@ def main() -> None:
     from compactir.weights.init import draw
 
     parser = argparse.ArgumentParser(description="Time the compiler on the examples.")
-    parser.add_argument("networks", nargs="*", metavar="NETWORK", help="default: all of examples/")
-    parser.add_argument("--target", default="x86-avx512", help="default x86-avx512")
-    parser.add_argument("--rounds", type=int, default=3, help="default 3")
+    parser.add_argument(
+        "networks", nargs="*", type=an_example, metavar="NETWORK", help="default: all of examples/"
+    )
+    parser.add_argument("--target", type=a_target, default="x86-avx512", help="default x86-avx512")
+    parser.add_argument("--rounds", type=a_count, default=3, help="default 3")
     options = parser.parse_args()
     target = load_target(options.target)
     names = options.networks or sorted(path.stem for path in (ROOT / "examples").glob("*.arch"))

@@ -34,11 +34,14 @@ BEGIN, END = "<!-- measured: written by benchmarks/bench_sparse.py -->", "<!-- e
 
 def main() -> None:
     """Measure, print, write."""
+    from benchmarks.arguments import a_target
     from compactir.targets import cpu_name, load_target, unsupported
 
     parser = argparse.ArgumentParser(description="Time dense against gathered N:M layers.")
     parser.add_argument("--write", type=Path, help="put the table into this page")
-    parser.add_argument("--target", action="append", help="default: the vector targets of this machine")
+    parser.add_argument(
+        "--target", type=a_target, action="append", help="default: the vector targets of this machine"
+    )
     options = parser.parse_args()
     names = options.target or ["x86", "x86-avx512", "arm"]
     targets = [t for name in names if not unsupported(t := load_target(name))]

@@ -33,15 +33,23 @@ class Kind:
 
 def main() -> None:
     """Measure a network, print a table for the log."""
+    from benchmarks.arguments import a_count, a_definition, a_target_that_runs, an_example
+    from compactir.diagnostics import CompactError
+
     parser = argparse.ArgumentParser(description="What stands between a network and the peak.")
-    parser.add_argument("network", help="an example's name")
-    parser.add_argument("--target", default="native")
-    parser.add_argument("-D", "--define", action="append", default=[], help="NAME=VALUE")
-    parser.add_argument("--rounds", type=int, default=200)
-    parser.add_argument("--top", type=int, default=12, help="how many rows, the rest in one")
+    parser.add_argument("network", type=an_example, help="an example's name")
+    parser.add_argument("--target", type=a_target_that_runs, default="native")
+    parser.add_argument(
+        "-D", "--define", type=a_definition, action="append", default=[], metavar="NAME=VALUE"
+    )
+    parser.add_argument("--rounds", type=a_count, default=200)
+    parser.add_argument("--top", type=a_count, default=12, help="how many rows, the rest in one")
     parser.add_argument("--apart", action="store_true", help="every step by itself")
     options = parser.parse_args()
-    print("\n".join(_report(options)))
+    try:
+        print("\n".join(_report(options)))
+    except CompactError as error:
+        parser.exit(1, f"{error}\n")
 
 
 def _report(options: argparse.Namespace) -> Iterator[str]:
@@ -51,9 +59,7 @@ def _report(options: argparse.Namespace) -> Iterator[str]:
     from compactir.targets import load_target
 
     target = load_target(options.target)
-    source = driver.Source(
-        ROOT / f"examples/{options.network}.arch", dict(d.split("=") for d in options.define), seed=0
-    )
+    source = driver.Source(ROOT / f"examples/{options.network}.arch", dict(options.define), seed=0)
     generated = driver.generate(driver.plan(driver.read(source), target))
     module = driver.load(driver.write_to_cache(generated, driver.build(generated, None)))
     loop = Loop(build_loop(target), 1)

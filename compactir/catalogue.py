@@ -1214,7 +1214,8 @@ _ENTRIES = [
     Code(
         "CIR678",
         "an argument that means nothing",
-        "`compactir.compile` or `compactir.load` got a value of another kind than it takes.",
+        "`compactir.compile`, `compactir.load` or a method of a module got a value of another kind than it "
+        "takes.",
         "A path, a name or a number was expected; the help says which.",
         "compactir.load(None)",
         "Give what the help names.",

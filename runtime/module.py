@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from numbers import Real
+from dataclasses import replace
+from numbers import Integral, Real
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -265,24 +266,27 @@ class Module:
         """Time every step: the median of `repeats` runs, after `warmup` runs, and its share of the peak.
 
         The peak is that of a loop of multiply-adds on the cores that take part, timed just before and after.
-        Its library is compiled once and kept in the build cache; where there is no C compiler the table has
-        no such column.
+        Its library is compiled once and kept in the build cache; where there is no C compiler, or where more
+        threads take part than this process has cores, the table has no such column.
 
         Args:
             *inputs: as for a call; without any, random numbers.
-            repeats: how many timed runs.
-            warmup: how many runs before.
+            repeats: how many timed runs, at least 1.
+            warmup: how many runs before, or 0.
             peak_gflops: take this number for the peak; 0: leave the column out.
             threads: as for a call.
             **named: inputs by name.
 
         Raises:
-            CompactError: CIR627 where steps cannot be timed, CIR628 too many threads or too few, CIR678 a
-                `peak_gflops` that is none, room 5xx where the `cc` that the module was loaded with cannot
-                compile the loop.
+            CompactError: CIR627 where steps cannot be timed, CIR628 too many threads or too few, CIR678
+                `repeats`, `warmup` or `peak_gflops` that are none, room 5xx where the `cc` that the module
+                was loaded with cannot compile the loop.
         """
         from compactir.runtime.profile import measure
 
+        least_one, none_too = "a whole number of at least 1", "a whole number, 0 for none"
+        check_argument("repeats", repeats, (Integral,), least_one, lambda count: count >= 1)
+        check_argument("warmup", warmup, (Integral,), none_too, lambda count: count >= 0)
         wanted = "the peak in GFLOP/s, or 0 for a table without it"
         check_argument("peak_gflops", peak_gflops, (Real, bool, type(None)), wanted, _is_peak)
         given = self._in_order(inputs, named) if inputs or named else self._random()
@@ -290,14 +294,22 @@ class Module:
         run = self.stepper(*given, threads=count)
         gauge = self._gauge(count) if peak_gflops is None else None
         before = gauge() if gauge else 0.0
-        profile = measure(self._manifest, run, repeats, warmup, peak_gflops or None, count)
-        return profile.against(max(before, gauge())) if gauge else profile
+        profile = measure(self._manifest, run, int(repeats), int(warmup), peak_gflops or None, count)
+        if gauge:
+            return profile.against(max(before, gauge()))
+        return profile if peak_gflops is not None else self._unmeasured(profile)
 
     def _gauge(self, threads: int) -> Gauge | None:
         """What measures the peak; None where it cannot be measured."""
         from compactir.runtime.peak import find_gauge  # brings compilers along
 
         return find_gauge(self.target, threads, self._cc)
+
+    def _unmeasured(self, profile: Profile) -> Profile:
+        """With a note where more cores would give it a peak."""
+        from compactir.runtime.peak import few_cores
+
+        return replace(profile, note=few_cores(profile.threads))
 
     def stepper(self, *inputs: Any, threads: int = 1) -> Runner:
         """`f(first, last)` runs these steps on prepared inputs (random ones, if none are given), for timing.

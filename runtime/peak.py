@@ -21,7 +21,17 @@ from compactir.runtime.build import SHARED, compile_library, find_compiler
 from compactir.runtime.cache import content_key, open_cache
 from compactir.targets import Target, load_target
 
-__all__ = ["CHAINS", "Gauge", "Loop", "build_loop", "find_gauge", "loop_target", "open_loop", "read_speed"]
+__all__ = [
+    "CHAINS",
+    "Gauge",
+    "Loop",
+    "build_loop",
+    "few_cores",
+    "find_gauge",
+    "loop_target",
+    "open_loop",
+    "read_speed",
+]
 
 Gauge = Callable[[], float]
 """Measures the peak now: GFLOP/s of all threads together."""
@@ -81,11 +91,14 @@ def find_gauge(target: str, threads: int, cc: str | None = None) -> Gauge | None
         cc: the C compiler, by default the one that `find_compiler` finds.
 
     Returns:
-        None where the loop cannot be had: no C compiler, a target that is not known here.
+        None where the loop cannot be had: no C compiler, a target that is not known here, fewer cores than
+        threads.
 
     Raises:
         CompactError: of room 5xx, for a `cc` that does not serve.
     """
+    if few_cores(threads):
+        return None
     try:
         vectors = loop_target(load_target(target))
         loop = Loop(build_loop(vectors, cc), threads)
@@ -206,6 +219,14 @@ class Loop:
             if (took := perf_counter() - start) > RUN_S / 4:
                 return max(1, round(rounds * run_s / took))
             rounds *= 4
+
+
+def few_cores(threads: int) -> str:
+    """Why so many threads have no peak, where this process has fewer cores; else nothing."""
+    here = len(set(_cores(threads)))
+    if here >= threads or min(_cores(threads)) < 0:
+        return ""
+    return f"{threads} threads on {here} core{'s' * (here > 1)}: there is no peak to take a share of"
 
 
 def _cores(threads: int) -> list[int]:

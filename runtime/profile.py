@@ -47,6 +47,8 @@ class Profile:
     """One whole run, timed in one piece: less than the sum of the rows where a step finds the cache warm."""
     peak_gflops: float | None = None
     threads: int = 1
+    note: str = ""
+    """Why there is no peak, where something can be done about it."""
 
     @property
     def macs(self) -> int:
@@ -90,6 +92,7 @@ class Profile:
             "threads": self.threads,
             **whole,
             "peak_gflops": self.peak_gflops,
+            **({"note": self.note} if self.note else {}),
             "steps": rows,
         }
 
@@ -107,7 +110,8 @@ class Profile:
         on = f", {self.threads} threads" if self.threads > 1 else ""
         if self.peak_gflops:
             whole += f" of {self.peak_gflops:.4g}"
-        return "\n".join([*lines, f"{whole} (median of {self.repeats}{on})"])
+        note = [f"note: {self.note}"] if self.note else []
+        return "\n".join([*lines, f"{whole} (median of {self.repeats}{on})", *note])
 
     def _of_peak(self, gflops: float) -> str:
         return f"  {gflops / self.peak_gflops:>7.1%}" if self.peak_gflops else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import compactir
 from compactir.cli import main
 from compactir.diagnostics import CompactError
+from compactir.runtime import peak
 
 pytestmark = pytest.mark.compiler
 MODEL = """
@@ -32,6 +34,15 @@ network fused() {
   output y = image -> conv(32, kernel=3) -> relu -> cell -> global_avg_pool
 }
 """
+
+
+FEW_CORES = peak.few_cores
+
+
+@pytest.fixture(autouse=True)
+def _cores_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads have a peak, wherever the tests run."""
+    monkeypatch.setattr(peak, "few_cores", lambda threads: "")
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +145,40 @@ def test_a_peak_that_is_none(folder: Path, given: Any) -> None:
     with pytest.raises(CompactError, match="peak_gflops") as caught:
         compactir.load(folder).profile(repeats=1, peak_gflops=given)
     assert caught.value.code == "CIR678"
+
+
+@pytest.mark.parametrize("given", ["x", 1.5, True, None, 0, -1])
+def test_a_number_of_runs_that_is_none(folder: Path, given: Any) -> None:
+    module = compactir.load(folder)
+    with pytest.raises(CompactError, match=r"CIR678: `repeats` is .*whole number of at least 1"):
+        module.profile(repeats=given)
+    if given != 0:
+        with pytest.raises(CompactError, match=r"CIR678: `warmup` is .*whole number, 0 for none"):
+            module.profile(warmup=given)
+
+
+def test_numbers_of_numpy_are_numbers(folder: Path) -> None:
+    two: Any = np.int64(2)
+    profile = compactir.load(folder).profile(repeats=two, warmup=0, peak_gflops=0)
+    assert json.loads(json.dumps(profile.to_json()))["repeats"] == 2
+
+
+def test_more_threads_than_cores_have_times_without_a_peak(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two threads on one core measured a peak of one, and steps of 174 % of it."""
+    monkeypatch.setattr(peak, "few_cores", FEW_CORES)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3}, raising=False)
+    profile = compactir.load(folder).profile(repeats=1)
+    assert (profile.threads, profile.peak_gflops) == (2, None)
+    assert str(profile).endswith("2 threads)\nnote: 2 threads on 1 core: there is no peak to take a share of")
+    assert "of peak" not in str(profile)
+    assert compactir.load(folder).profile(repeats=1, peak_gflops=9).note == ""
+    assert main(["profile", str(folder), "--repeats", "1", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["peak_gflops"] is None
+    assert told["note"].startswith("2 threads on 1 core")
+    assert "note" not in compactir.load(folder).profile(repeats=1, threads=1, peak_gflops=0).to_json()
 
 
 def test_the_loop_is_compiled_once(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -39,8 +39,9 @@ golden: setup ## write what the compiler says today into the golden files; read 
 	$(BIN)/python -m pytest -q --update-golden $(ARGS)
 	git --no-pager diff --stat -- tests docs
 
-onnx-suite: setup ## ONNX's own backend suite and its real networks, against docs/onnx-support.md (ARGS=--write renews it)
+onnx-suite: setup ## ONNX's own backend suite, in C too, and its real networks, against docs/onnx-support.md (ARGS=--write renews it)
 	$(BIN)/python -m tests.onnx_suite $(ARGS)
+	$(BIN)/python -m tests.onnx_in_c
 	$(BIN)/python -m tests.fuzz_onnx
 
 format: setup ## format the Python files

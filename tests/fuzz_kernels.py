@@ -34,7 +34,7 @@ from compactir.ir.connectivity import Connectivity, Pad
 from compactir.ir.graph import Graph, Value
 from compactir.ir.op import Op
 from compactir.ir.plan import Conv as ConvKernel
-from compactir.ir.plan import Depthwise, GlobalPool, Grouped, Plan, Pool, WinogradInput
+from compactir.ir.plan import Depthwise, GlobalPool, Grouped, Nest, Plan, Pool, WinogradInput
 from compactir.ir.text import print_graph
 from compactir.ir.types import TensorType
 from compactir.ir.verify_plan import verify_plan
@@ -58,6 +58,7 @@ from tests.c.networks import (
     build,
     disagreements,
 )
+from tests.c.tensors import Growth, grow, is_steady
 from tests.graphs import random_weights
 
 BATCH = 48
@@ -290,6 +291,13 @@ def regions(d: Drawing) -> None:
 # -- families ------------------------------------------------------------------------------------------------
 
 
+def tensors(d: Drawing) -> None:
+    """Operations on tensors of any rank, layers between them."""
+    growth = Growth(d.graph, d.rng, d.x, d.x.type.batch)
+    grow(growth, d.upto(9))
+    d.x = growth.x
+
+
 @dataclass(frozen=True)
 class Family:
     """How layers are drawn, and what in a plan shows that they ran on the family's kernels."""
@@ -322,6 +330,7 @@ FAMILIES = {
     "lane by lane": Family(lanewise, _has(lambda k: isinstance(k, Grouped)), (2, 14), 40),
     "pooling": Family(pooling, _has(lambda k: isinstance(k, Pool | GlobalPool))),
     "linear": Family(linear, _has(lambda k: isinstance(k, ConvKernel)), (1, 9), 20),
+    "tensors": Family(tensors, _has(lambda k: isinstance(k, Nest)), (1, 9), 12),
     "regions": Family(regions, lambda plan: any(step.stages for step in plan.steps), (9, 20), 24),
 }
 
@@ -392,7 +401,8 @@ def run(batch: Batch) -> Outcome:
     target = load_target(batch.target)
     if rng.random() < 0.5:
         target = replace(target, l2_bytes=20_000)  # strips
-    names = {number: f"{batch.family} {number}" for number in batch.numbers}
+    steady = [n for n in batch.numbers if batch.family != "tensors" or is_steady(drawn(batch.family, n))]
+    names = {number: f"{batch.family} {number}" for number in steady}
     level = "-O0" if batch.numbers.start // BATCH % CAREFUL else "-O1"
     flags = (level, *SANITIZERS) if batch.sanitize else (level,)
     outcome = Outcome()
@@ -402,11 +412,11 @@ def run(batch: Batch) -> Outcome:
         elif batch.family == "lane by lane":
             narrow._NEARER, narrow.DENSE = np.inf, 1.1
         cache = int(rng.integers(2)) if batch.family == "regions" else None
-        cases = [Case(names[n], drawn(batch.family, n)).optimised(target, cache) for n in batch.numbers]
+        cases = [Case(names[n], drawn(batch.family, n)).optimised(target, cache) for n in steady]
         try:
             program = build(cases, target, find_compiler(target), Path(folder), *flags, threads=batch.threads)
             outcome.counted = [
-                n for n, net in zip(batch.numbers, program.networks, strict=True) if _shown(batch, net)
+                n for n, net in zip(steady, program.networks, strict=True) if _shown(batch, net)
             ]
             outcome.wrong = list(_wrong(batch, program))
         except (StoppedError, AssertionError, CompactError) as error:

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from numpy.lib.stride_tricks import as_strided
 
-from compactir import reference
 from compactir.codegen.c.emit import emit_c
 from compactir.codegen.lower import Lowered, lower, parts
 from compactir.codegen.lower.nests import View, merged
@@ -37,7 +36,7 @@ from compactir.ops.tensor import Binary, Join, MatMul, Pad, Reduce, Reshape, Tak
 from compactir.runtime.build import find_compiler
 from compactir.targets import Target, load_target, unsupported
 from tests.c.networks import AT_END, AT_START, Case, Program, build, disagreements
-from tests.c.tensors import tensor_graph
+from tests.c.tensors import is_steady, tensor_graph
 from tests.graphs import random_weights
 
 TARGETS = [t for t in map(load_target, ("c", "x86", "x86-avx512")) if not unsupported(t)]
@@ -244,16 +243,6 @@ def test_plans_of_random_graphs_hold(target: str, threads: int, monkeypatch: pyt
         plan = lower(tensor_graph(seed), load_target(target), threads).plan
         assert parse_plan(print_plan(plan)) == plan
         verify_plan(plan)
-
-
-def is_steady(graph: Graph) -> bool:
-    """Whether rounding does not decide what comes out: floors and products of hundreds of numbers may."""
-    inputs = {k: v.astype(np.float32) for k, v in reference.random_inputs(graph, 1).items()}
-    short, long = (reference.run(graph, inputs, dtype) for dtype in (np.float32, np.float64))
-    return all(
-        np.allclose(short[k], long[k], rtol=0, atol=1e-5 * np.abs(long[k]).max(initial=0), equal_nan=True)
-        for k in long
-    )
 
 
 @cache

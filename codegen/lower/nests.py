@@ -15,7 +15,7 @@ from math import prod
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from compactir.codegen.lower.convolution import weights_of
+from compactir.codegen.lower.convolution import dense_weights, weights_of
 from compactir.codegen.lower.lanewise import ACTIVATIONS, has_kernel, scale_shift
 from compactir.codegen.lower.state import RULES, Lowering, spatial
 from compactir.ir.channel_map import ChannelMap
@@ -424,11 +424,12 @@ def _is_linear(node: Node) -> bool:
     """Whether a convolution is a linear layer: of every pixel, or of whole maps."""
     op = node.op
     assert isinstance(op, Conv)
-    if not op.connect.is_dense or len(op.connect.families) > 1:
+    windows = {(family.kernel, family.pad) for family in op.connect.families}
+    if len(windows) > 1:
         return False
-    [family] = op.connect.families
-    pixel = family.kernel == op.stride == (1, 1)
-    return family.pad == (0, 0, 0, 0) and (pixel or family.kernel == spatial(node.args[0].type))
+    kernel, pad = windows.pop() if windows else ((1, 1), (0, 0, 0, 0))
+    pixel = kernel == op.stride == (1, 1)
+    return pad == (0, 0, 0, 0) and (pixel or kernel == spatial(node.args[0].type))
 
 
 def _by_image(node: Node, batch: int) -> bool:
@@ -543,9 +544,9 @@ def _linear(nests: Nests, node: Node) -> None:
 def _convolution(nests: Nests, node: Node) -> None:
     """A linear layer of whole maps is rows times the turned weights, one of every pixel these times maps."""
     assert isinstance(node.op, Conv)
-    [weight, *_], bias, extras = weights_of(nests.state, node)
+    weights, bias, extras = weights_of(nests.state, node)
     batch, pixels = nests.shape(node.out)[0], prod(spatial(node.out.type))
-    matrix = weight.reshape(len(weight), -1)
+    matrix = dense_weights(node.op.connect, weights)[0].reshape(node.op.connect.out_channels, -1)
     shape = (batch, matrix.shape[1]) if pixels == 1 else (batch, matrix.shape[1], pixels)
     x = nests.shaped(nests.view(node.args[0]), shape, f"{node.out.name}.order")
     if pixels == 1:

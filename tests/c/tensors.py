@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from compactir import reference
 from compactir.diagnostics import CompactError
 from compactir.ir.channels import ChannelList
 from compactir.ir.connectivity import Connectivity
@@ -238,3 +239,13 @@ def tensor_graph(seed: int) -> Graph:
         graph.outputs["z"] = growth.values[int(rng.integers(1, len(growth.values)))]
     graph.weights = random_weights(graph, seed)
     return graph
+
+
+def is_steady(graph: Graph) -> bool:
+    """Whether rounding does not decide what comes out: floors and products of hundreds of numbers may."""
+    inputs = {k: v.astype(np.float32) for k, v in reference.random_inputs(graph, 1).items()}
+    short, long = (reference.run(graph, inputs, dtype) for dtype in (np.float32, np.float64))
+    return all(
+        np.allclose(short[k], long[k], rtol=0, atol=1e-5 * np.abs(long[k]).max(initial=0), equal_nan=True)
+        for k in long
+    )

@@ -79,7 +79,7 @@ class Prune:
                 node.op = Gather(ChannelList.of(sources))
             self.operands(node, [self.now.get(x, x)])
         elif isinstance(node.op, Concat):
-            self.operands(node, [self.pick(x, part) for x, part in self.parts(node, kept)])
+            self.rewire(node, [self.pick(x, part) for x, part in self.parts(node, kept)])
         elif is_lanewise(node):
             self.lanewise(node, kept, whole)
         elif isinstance(node.op, Conv) and not node.op.masked:
@@ -102,7 +102,10 @@ class Prune:
 
     def operands(self, node: Node, values: list[Value]) -> None:
         """Other values, the same parameters."""
-        args = node.reading(values)
+        self.rewire(node, node.reading(values))
+
+    def rewire(self, node: Node, args: list[Value]) -> None:
+        """Other operands, if they are others; fewer for a concat of which one has nothing left."""
         if args != node.args:
             self.edit.rewire(node, args)
 

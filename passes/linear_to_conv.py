@@ -71,7 +71,7 @@ class LinearToConv(Pass):
         xs = [maps.get(v) for v in node.values]
         if node.out.type.rank != 2 or not xs or not all(_moves(node, x) for x in xs):
             return []
-        edit.rewire(node, [*(x for x in xs if x), *node.params])
+        edit.rewire(node, node.reading([x for x in xs if x]))
         return self._flattened(edit, node, maps)
 
     def _convolution(self, edit: Edit, node: Node, maps: dict[Value, Value]) -> list[Node]:

@@ -32,7 +32,7 @@ from compactir.ops.conv import Conv
 from compactir.ops.linear import Linear
 from compactir.ops.norm import Affine, Lrn
 from compactir.ops.pool import MaxPool
-from compactir.ops.tensor import Binary, Join, MatMul, Pad, Reduce, Reshape, Take, Transpose, Unary
+from compactir.ops.tensor import Binary, Expand, Join, MatMul, Pad, Reduce, Reshape, Take, Transpose, Unary
 from compactir.runtime.build import find_compiler
 from compactir.targets import Target, load_target, unsupported
 from tests.c.networks import AT_END, AT_START, Case, Program, build, disagreements
@@ -201,6 +201,21 @@ def test_images_that_mix_are_whole_tensors() -> None:
     assert lower(network(Linear(5), shape=(3, 7)), X86).plan.batch == 3
 
 
+def test_a_new_first_axis_does_not_count_images() -> None:
+    """As many rows as images, which are not the images."""
+    assert lower(network(Expand((2, 2, 3)), shape=(2, 3)), X86).plan.batch == 1
+    assert lower(network(Expand((2, 4, 3)), shape=(2, 1, 3)), X86).plan.batch == 2
+
+
+def test_a_constant_with_rows_for_every_image_is_read_whole() -> None:
+    graph = Graph("rows")
+    x, p = graph.input("x", TensorType.f32(2, 3, 4)), graph.param("p", TensorType.f32(2, 5, 4))
+    graph.outputs["y"] = graph.append(Join(1), [x, p], "join")
+    graph.weights = random_weights(graph)
+    assert lower(graph, X86).plan.batch == 1
+    assert lower(network(Linear(5), shape=(2, 7)), X86).plan.batch == 2
+
+
 def test_what_has_no_loops_is_listed() -> None:
     """Layers that look at neighbours work on maps of the network's images alone."""
     graph = network(Reshape((2, 3, 4, 5)), Lrn(), MaxPool((2, 2), (2, 2)))
@@ -262,6 +277,30 @@ def program(target: Target, folder: Path, threads: int = 1, *flags: str) -> Prog
 def test_random_graphs_equal_the_reference(target: Target, tmp_path: Path) -> None:
     built = program(target, tmp_path)
     assert [disagreements(built, placement) for placement in (AT_END, AT_START)] == [{}, {}]
+
+
+def turned_sum(strided: bool) -> Graph:
+    """A product of many columns, of which the epilogue or the second matrix is read in steps."""
+    graph = Graph("turned")
+    x = graph.input("x", TensorType.f32(1 if strided else 5, 7))
+    z = graph.input("z", TensorType.f32(150, 7, 2))
+    matrix = graph.apply(Transpose((1, 2, 0)), [z], "t")
+    half = graph.apply(Take(1, ChannelList.of([1])), [matrix], "half")
+    second = graph.apply(Reshape((7, 150)), [half], "r")
+    if not strided:
+        other = graph.apply(Take(0, ChannelList.of([0, 1, 2, 3, 4])), [second], "five")
+        second = graph.apply(MatMul(), [x, graph.apply(Unary("neg"), [second], "n")], "product")
+        graph.outputs["y"] = graph.apply(Add(), [second, other], "sum")
+    else:
+        graph.outputs["y"] = graph.apply(MatMul(), [x, second], "product")
+    return graph
+
+
+@pytest.mark.compiler
+def test_several_vectors_in_steps(tmp_path: Path) -> None:
+    graphs = [Case(f"turned {strided}", turned_sum(strided)) for strided in (False, True)]
+    target = load_target("c")
+    assert disagreements(build(graphs, target, find_compiler(target), tmp_path, "-O0")) == {}
 
 
 @pytest.mark.compiler

@@ -213,7 +213,9 @@ def _plus(n: int) -> str:
 
 
 def _times(name: str, step: int) -> str:
-    return str(int(name) * step) if name.isdigit() else name if step == 1 else f"{name} * {step}"
+    if name.isdigit():
+        return str(int(name) * step)
+    return name if step == 1 else f"({name}) * {step}" if " " in name else f"{name} * {step}"
 
 
 def _term(text: str) -> str:

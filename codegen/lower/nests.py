@@ -440,7 +440,7 @@ def _by_image(node: Node, batch: int) -> bool:
     if len({v.type.rank for v in values}) > 1 and isinstance(node.op, _BROADCASTING):
         return False
     if any(p.type.rank == node.out.type.rank and p.type.shape[0] > 1 for p in node.params):
-        return not isinstance(node.op, _BROADCASTING)
+        return isinstance(node.op, Linear)  # of the others a constant has rows for every image
     match node.op:
         case tensor.Transpose(order):
             return order[0] == 0
@@ -455,7 +455,7 @@ def _by_image(node: Node, batch: int) -> bool:
     return True
 
 
-_BROADCASTING = (tensor.Binary, tensor.Choose, tensor.MatMul, Add, Mul)
+_BROADCASTING = (tensor.Binary, tensor.Choose, tensor.Expand, tensor.MatMul, Add, Mul)
 
 # -- functions of one element --------------------------------------------------------------------------------
 

@@ -150,7 +150,26 @@ def test_rows_of_a_product_share_what_they_load() -> None:
     [step] = lower(network(MatMul(), shape=(2, 8, 8), twice=True), X86).plan.steps
     [call] = step.calls
     assert isinstance(call.kernel, Nest)
-    assert (call.kernel.rows, call.kernel.along, step.macs) == (4, False, 0)
+    assert (call.kernel.rows, call.kernel.along, step.macs) == (6, False, 0)
+
+
+def test_a_constant_matrix_lies_in_panels() -> None:
+    """The columns of a tile one after the other: of 48 there are three panels for vectors of 8."""
+    graph = Graph("product")
+    x, w = graph.input("x", TensorType.f32(2, 5, 3)), graph.param("w", TensorType.f32(3, 48))
+    graph.outputs["y"] = graph.append(MatMul(), [graph.apply(Transpose((1, 0, 2)), [x], "t"), w], "y")
+    graph.weights = random_weights(graph)
+    lowered = lower(graph, X86)
+    kernel = lowered.plan.steps[-1].calls[0].kernel
+    assert isinstance(kernel, Nest)
+    assert kernel.extents == (5, 2, 48)  # rows lie at two distances
+    graph.outputs["y"] = graph.append(MatMul(), [graph.apply(Unary("neg"), [x], "n"), w], "z")
+    lowered = lower(graph, X86)
+    kernel = lowered.plan.steps[-1].calls[0].kernel
+    assert isinstance(kernel, Nest)
+    assert (kernel.extents, kernel.rows, kernel.operands[1].strides) == ((3, 10, 16), 6, (48, 0, 1, 16))
+    panels = lowered.weights[-144:].reshape(3, 3, 16)
+    np.testing.assert_array_equal(panels, graph.weights["w"].reshape(3, 3, 16).swapaxes(0, 1))
 
 
 def test_a_turned_second_matrix_is_brought_into_order() -> None:

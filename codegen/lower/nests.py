@@ -40,13 +40,12 @@ from compactir.ops.arrange import View as Rename
 from compactir.ops.combine import Add, Mul
 from compactir.ops.conv import Conv
 from compactir.ops.linear import Linear
+from compactir.targets import Target
 
 Shape = tuple[int, ...]
 
 _LONG = 4096
 """A single loop of so many elements is cut in two, so that threads can share it."""
-_ROWS = 4
-"""Rows of a product of matrices that are made at once: they share what is loaded of the second matrix."""
 _ON_SEQUENCES = (AsMap, AsSequence, Flatten, Transparent, Rename)
 """What takes or makes a sequence as it is; all other layers work on a map of one row of it."""
 _COMMUTE = frozenset({"add", "mul", "max", "min", "equal", "and", "or", "xor"})
@@ -345,12 +344,13 @@ class Nests:
             outs.append((1, [1] + [0] * (len(work.operands) + 1)))
         if len(outs) == 1:
             outs = _cut(outs[0], self.state.lanes)
-        rows = 1
+        rows, operands = 1, list(work.operands)
         if work.core == "dot" and not along and outs[-2][1][3] == 0:
-            rows = min(_ROWS, outs[-2][0])
-        packed, at = self._packed(work.operands)
+            rows = min(_rows(self.state.target), outs[-2][0])
+            outs, ins, operands[1] = _in_panels(outs, ins, operands[1], 2 * self.state.lanes)
+        packed, at = self._packed(operands)
         walks = []
-        for i, view in enumerate(work.operands):
+        for i, view in enumerate(operands):
             strides = [steps[i + 2] for _, steps in outs]
             strides += [steps[i] for _, steps in ins] if i < len(joined) else [0] * len(ins)
             walk = Walk(tuple(strides), view.constant is not None, packed[i])
@@ -367,9 +367,8 @@ class Nests:
             rows,
             work.epilogue,
         )
-        x, *extra = [ChannelMap.of([(v.buffer, v.start)]) for v in work.operands if v.constant is None] or [
-            ChannelMap(())
-        ]
+        moving = [ChannelMap.of([(v.buffer, v.start)]) for v in operands if v.constant is None]
+        x, *extra = moving or [ChannelMap(())]
         return Call(kernel, x, ChannelMap.of([(y.buffer, y.start)]), at, tuple(extra))
 
     def _packed(self, operands: Sequence[View]) -> tuple[list[int], int]:
@@ -404,6 +403,28 @@ def _cut(loop: tuple[int, list[int]], lanes: int) -> Loops:
             inner = extent // parts
             return [(parts, [inner * step for step in steps]), (inner, steps)]
     return [(1, [0] * len(steps)), loop]
+
+
+def _rows(target: Target) -> int:
+    """Rows of two vectors whose sums stay in registers: they share what is loaded of the second matrix."""
+    return min(8, (target.registers - 3) // 2)
+
+
+def _in_panels(outs: Loops, ins: Loops, b: View, width: int) -> tuple[Loops, Loops, View]:
+    """A constant second matrix panel by panel, each of so many columns: what a tile reads lies in one run."""
+    if b.constant is None or b.constant.ndim != 2 or len(outs) != 2 or len(ins) != 1:
+        return outs, ins, b
+    depth, columns = b.constant.shape
+    (rows, row_steps), (_, steps) = outs
+    found = (outs[1][0], row_steps[3], steps[3], ins[0][0], ins[0][1][1], b.start)
+    plain = found == (columns, 0, 1, depth, columns, 0)
+    if not plain or columns % width or columns == width:
+        return outs, ins, b
+    panels = np.ascontiguousarray(b.constant.reshape(depth, -1, width).swapaxes(0, 1))
+    panel_steps, row_steps, steps = [width * step for step in steps], [*row_steps], [*steps]
+    panel_steps[3] = depth * width
+    outs = [(columns // width, panel_steps), (rows, row_steps), (width, steps)]
+    return outs, [(depth, [ins[0][1][0], width])], replace(b, constant=panels)
 
 
 def _is_map(value: Value, batch: int) -> bool:

@@ -235,6 +235,27 @@ def test_a_constant_with_rows_for_every_image_is_read_whole() -> None:
     assert lower(network(Linear(5), shape=(2, 7)), X86).plan.batch == 2
 
 
+def test_several_images_in_one_axis() -> None:
+    """Windows of two images one after the other: still image by image, convolutions of maps included."""
+    windows = [
+        Reshape((2, 3, 4, 5)),
+        Transpose((0, 2, 1, 3)),
+        Reshape((8, 3, 5)),
+        Reduce("sum", (2,), keep=False),
+    ]
+    ops = [Conv(Connectivity.dense(6, 3)), Reshape((2, 3, 4, 5)), *windows[1:], Linear(7), Reshape((2, 28))]
+    plan = lower(network(*ops, shape=(2, 6, 4, 5)), X86).plan
+    assert plan.batch == 2
+    verify_plan(plan)
+
+
+def test_axes_of_images_that_move_want_one_image() -> None:
+    ops = [MaxPool((2, 2), (2, 2)), Transpose((1, 0, 2, 3))]
+    assert lower(network(*ops), X86).plan.batch == 1
+    with pytest.raises(CompactError, match=r"CIR501.*take the model for one image"):
+        lower(network(*ops, shape=(2, 6, 4, 5)), X86)
+
+
 def test_what_has_no_loops_is_listed() -> None:
     """Layers that look at neighbours work on maps of the network's images alone."""
     graph = network(Reshape((2, 3, 4, 5)), Lrn(), MaxPool((2, 2), (2, 2)))

@@ -125,10 +125,11 @@ def _by_images(state: Lowering) -> Nests:
         lacking = lacking or nests.lacking()
         if not nests.lacking():
             return nests
-    raise _without_kernels(lacking, state.target)
+    raise _without_kernels(lacking, state.target, graph.inputs[0].type.shape[:1] > (1,))
 
 
-def _without_kernels(lacking: Sequence[Node], target: Target) -> CompactError:
+def _without_kernels(lacking: Sequence[Node], target: Target, several: bool) -> CompactError:
+    one = "take the model for one image: of several, axes of images may change places in it; "
     what = [f"`{n.name}`: `{n.op.name}` on {n.out.type}" for n in lacking]
     first = lacking[0]
     lacks = f"`{first.op.name}` on {first.out.type}" + (f" and {len(what) - 1} more" if what[1:] else "")
@@ -137,7 +138,7 @@ def _without_kernels(lacking: Sequence[Node], target: Target) -> CompactError:
         f"`{first.name}`: the target `{target.name}` has no kernel for {lacks}",
         span=first.span,
         notes=what[1:_LISTED] + ([f"and {len(what) - _LISTED} more"] if len(what) > _LISTED else []),
-        help="the reference and the PyTorch module run it",
+        help=(one if several else "") + "the reference and the PyTorch module run it",
     )
 
 

@@ -193,7 +193,7 @@ class Nests:
     def shape(self, value: Value) -> Shape:
         """Of one image."""
         shape = value.type.shape
-        return shape if self.batch == 1 or isinstance(value, Param) else (1, *shape[1:])
+        return shape if self.batch == 1 or isinstance(value, Param) else (shape[0] // self.batch, *shape[1:])
 
     def view(self, value: Value) -> View:
         """The elements of a value, brought into order where it lies in blocks."""
@@ -454,14 +454,14 @@ def _is_linear(node: Node) -> bool:
 
 
 def _by_image(node: Node, batch: int) -> bool:
-    """Whether a node makes each image of its own image alone, which is the first axis everywhere."""
+    """Whether a node makes each image of its own image alone: one after the other along the first axis."""
     values = (*node.values, node.out)
-    if any(v.type.rank == 0 or v.type.shape[0] != batch for v in values):
+    if any(v.type.rank == 0 or v.type.shape[0] % batch for v in values):
         return False
     if len({v.type.rank for v in values}) > 1 and isinstance(node.op, _BROADCASTING):
         return False
     if any(p.type.rank == node.out.type.rank and p.type.shape[0] > 1 for p in node.params):
-        return isinstance(node.op, Linear)  # of the others a constant has rows for every image
+        return isinstance(node.op, Linear | Conv)  # of the others a constant has rows for every image
     match node.op:
         case tensor.Transpose(order):
             return order[0] == 0

@@ -246,6 +246,6 @@ def is_steady(graph: Graph) -> bool:
     inputs = {k: v.astype(np.float32) for k, v in reference.random_inputs(graph, 1).items()}
     short, long = (reference.run(graph, inputs, dtype) for dtype in (np.float32, np.float64))
     return all(
-        np.allclose(short[k], long[k], rtol=0, atol=1e-5 * np.nanmax(np.abs(long[k]), initial=0), equal_nan=True)
-        for k in long
+        np.allclose(short[k], one, rtol=0, atol=1e-5 * np.nanmax(np.abs(one), initial=0), equal_nan=True)
+        for k, one in long.items()
     )

@@ -299,7 +299,7 @@ def _tensors(rows: Sequence[Json]) -> tuple[Tensor, ...]:
     tensors = tuple(Tensor(str(r["name"]), r["dtype"], tuple(int(n) for n in r["shape"])) for r in rows)
     if odd := [t.dtype for t in tensors if t.dtype not in DTYPES]:
         raise ValueError(f"unknown element type {odd[0]}")
-    if bad := [t for t in tensors if min(t.shape, default=0) < 1]:
+    if bad := [t for t in tensors if min(t.shape, default=1) < 1]:
         raise ValueError(f"{bad[0]} has no elements")
     return tensors
 

@@ -298,3 +298,25 @@ def test_all_that_cannot_be_read_is_listed_with_its_module() -> None:
         compactir.from_torch(module, torch.zeros(1, 3, 4, 4))
     listed = "\n".join(caught.value.notes)
     assert [listed.count(word) for word in ("in `stem.1`", "in `head`", "sort", "cumprod")] == [2, 2, 4, 4]
+
+
+class Apart(nn.Module):
+    """A region with its own arithmetic, as attention of EfficientViT has, and results with few axes."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        x = torch.relu(x)
+        with torch.autocast("cpu", enabled=False):
+            y = torch.exp(x) @ x.transpose(1, 2)
+        return y * 2, x.mean(), x.sum((0, 1)), x[0, 1]
+
+
+@pytest.mark.compiler
+def test_regions_without_autocast_and_results_without_channels() -> None:
+    x = torch.arange(24.0).reshape(2, 3, 4) / 10 - 1
+    graph = compactir.from_torch(Apart(), torch.zeros_like(x))
+    with compactir.compile(graph, target="native") as compiled:
+        found = compiled(x.numpy())
+    assert isinstance(found, dict)
+    for got, expected in zip(found.values(), Apart()(x), strict=True):
+        assert got.shape == expected.shape
+        np.testing.assert_allclose(got, expected.numpy(), rtol=1e-5)

@@ -281,6 +281,10 @@ def test_constants_lie_side_by_side() -> None:
     )
 
 
+def test_what_has_no_axes_is_expanded_to_none() -> None:
+    assert Expand(()).reference(np.array(2.0)).shape == ()
+
+
 def test_borders_are_written_once() -> None:
     [step] = lower(network(Pad((0, 0, 1, 2), (0, 1, 0, 3), -2.0)), X86).plan.steps
     written = sum(prod(c.kernel.extents) for c in step.calls if isinstance(c.kernel, Nest))

@@ -91,7 +91,7 @@ def test_manifest_that_is_none(tiny: Path, text: str | bytes, problem: str) -> N
         ({"compiler": "gcc"}, "`compiler` does not say what built the library"),
         ({"compiler": {"version": 12}}, "`compiler` does not say what built the library"),
         ({"target": "zzz"}, "the field `target` is `zzz`, which this compactir does not know"),
-        ({"inputs": [{"name": "image", "dtype": "f32", "shape": []}]}, "image: f32[] has no elements"),
+        ({"inputs": [{"name": "image", "dtype": "f32", "shape": [0]}]}, "image: f32[0] has no elements"),
         ({"inputs": [{"name": "image", "dtype": "f32", "shape": [1, -3, 4, 5]}]}, "has no elements"),
     ],
 )

@@ -173,7 +173,7 @@ class Reader:
             self.poisoned.add(node)
 
     def _made(self, node: Any, word: str) -> Any:
-        if "nondeterministic_seeded" in map(_tag, node.target.tags):
+        if "nondeterministic_seeded" in map(_tag, getattr(node.target, "tags", ())):
             if word not in HANDLERS:
                 raise Refused("it draws at random")
             return HANDLERS[word](Step(self, node))  # dropout and its like, which say when they do

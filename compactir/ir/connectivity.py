@@ -281,26 +281,26 @@ class Connectivity:
 
         H' = ⌊(H + top + bottom − dilation·(kh − 1) − 1) / stride⌋ + 1.
         """
-        sizes = {
-            tuple(
+        whole = ((size[0] - 1) // stride[0] + 1, (size[1] - 1) // stride[1] + 1)
+        sizes = set() if self.families else {whole}
+        for f in self.families:
+            height, width = (
                 (size[a] + f.pad[a] + f.pad[a + 2] - dilation[a] * (f.kernel[a] - 1) - 1) // stride[a] + 1
                 for a in (0, 1)
             )
-            for f in self.families
-        } or {((size[0] - 1) // stride[0] + 1, (size[1] - 1) // stride[1] + 1)}
+            if height < 1 or width < 1:
+                raise CompactError(
+                    "CIR204",
+                    f"a {f.kernel[0]}x{f.kernel[1]} kernel with dilation {dilation[0]} does not fit into a "
+                    f"{size[0]}x{size[1]} map padded by {list(f.pad)}",
+                    help="use a smaller kernel, more padding or a larger input",
+                )
+            sizes.add((height, width))
         if len(sizes) > 1:
             raise CompactError(
                 "CIR204", f"the blocks of one convolution disagree about its output size: {sorted(sizes)}"
             )
         height, width = sizes.pop()
-        if height < 1 or width < 1:
-            f = self.families[0]
-            raise CompactError(
-                "CIR204",
-                f"a {f.kernel[0]}x{f.kernel[1]} kernel with dilation {dilation[0]} does not fit into a "
-                f"{size[0]}x{size[1]} map padded by {list(f.pad)}",
-                help="use a smaller kernel, more padding or a larger input",
-            )
         return height, width
 
     # -- the algebra -----------------------------------------------------------------------------------------

@@ -167,6 +167,7 @@ def test_a_target_says_what_it_has_no_kernel_for() -> None:
     builder = Builder("windows")
     builder.at("e")
     apart = builder.reshape(builder.input("x", (1, 3, 4, 4)), (3, 1, 4, 4))
+    assert isinstance(apart, Value)
     builder.output("y", builder.layer(MaxPool((2, 2), (2, 2)), apart))
     with pytest.raises(CompactError, match=r"CIR501.*`max_pool` on f32\[3,1,2,2\]"):
         plan(read(Source(builder.graph), warn=False), load_target("c"))

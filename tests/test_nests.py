@@ -16,7 +16,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from compactir.codegen.c.emit import emit_c
 from compactir.codegen.lower import Lowered, lower, parts
-from compactir.codegen.lower.nests import View, merged
+from compactir.codegen.lower.strides import View, merged
 from compactir.diagnostics import CompactError
 from compactir.ir.channels import ChannelList
 from compactir.ir.connectivity import Connectivity

@@ -223,7 +223,7 @@ def test_a_sequence_costs_nothing() -> None:
 
 @pytest.mark.compiler
 def test_axes_that_change_places_are_loops() -> None:
-    """Parts of the length, products of matrices: no layers, so tensors (`codegen/lower/nests.py`)."""
+    """Parts of the length, products of matrices: no layers, so tensors (`codegen/lower/tensors.py`)."""
     net = Net(0, 1, 4, 6)
     x = net.add("Transpose", net.conv("x", 4, 3), shape=(1, 6, 4), perm=[0, 2, 1])
     y = net.add("MatMul", x, net.constant(np.ones((4, 5))), shape=(1, 6, 5))

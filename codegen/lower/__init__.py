@@ -1,7 +1,8 @@
 """Graph to Plan: where every value lies, which kernels run on it, how their weights are packed.
 
 One rule per operation (`state.lowers`); a rule adds buffers, steps and packed weights to the `Lowering`.
-Views add nothing: they only rewrite channel maps. What works on tensors of any rank is lowered by `nests`.
+Views add nothing: they only rewrite channel maps. What works on tensors of any rank becomes loops (`nests`,
+`tensors`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from compactir.codegen.lower import convolution, lanewise, layout, memory, parts, planes, regions, views
+from compactir.codegen.lower import (
+    convolution,
+    lanewise,
+    layout,
+    memory,
+    parts,
+    planes,
+    regions,
+    tensors,
+    views,
+)
 from compactir.codegen.lower.nests import Nests
 from compactir.codegen.lower.pack import ALIGN
 from compactir.codegen.lower.state import RULES, Lowering, spatial, tensor
@@ -22,7 +33,7 @@ from compactir.ir.types import Array
 from compactir.passes import Decision
 from compactir.targets import Target
 
-__all__ = ["Choices", "Lowered", "convolution", "lanewise", "lower", "views"]
+__all__ = ["Choices", "Lowered", "convolution", "lanewise", "lower", "tensors", "views"]
 
 
 @dataclass(frozen=True)

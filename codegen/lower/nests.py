@@ -1,48 +1,35 @@
-"""Operations on tensors of any rank: loops over dense elements, and views of them that cost nothing.
+"""Loops over tensors of any rank: which nodes are lowered to them, where their values lie, how they walk.
 
 What has no channels in blocks lies as the caller's tensors do, the last axis innermost. A transposed, sliced,
-expanded or reshaped tensor is the same elements with other strides (`View`), and a run of functions of one
-element is one kernel (`ir.plan.Nest`). Layers that can work on maps do so, except those that only join
-elements (activations, sums, means of whole axes) and read tensors: they go on where these come from.
+expanded or reshaped tensor is the same elements with other strides (`strides.View`), and a run of functions
+of one element is one kernel (`ir.plan.Nest`). Layers that can work on maps do so, except those that only join
+elements (activations, sums, means of whole axes) and read tensors: they go on where these come from. The
+rules for each operation are in `tensors`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from compactir.codegen.lower.convolution import dense_weights, weights_of
-from compactir.codegen.lower.lanewise import ACTIVATIONS, has_kernel, scale_shift
+from compactir.codegen.lower.lanewise import has_kernel
 from compactir.codegen.lower.state import RULES, Lowering, spatial
+from compactir.codegen.lower.strides import Loops, Shape, View, constant, merged
 from compactir.ir.channel_map import ChannelMap
 from compactir.ir.graph import Node, Param, Value
 from compactir.ir.op import Op
 from compactir.ir.plan import Call, Copy, Nest, Step, Walk
-from compactir.ir.types import Array
-from compactir.ops import norm, pool, tensor
-from compactir.ops.activation import Softmax
-from compactir.ops.arrange import (
-    AsMap,
-    AsSequence,
-    Concat,
-    Dropout,
-    Flatten,
-    Gather,
-    Identity,
-    Shuffle,
-    Transparent,
-)
+from compactir.ops import pool, tensor
+from compactir.ops.arrange import AsMap, AsSequence, Flatten, Transparent
 from compactir.ops.arrange import View as Rename
 from compactir.ops.combine import Add, Mul
 from compactir.ops.conv import Conv
 from compactir.ops.linear import Linear
 from compactir.targets import Target
-
-Shape = tuple[int, ...]
 
 _LONG = 4096
 """A single loop of so many elements is cut in two, so that threads can share it."""
@@ -50,69 +37,22 @@ _ON_SEQUENCES = (AsMap, AsSequence, Flatten, Transparent, Rename)
 """What takes or makes a sequence as it is; all other layers work on a map of one row of it."""
 _COMMUTE = frozenset({"add", "mul", "max", "min", "equal", "and", "or", "xor"})
 
-
-@dataclass(frozen=True)
-class View:
-    """Elements of a buffer or of a constant under a shape: `start`, and steps along every axis in floats."""
-
-    shape: Shape
-    strides: Shape
-    buffer: str = ""
-    start: int = 0
-    constant: Array | None = field(default=None, compare=False)
-
-    @classmethod
-    def dense(cls, shape: Shape, buffer: str = "", start: int = 0, constant: Array | None = None) -> View:
-        """All elements in their order."""
-        strides = tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
-        return cls(shape, strides, buffer, start, constant)
-
-    def transposed(self, order: Sequence[int]) -> View:
-        """Axis i is axis order[i] of this one."""
-        shape, strides = (tuple(each[i] for i in order) for each in (self.shape, self.strides))
-        return replace(self, shape=shape, strides=strides)
-
-    def expanded(self, shape: Shape) -> View:
-        """Repeated along axes of extent 1 and along new ones in front, as NumPy broadcasts."""
-        kept = (s if e > 1 else 0 for e, s in zip(self.shape, self.strides, strict=True))
-        strides = (*[0] * (len(shape) - len(self.shape)), *kept)
-        return replace(self, shape=shape, strides=strides)
-
-    def part(self, axis: int, first: int, count: int, step: int = 1) -> View:
-        """`count` elements of an axis from `first` on, `step` apart."""
-        shape, strides = list(self.shape), list(self.strides)
-        start = self.start + first * strides[axis]
-        shape[axis], strides[axis] = count, step * strides[axis]
-        return replace(self, shape=tuple(shape), strides=tuple(strides), start=start)
-
-    def reshaped(self, shape: Shape) -> View | None:
-        """The same elements in the same order; None where no strides say that."""
-        loops = merged(self.shape, [self.strides])
-        extent, stride, strides = 1, 0, []
-        for wanted in reversed(shape):
-            if wanted > 1 and extent == 1:
-                extent, [stride] = loops.pop()
-            if extent % wanted:
-                return None
-            strides.append(stride)
-            extent, stride = extent // wanted, stride * wanted
-        return replace(self, shape=shape, strides=tuple(reversed(strides)))
+Rule = Callable[["Nests", Node], None]
+LOOPS: dict[type[Op], Rule] = {}
+"""How a node is lowered whose operands or result are no maps."""
+FUNCTIONS: set[type[Op]] = set()
+"""Operations whose loops can go on with a value that is not in memory."""
 
 
-Loops = list[tuple[int, list[int]]]
-"""The extent of every loop, and how far each of some tensors moves with its steps."""
+def loops(*ops: type[Op], functions: bool = False) -> Callable[[Rule], Rule]:
+    """Register the rule that makes loops of these operations; of `functions` of one element in one run."""
 
+    def register(rule: Rule) -> Rule:
+        LOOPS.update(dict.fromkeys(ops, rule))
+        FUNCTIONS.update(ops if functions else ())
+        return rule
 
-def merged(extents: Shape, strides: Sequence[Shape]) -> Loops:
-    """As few loops as walk the same elements in the same order."""
-    loops: Loops = []
-    for axis, extent in enumerate(extents):
-        steps = [s[axis] for s in strides]
-        if loops and loops[-1][1] == [extent * step for step in steps]:
-            loops[-1] = loops[-1][0] * extent, steps
-        elif extent > 1:
-            loops.append((extent, steps))
-    return loops
+    return register
 
 
 @dataclass(frozen=True)
@@ -275,7 +215,7 @@ class Nests:
     def _goes_on(self, user: Node, value: Value) -> bool:
         """Whether a node's loops can go on with a value that is not in memory."""
         shape = self.begun[value].shape
-        if type(user.op) not in _FUNCTIONS or not shape == self.shape(user.out) == self.shape(value):
+        if type(user.op) not in FUNCTIONS or not shape == self.shape(user.out) == self.shape(value):
             return False
         if not self.is_able(user) or list(user.args).count(value) > 1 or _leading(user, value) is None:
             return False
@@ -382,11 +322,6 @@ class Nests:
         return starts, self.state.packer.add(np.concatenate(pieces)) if pieces else 0
 
 
-def constant(array: Array) -> View:
-    """A constant."""
-    return View.dense(array.shape, constant=array)
-
-
 def _is_along(work: Work, outs: Loops, ins: Loops) -> bool:
     """Whether vectors lie along what is joined: there the elements are neighbours, and not along y."""
     if work.core not in ("sum", "mean", "max", "dot") or not ins:
@@ -478,8 +413,6 @@ def _by_image(node: Node, batch: int) -> bool:
 
 _BROADCASTING = (tensor.Binary, tensor.Choose, tensor.Expand, tensor.MatMul, Add, Mul)
 
-# -- functions of one element --------------------------------------------------------------------------------
-
 
 def _leading(node: Node, value: Value) -> int | None:
     """Which operand of a function a value is, where the loops can begin with that one."""
@@ -487,219 +420,3 @@ def _leading(node: Node, value: Value) -> int | None:
         return 0
     name = node.op.function if isinstance(node.op, tensor.Binary) else node.op.name
     return 1 if name in _COMMUTE and node.args[1:] and node.args[1] is value else None
-
-
-def _function(nests: Nests, node: Node) -> None:
-    """A function of the elements of one value, and of those of others at their places."""
-    args = list(node.args)
-    if begun := [v for v in args if v in nests.begun]:
-        work = nests.begun.pop(begun[0])
-        args.remove(begun[0])
-    else:
-        shape = nests.shape(node.out)
-        work = Work(shape, (nests.view(args.pop(0)).expanded(shape),))
-    nests.make(node, work.then(node, [node.op], [nests.view(v) for v in args]))
-
-
-def _affine(nests: Nests, node: Node) -> None:
-    """Scale and shift every channel, the second axis; then the epilogue."""
-    shape, x = nests.shape(node.out), node.args[0]
-    along = (-1, *[1] * (len(shape) - 2))
-    scale, shift = (constant(a.reshape(along)) for a in scale_shift(nests.state, node))
-    epilogue = node.op.epilogue if isinstance(node.op, norm.Affine) else ()
-    work = nests.begun.pop(x) if x in nests.begun else Work(shape, (nests.view(x),))
-    nests.make(node, work.then(node, [Mul(), Add(), *epilogue], [scale, shift]))
-
-
-# -- sums ----------------------------------------------------------------------------------------------------
-
-
-def joined(view: View, function: str, axes: Sequence[int], keep: bool) -> Work:
-    """All along some axes as one element."""
-    kept = [i for i in range(len(view.shape)) if i not in axes]
-    shape = tuple(view.shape[i] if i in kept else 1 for i in range(len(view.shape)) if keep or i in kept)
-    x = view.transposed([*kept, *axes])
-    reduced = tuple(view.shape[i] for i in axes)
-    outer = replace(x, shape=x.shape[: len(kept)], strides=x.strides[: len(kept)]).reshaped(shape)
-    assert outer is not None  # only extents of 1 come and go
-    whole = replace(x, shape=(*shape, *reduced), strides=(*outer.strides, *x.strides[len(kept) :]))
-    return Work(shape, (whole,), function, reduced)
-
-
-def _reduce(nests: Nests, node: Node) -> None:
-    """One element for all along some axes."""
-    view, op = nests.view(node.args[0]), node.op
-    match op:
-        case tensor.Reduce(function, axes, keep):
-            work = joined(view, function, axes, keep)
-        case pool.GlobalAvgPool() | pool.AvgPool():
-            work = joined(view, "mean", _pooled(node), True)
-        case _:
-            work = joined(view, "max", _pooled(node), True)
-    nests.make(node, work)
-
-
-def _pooled(node: Node) -> list[int]:
-    sizes = zip(spatial(node.args[0].type), spatial(node.out.type), strict=True)
-    return [axis for axis, (size, out) in enumerate(sizes, 2) if size != out]
-
-
-def _matmul(nests: Nests, node: Node) -> None:
-    """Sums of products along the last axis of the first and the last but one of the second."""
-    a, b = (nests.view(v) for v in node.args)
-    a = a if len(a.shape) > 1 else a.expanded((1, *a.shape))
-    b = b if len(b.shape) > 1 else replace(b, shape=(*b.shape, 1), strides=(*b.strides, 0))
-    nests.make(node, _product(nests, node, a, b))
-
-
-def _linear(nests: Nests, node: Node) -> None:
-    """The product with the turned weights, which lie row by row."""
-    x, weight, *bias = node.args
-    batch, features = nests.shape(node.out)[0], weight.type.shape[1]
-    rows = nests.shaped(nests.view(x), (batch, features), f"{node.out.name}.order")
-    turned = constant(np.ascontiguousarray(nests.state.weight(weight).T))
-    work = _product(nests, node, rows, turned)
-    nests.make(node, work.then(node, [Add()], [nests.view(bias[0])]) if bias else work)
-
-
-def _convolution(nests: Nests, node: Node) -> None:
-    """A linear layer of whole maps is rows times the turned weights, one of every pixel these times maps."""
-    assert isinstance(node.op, Conv)
-    weights, bias, extras = weights_of(nests.state, node)
-    batch, pixels = nests.shape(node.out)[0], prod(spatial(node.out.type))
-    matrix = dense_weights(node.op.connect, weights)[0].reshape(node.op.connect.out_channels, -1)
-    shape = (batch, matrix.shape[1]) if pixels == 1 else (batch, matrix.shape[1], pixels)
-    x = nests.shaped(nests.view(node.args[0]), shape, f"{node.out.name}.order")
-    if pixels == 1:
-        work = _product(nests, node, x, constant(np.ascontiguousarray(matrix.T)))
-    else:
-        work = _product(nests, node, constant(matrix), x)
-    further = [constant(bias if pixels == 1 else bias[:, None])]
-    for value in extras:
-        spread = nests.view(value).expanded(nests.shape(node.out))
-        further.append(nests.shaped(spread, work.shape, f"{value.name}.order"))
-    nests.make(node, work.then(node, [Add(), *node.op.epilogue], further))
-
-
-def _product(nests: Nests, node: Node, a: View, b: View) -> Work:
-    """The product of matrices: rows of a times columns of b, which had better lie side by side."""
-    if b.shape[-1] > 1 and b.strides[-1] != 1 and a.shape[-2] > 1:
-        b = nests.in_order(b, f"{node.out.name}.turned")
-    before = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    rows, depth, columns = a.shape[-2], a.shape[-1], b.shape[-1]
-    a, b = a.expanded((*before, rows, depth)), b.expanded((*before, depth, columns))
-    whole = (*before, rows, columns, depth)
-    left = replace(a, shape=whole, strides=(*a.strides[:-1], 0, a.strides[-1]))
-    right = replace(b, shape=whole, strides=(*b.strides[:-2], 0, b.strides[-1], b.strides[-2]))
-    return Work(whole[:-1], (left, right), "dot", (depth,))
-
-
-def _softmax(nests: Nests, node: Node) -> None:
-    """The powers of e of what the largest leaves, as shares of their sum: over the second axis."""
-    x, name = nests.view(node.args[0]), node.out.name
-    one = (x.shape[0], 1, *x.shape[2:])
-    largest, powers, total = (
-        nests.aside(f"{name}.{what}", shape)
-        for what, shape in (("largest", one), ("powers", x.shape), ("total", one))
-    )
-    nests.aside_step(joined(x, "max", [1], keep=True), largest)
-    minus, power = tensor.Binary("sub"), tensor.Unary("exp")
-    nests.aside_step(Work(x.shape, (x,)).then(node, [minus, power], [largest]), powers)
-    nests.aside_step(joined(powers, "sum", [1], keep=True), total)
-    nests.make(node, Work(x.shape, (powers,)).then(node, [tensor.Binary("div")], [total]))
-
-
-# -- the same elements elsewhere -----------------------------------------------------------------------------
-
-
-def _reshape(nests: Nests, node: Node) -> None:
-    """No code where strides say it, else a copy in order."""
-    shape = nests.shape(node.out)
-    nests.views[node.out] = nests.shaped(nests.view(node.args[0]), shape, f"{node.out.name}.order")
-
-
-def _transpose(nests: Nests, node: Node) -> None:
-    """No code."""
-    assert isinstance(node.op, tensor.Transpose)
-    nests.views[node.out] = nests.view(node.args[0]).transposed(node.op.order)
-
-
-def _expand(nests: Nests, node: Node) -> None:
-    """No code."""
-    nests.views[node.out] = nests.view(node.args[0]).expanded(nests.shape(node.out))
-
-
-def _nothing(nests: Nests, node: Node) -> None:
-    """No code."""
-    nests.views[node.out] = nests.view(node.args[0])
-
-
-def _take(nests: Nests, node: Node) -> None:
-    """No code for elements in equal steps, else a copy by a table."""
-    view, op = nests.view(node.args[0]), node.op
-    if isinstance(op, tensor.Take):
-        axis, indices = op.axis, op.indices
-    else:
-        assert isinstance(op, Rename)
-        axis, indices = 1, op.sources(view.shape[1])
-    if len(indices.runs) == 1:
-        [run] = indices.runs
-        nests.views[node.out] = view.part(axis, run.start, run.count, run.step)
-        return
-    y = nests.place(node.out)
-    numbers = tuple(view.strides[axis] * i for i in indices)
-    one = view.part(axis, 0, 1).expanded(y.shape)
-    nests.moved(node, [nests.call(Work(y.shape, (one,)), y, (axis, numbers))], y)
-
-
-def _join(nests: Nests, node: Node) -> None:
-    """Every operand into its part of the result."""
-    axis = node.op.axis if isinstance(node.op, tensor.Join) else 1
-    y, calls, at = nests.place(node.out), [], 0
-    for value in node.args:
-        view = nests.view(value)
-        part = y.part(axis, at, view.shape[axis])
-        calls.append(nests.call(Work(view.shape, (view,)), part))
-        at += view.shape[axis]
-    nests.moved(node, calls, y)
-
-
-def _pad(nests: Nests, node: Node) -> None:
-    """The border, two sides of every axis, and the operand inside; no element is written twice."""
-    op = node.op
-    assert isinstance(op, tensor.Pad)
-    y, view, border = nests.place(node.out), nests.view(node.args[0]), constant(np.array(op.value))
-    calls, inner = [], y
-    for axis, (before, after) in enumerate(zip(op.before, op.after, strict=True)):
-        extent = inner.shape[axis]
-        for first, count in ((0, before), (extent - after, after)):
-            part = inner.part(axis, first, count)
-            if prod(part.shape):
-                calls.append(nests.call(Work(part.shape, (border.expanded(part.shape),)), part))
-        inner = inner.part(axis, before, extent - before - after)
-    calls.append(nests.call(Work(view.shape, (view,)), inner))
-    nests.moved(node, calls, y)
-
-
-_FUNCTIONS: dict[type[Op], Callable[[Nests, Node], None]] = {
-    **dict.fromkeys(ACTIVATIONS, _function),
-    **dict.fromkeys((tensor.Unary, tensor.Binary, tensor.Choose, Add, Mul), _function),
-    **dict.fromkeys((norm.Affine, norm.BatchNorm), _affine),
-}
-LOOPS: dict[type[Op], Callable[[Nests, Node], None]] = {
-    **_FUNCTIONS,
-    **dict.fromkeys((tensor.Reduce, pool.GlobalAvgPool, pool.GlobalMaxPool), _reduce),
-    **dict.fromkeys((pool.AvgPool, pool.MaxPool), _reduce),
-    tensor.MatMul: _matmul,
-    Linear: _linear,
-    Conv: _convolution,
-    Softmax: _softmax,
-    **dict.fromkeys((tensor.Reshape, Flatten, AsMap, AsSequence), _reshape),
-    tensor.Transpose: _transpose,
-    tensor.Expand: _expand,
-    **dict.fromkeys((Dropout, Identity), _nothing),
-    **dict.fromkeys((tensor.Take, Gather, Shuffle), _take),
-    **dict.fromkeys((tensor.Join, Concat), _join),
-    tensor.Pad: _pad,
-}
-"""How a node is lowered whose operands or result are no maps."""

@@ -1,9 +1,9 @@
 """Operations on tensors of any rank, as imported networks have them before they are raised to layers.
 
 They have no word in the language. Frontends write them, the passes `raise-…` turn what they can into the
-operations of the other files; what is left runs on the reference, in PyTorch, in ONNX and in C, functions
-of maps in blocks of channels (`codegen/lower/lanewise.py`), all else as loops (`codegen/lower/nests.py`). The
-functions of `UNARY`, `BINARY` and `REDUCE` are also what frontends fold constants with, whole numbers and
+operations of the other files; what is left runs on the reference, in PyTorch, in ONNX and in C: functions
+of maps in blocks of channels (`codegen/lower/lanewise.py`), all else as loops (`codegen/lower/tensors.py`).
+The functions of `UNARY`, `BINARY` and `REDUCE` are also what frontends fold constants with, whole numbers and
 truth values included; in a graph truth is 1 and falsehood 0.
 """
 

@@ -12,6 +12,8 @@ from compactir.ir.plan import Nest, Walk
 
 _VECTORS = 2
 """Vectors of a row that are made at once where products are summed."""
+_TERMS = 256
+"""So many elements are summed before their sum is added to the others: rounding grows with the terms."""
 _FIRST = {"max": float("-inf"), "min": float("inf"), "prod": 1.0}
 _JOIN = {
     "sum": "v_add({a}, {x})",
@@ -96,8 +98,7 @@ class Nested:
         step = k.lanes if k.along else 1
         full = depth // step * step
         body = self._body(i, count, rows, vectors, f"j{last}", k.lanes if k.along else 0)
-        block = [*(f"for (int j{last} = 0; j{last} < {full}; j{last} += {step}) {{" for _ in [0] if full)]
-        block += [*(f"  {line}" for line in body), "}"] if full else []
+        block = self._steps(f"j{last}", full, step, [*body]) if full else []
         if depth > full:
             rest = self._body(i, count, rows, vectors, str(full), depth - full)
             block += ["{", *(f"  {line}" for line in rest), "}"]
@@ -109,6 +110,21 @@ class Nested:
         if k.core == "mean":
             lines += [f"a{s} = v_div(a{s}, v_set1({literal(prod(k.reduced))}));" for s in range(sums)]
         return lines
+
+    def _steps(self, j: str, full: int, step: int, body: list[str]) -> list[str]:
+        """The innermost of the reduced loops; a long sum is one of shorter sums."""
+        long = self.k.core in ("sum", "mean") and prod(self.k.reduced) > _TERMS * step
+        if not long:
+            return [f"for (int {j} = 0; {j} < {full}; {j} += {step}) {{", *_indented(body), "}"]
+        most = _TERMS * step
+        heads, first, stop = ["{"], "0", str(full)
+        if full > most:
+            heads = [f"for (int part = 0; part < {full}; part += {most}) {{"]
+            first, stop = "part", "stop"
+            heads.append(f"  const int stop = part + {most} < {full} ? part + {most} : {full};")
+        loop = [f"for (int {j} = {first}; {j} < {stop}; {j} += {step}) {{", *_indented(body), "}"]
+        lines = ["const vf32 others = a0;", "a0 = v_zero();", *loop, "a0 = v_add(others, a0);"]
+        return [*heads, *_indented(lines), "}"]
 
     def _body(self, i: str, count: int, rows: int, vectors: int, j: str, along: int) -> Iterator[str]:
         """One step of the innermost of the reduced loops."""

@@ -285,6 +285,16 @@ def test_what_has_no_axes_is_expanded_to_none() -> None:
     assert Expand(()).reference(np.array(2.0)).shape == ()
 
 
+def test_weights_that_many_steps_read_exist_once() -> None:
+    graph = Graph("recurrence")
+    h, w = graph.input("h", TensorType.f32(3, 8)), graph.param("w", TensorType.f32(8, 8))
+    for i in range(4):
+        h = graph.apply(Unary("neg"), [graph.append(MatMul(), [h, w], f"m{i}")], f"n{i}")
+    graph.outputs["y"] = h
+    graph.weights = random_weights(graph)
+    assert lower(graph, X86).plan.weights == 64
+
+
 def test_borders_are_written_once() -> None:
     [step] = lower(network(Pad((0, 0, 1, 2), (0, 1, 0, 3), -2.0)), X86).plan.steps
     written = sum(prod(c.kernel.extents) for c in step.calls if isinstance(c.kernel, Nest))

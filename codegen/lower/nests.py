@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from math import prod
 
 import numpy as np
@@ -35,6 +36,8 @@ _LONG = 4096
 """A single loop of so many elements is cut in two, so that threads can share it."""
 _ON_SEQUENCES = (AsMap, AsSequence, Flatten, Transparent, Rename)
 """What takes or makes a sequence as it is; all other layers work on a map of one row of it."""
+_Y, _MARK, _FIRST = 0, 1, 2
+"""Whose steps stand where in the loops of a call: y's, the mark's, then every operand's."""
 _COMMUTE = frozenset({"add", "mul", "max", "min", "equal", "and", "or", "xor"})
 
 Rule = Callable[["Nests", Node], None]
@@ -89,6 +92,8 @@ class Nests:
         self.begun: dict[Value, Work] = {}
         """What the one operation that reads it goes on with."""
         self._dense: dict[Value, View] = {}
+        self._packs: dict[bytes, int] = {}
+        """Where constants lie that some call reads: those of a recurrence serve all its steps."""
 
     # -- which nodes -----------------------------------------------------------------------------------------
 
@@ -97,13 +102,13 @@ class Nests:
         return [n for n in self.state.graph.nodes if not self.is_mapped(n) and not self.is_able(n)]
 
     def is_mapped(self, node: Node) -> bool:
-        """Whether a node works on maps and vectors of the network's batch, by a rule for them."""
+        """Whether a rule for maps and vectors can lower it: all values are such, of the network's images."""
         ranks = (2, 3, 4) if isinstance(node.op, _ON_SEQUENCES) else (2, 4)
         whole = all(v.type.rank in ranks and v.type.batch == self.batch for v in (*node.values, node.out))
         return whole and type(node.op) in RULES and has_kernel(node)
 
     def is_able(self, node: Node) -> bool:
-        """Whether a node can be loops over tensors: of several images, over those of one."""
+        """Whether it can be loops over tensors, of several images over those of one; both may hold."""
         if type(node.op) not in LOOPS or not node.values:
             return False
         if isinstance(node.op, pool.MaxPool | pool.AvgPool) and not _whole(node):
@@ -113,7 +118,7 @@ class Nests:
         return self.batch == 1 or _by_image(node, self.batch)
 
     def takes(self, node: Node) -> bool:
-        """Whether to lower a node here."""
+        """Whether to lower a node here: nothing else can, or its operands are here and it joins elements."""
         if node.out.name in self.state.fused or not self.is_able(node):
             return False
         here = all(v in self.views or v in self.begun for v in node.values)
@@ -280,26 +285,26 @@ class Nests:
         joined = [v for v in work.operands if len(v.shape) > outer]
         ins = merged(work.reduced, [v.strides[outer:] for v in joined])
         along = _is_along(work, outs, ins)
-        if along or not outs or outs[-1][1][0] != 1:
+        if along or not outs or outs[-1][1][_Y] != 1:
             outs.append((1, [1] + [0] * (len(work.operands) + 1)))
         if len(outs) == 1:
             outs = _cut(outs[0], self.state.lanes)
         rows, operands = 1, list(work.operands)
-        if work.core == "dot" and not along and outs[-2][1][3] == 0:
+        if work.core == "dot" and not along and outs[-2][1][_FIRST + 1] == 0:
             rows = min(_rows(self.state.target), outs[-2][0])
             outs, ins, operands[1] = _in_panels(outs, ins, operands[1], 2 * self.state.lanes)
         packed, at = self._packed(operands)
         walks = []
         for i, view in enumerate(operands):
-            strides = [steps[i + 2] for _, steps in outs]
+            strides = [steps[_FIRST + i] for _, steps in outs]
             strides += [steps[i] for _, steps in ins] if i < len(joined) else [0] * len(ins)
             walk = Walk(tuple(strides), view.constant is not None, packed[i])
-            marked = [j for j, (_, steps) in enumerate(outs) if steps[1]] if i == 0 else []
+            marked = [j for j, (_, steps) in enumerate(outs) if steps[_MARK]] if i == 0 else []
             walks.append(replace(walk, picks=numbers, along=marked[0]) if marked else walk)
         kernel = Nest(
             self.state.lanes,
             tuple(extent for extent, _ in outs),
-            tuple(steps[0] for _, steps in outs),
+            tuple(steps[_Y] for _, steps in outs),
             tuple(walks),
             tuple(extent for extent, _ in ins),
             work.core,
@@ -319,21 +324,27 @@ class Nests:
             if view.constant is not None:
                 pieces.append(view.constant.astype(np.float32).reshape(-1))
                 size += pieces[-1].size
-        return starts, self.state.packer.add(np.concatenate(pieces)) if pieces else 0
+        if not pieces:
+            return starts, 0
+        whole = np.concatenate(pieces)
+        key = blake2b(whole.tobytes()).digest()
+        if key not in self._packs:
+            self._packs[key] = self.state.packer.add(whole)
+        return starts, self._packs[key]
 
 
 def _is_along(work: Work, outs: Loops, ins: Loops) -> bool:
     """Whether vectors lie along what is joined: there the elements are neighbours, and not along y."""
     if work.core not in ("sum", "mean", "max", "dot") or not ins:
         return False
-    inner = outs[-1][1][2 : 2 + len(ins[-1][1])] if outs else [2]
+    inner = outs[-1][1][_FIRST : _FIRST + len(ins[-1][1])] if outs else [2]
     return all(step == 1 for step in ins[-1][1]) and not all(step in (0, 1) for step in inner)
 
 
 def _cut(loop: tuple[int, list[int]], lanes: int) -> Loops:
     """One loop as two: threads can share the outer one of a long loop."""
     extent, steps = loop
-    for parts in (16, 12, 8, 6, 4, 3, 2) if extent >= _LONG and not steps[1] else ():
+    for parts in (16, 12, 8, 6, 4, 3, 2) if extent >= _LONG and not steps[_MARK] else ():
         if extent % (parts * lanes) == 0:
             inner = extent // parts
             return [(parts, [inner * step for step in steps]), (inner, steps)]
@@ -351,13 +362,14 @@ def _in_panels(outs: Loops, ins: Loops, b: View, width: int) -> tuple[Loops, Loo
         return outs, ins, b
     depth, columns = b.constant.shape
     (rows, row_steps), (_, steps) = outs
-    found = (outs[1][0], row_steps[3], steps[3], ins[0][0], ins[0][1][1], b.start)
+    second = _FIRST + 1
+    found = (outs[1][0], row_steps[second], steps[second], ins[0][0], ins[0][1][1], b.start)
     plain = found == (columns, 0, 1, depth, columns, 0)
     if not plain or columns % width or columns == width:
         return outs, ins, b
     panels = np.ascontiguousarray(b.constant.reshape(depth, -1, width).swapaxes(0, 1))
-    panel_steps, row_steps, steps = [width * step for step in steps], [*row_steps], [*steps]
-    panel_steps[3] = depth * width
+    panel_steps = [width * step for step in steps]
+    panel_steps[second] = depth * width
     outs = [(columns // width, panel_steps), (rows, row_steps), (width, steps)]
     return outs, [(depth, [ins[0][1][0], width])], replace(b, constant=panels)
 
